@@ -1,0 +1,2 @@
+//! flowmob.
+fn main() {}
