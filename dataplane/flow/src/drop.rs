@@ -86,6 +86,8 @@ drop_reasons! {
     PuntRate = "punt-rate",
     /// The ring to the control plane was full.
     PuntRing = "punt-ring",
+    /// No buffer was free for a packet that the appliance had to send.
+    NoBuffer = "no-buffer",
     /// The port took no more packets.
     TxFull = "tx-full",
     /// The packet is on a port that is down or gone.

@@ -116,6 +116,9 @@ pub enum HnpError {
 }
 
 impl Hnp {
+    /// The zero-length prefix, with which a MAG asks for any (RFC 5213 §6.9.1.1).
+    pub const ALL_ZERO: Self = Self(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
+
     /// A prefix of `len` bits; host bits of `addr` are cleared.
     ///
     /// # Errors

@@ -209,7 +209,7 @@ pub struct Counters {
     pub consumed: u64,
     /// Packets the worker made: ICMPv6 errors and replies, and those of the control plane.
     pub originated: u64,
-    /// Packets held for a neighbour at this moment.
+    /// Packets held at this moment: for a neighbour, or for a port that is busy.
     pub held: u64,
     /// Traffic per path of the LMA table, indexed by [`PathId`].
     pub lma_paths: Vec<PathCounters>,
@@ -219,8 +219,10 @@ pub struct Counters {
     pub turns: u64,
     /// Turns that found at least one packet.
     pub busy_turns: u64,
-    /// Updates applied.
+    /// Updates finished with, refused ones included.
     pub updates: u64,
+    /// Updates refused because a table was full or they made no sense; they changed nothing.
+    pub updates_refused: u64,
 }
 
 impl Counters {
