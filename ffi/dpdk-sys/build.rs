@@ -1,1 +1,121 @@
-fn main() {}
+//! Finds the system's DPDK with pkg-config, binds the names flowmob uses with bindgen, and
+//! compiles C shims for those that are `static inline` in DPDK's headers.
+
+use std::env;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const OLDEST: &str = "22.11";
+
+/// Functions of the library proper, and inlines, which keep their names through their shims.
+const FUNCTIONS: &[&str] = &[
+    "dpdk_sys_.*",
+    "fopencookie",
+    "rte_dev_(name|probe|remove)",
+    "rte_eal_(cleanup|init)",
+    "rte_eth_(dev_close|dev_configure|dev_default_mac_addr_set|dev_get_mtu|dev_get_port_by_name)",
+    "rte_eth_(dev_info_get|dev_set_mtu|dev_socket_id|dev_start|dev_stop)",
+    "rte_eth_dev_adjust_nb_rx_tx_desc",
+    "rte_eth_(link_get_nowait|macaddr_get|promiscuous_enable|stats_get)",
+    "rte_eth_(rx_burst|rx_queue_setup|tx_burst|tx_queue_setup)",
+    "rte_mempool_(avail_count|free|in_use_count|lookup)",
+    "rte_log_cur_msg_loglevel",
+    "rte_openlog_stream",
+    "rte_pktmbuf_(alloc|alloc_bulk|free|free_bulk|pool_create)",
+    "rte_strerror",
+    "rte_thread_(register|unregister)",
+    "rte_version",
+];
+
+const CONSTANTS: &[&str] = &[
+    "DPDK_SYS_.*",
+    "RTE_EAL_PMD_PATH",
+    "RTE_ETHER_(CRC|HDR)_LEN",
+    "RTE_LOG_(ERR|WARNING|NOTICE|INFO|DEBUG)",
+    "RTE_MAX_LCORE",
+    "RTE_MEMPOOL_CACHE_MAX_SIZE",
+    "RTE_VER_(YEAR|MONTH)",
+    "rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_(NONE|RSS)",
+];
+
+/// Types that DPDK declares both packed and aligned, which Rust cannot express. Never used here.
+const OPAQUE: &str = "rte_arp_ipv4|rte_arp_hdr|rte_ecpri_.*|rte_l2tpv2_.*|rte_gtp_psc_generic_hdr";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=wrapper.h");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    find_dpdk();
+    let cflags = cflags()?;
+    bind(&cflags, &out)?;
+    compile_shims(&cflags, &out);
+    Ok(())
+}
+
+/// Emits the link flags. Without DPDK, ends the build with the way to get it.
+fn find_dpdk() {
+    if let Err(error) = pkg_config::Config::new()
+        .atleast_version(OLDEST)
+        .probe("libdpdk")
+    {
+        println!("cargo::error=DPDK {OLDEST} or newer was not found: {error}");
+        println!(
+            "cargo::error=on Debian or Ubuntu: apt-get install libdpdk-dev libclang-dev pkg-config"
+        );
+        std::process::exit(1);
+    }
+}
+
+/// All of `pkg-config --cflags`: the pkg-config crate drops `-include rte_config.h` and `-march`,
+/// without which DPDK's headers do not compile.
+fn cflags() -> Result<Vec<String>, Box<dyn Error>> {
+    let pkg_config = env::var_os("PKG_CONFIG").unwrap_or_else(|| "pkg-config".into());
+    let output = Command::new(pkg_config)
+        .args(["--cflags", "libdpdk"])
+        .output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    Ok(String::from_utf8(output.stdout)?
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect())
+}
+
+fn bind(cflags: &[String], out: &Path) -> Result<(), Box<dyn Error>> {
+    let mut builder = bindgen::Builder::default()
+        .header("wrapper.h")
+        .clang_args(cflags)
+        .wrap_static_fns(true)
+        .wrap_static_fns_path(out.join("shims"))
+        .opaque_type(OPAQUE)
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .generate_cstr(true)
+        .derive_default(true)
+        .generate_comments(false)
+        .allowlist_recursively(true);
+    for name in FUNCTIONS {
+        builder = builder.allowlist_function(name);
+    }
+    builder = builder.allowlist_type("dpdk_sys_mbuf_head");
+    for name in CONSTANTS {
+        builder = builder.allowlist_var(name);
+    }
+    builder.generate()?.write_to_file(out.join("bindings.rs"))?;
+    Ok(())
+}
+
+fn compile_shims(cflags: &[String], out: &Path) {
+    let mut build = cc::Build::new();
+    build
+        .file(out.join("shims.c"))
+        .include(".")
+        .warnings(false)
+        .opt_level(3);
+    // `-include FILE` is two arguments: kept in order, not filtered one by one.
+    for flag in cflags {
+        build.flag(flag);
+    }
+    build.compile("dpdk_sys_shims");
+}

@@ -1,0 +1,44 @@
+# The doors of the house. `make demo` and `make test` do all set-up themselves.
+
+CARGO ?= cargo
+# Ports, namespaces and raw sockets need root: tests are built as you and run through sudo if you are not.
+ifneq ($(shell id -u),0)
+SUDO := sudo
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
+endif
+
+.PHONY: help
+help:
+	@echo "make demo    the lab: a flow moves between two accesses, in both scenarios"
+	@echo "make test    every check and every test"
+	@echo "make check   formatting, lints, documentation, import directions"
+	@echo "make build   the appliance: target/release/flowmob"
+	@echo "make setup   the Debian packages that all of these need (they call it themselves)"
+
+.PHONY: setup
+setup:
+	@.ci/setup
+
+.PHONY: build
+build: setup
+	$(CARGO) build --locked --release -p flowmob
+
+.PHONY: demo
+demo: build
+	$(SUDO) target/release/flowmob lab run --scenario both --out target/lab
+
+.PHONY: check
+check: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p flowmob --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked -q --workspace --no-deps --document-private-items
+	.ci/directions
+
+# Fast ones first: what needs no DPDK, then DPDK's ports, then whole processes and the lab.
+.PHONY: test
+test: check
+	FLOWMOB_REQUIRE_TOOLS=1 $(CARGO) test --locked
+	$(CARGO) test --locked -p netdev -p dpdk
+	$(CARGO) test --locked -p dataplane --features dpdk
+	$(CARGO) test --locked -p flowmob

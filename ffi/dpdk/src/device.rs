@@ -1,0 +1,251 @@
+//! What a port can be, and the driver arguments that make it so.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::error::DeviceError;
+
+/// A network device, before DPDK knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// A new TAP interface of the kernel, named `iface`. Needs `CAP_NET_ADMIN`.
+    Tap {
+        /// The interface's name.
+        iface: String,
+    },
+    /// An existing interface of the kernel, through a packet socket. Needs `CAP_NET_RAW`.
+    AfPacket {
+        /// The interface's name.
+        iface: String,
+    },
+    /// An existing interface of the kernel, through AF_XDP. Needs `CAP_NET_ADMIN`, `CAP_NET_RAW`
+    /// and `CAP_BPF`.
+    AfXdp {
+        /// The interface's name.
+        iface: String,
+    },
+    /// Capture files: what `input` has is received once, what is sent goes to `output`.
+    Pcap {
+        /// The file to receive from.
+        input: PathBuf,
+        /// The file to create.
+        output: PathBuf,
+    },
+    /// Receives endless packets of `size` bytes without content and sends into nothing.
+    Null {
+        /// The length of the packets received, in bytes.
+        size: u16,
+    },
+    /// What is sent is received again.
+    Ring,
+    /// Shared memory to another process over a Unix socket.
+    Memif {
+        /// The socket's path; one that starts with `@` is abstract.
+        socket: PathBuf,
+        /// Whether this end listens; the other end connects.
+        server: bool,
+        /// Tells interfaces on the same socket apart; the same at both ends.
+        id: u32,
+    },
+    /// A network card.
+    Pci {
+        /// Such as `0000:3b:00.0`. Must also be in [`EalConfig::pci`](crate::EalConfig::pci).
+        address: String,
+    },
+    /// A virtual device as DPDK's `--vdev` option takes it: `net_vhost0,iface=/run/vhost.sock`.
+    Vdev(String),
+}
+
+impl Device {
+    /// The device as DPDK's `--vdev` option, or in the case of [`Device::Pci`] `--allow`, takes it:
+    /// `net_tap0,iface=mag1`. `index` makes the name unique in the process; `queues` is for drivers
+    /// that must know the number of queue pairs beforehand.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if a name, path or address cannot be one, or the driver has no such queues.
+    pub fn eal_args(&self, index: u16, queues: u16) -> Result<String, DeviceError> {
+        Ok(match self {
+            Self::Tap { iface } => {
+                format!("net_tap{index},iface={}", interface(iface)?)
+            }
+            Self::AfPacket { iface } => {
+                format!(
+                    "net_af_packet{index},iface={},qpairs={queues}",
+                    interface(iface)?
+                )
+            }
+            Self::AfXdp { iface } => {
+                let iface = interface(iface)?;
+                format!("net_af_xdp{index},iface={iface},start_queue=0,queue_count={queues}")
+            }
+            Self::Pcap { .. } if queues != 1 => {
+                return Err(DeviceError::OneQueue {
+                    device: self.to_string(),
+                    queues,
+                });
+            }
+            Self::Pcap { input, output } => {
+                format!(
+                    "net_pcap{index},rx_pcap={},tx_pcap={}",
+                    path(input)?,
+                    path(output)?
+                )
+            }
+            Self::Null { size } => format!("net_null{index},size={size}"),
+            Self::Ring => format!("net_ring{index}"),
+            Self::Memif { socket, server, id } => {
+                let socket = path(socket)?;
+                let role = if *server { "server" } else { "client" };
+                let (socket, hidden) = match socket.strip_prefix('@') {
+                    Some(name) => (name, "yes"),
+                    None => (socket, "no"),
+                };
+                format!(
+                    "net_memif{index},role={role},id={id},socket={socket},socket-abstract={hidden}"
+                )
+            }
+            Self::Pci { address } => pci_address(address)?.to_owned(),
+            Self::Vdev(raw) => vdev(raw)?.to_owned(),
+        })
+    }
+
+    /// The driver's name, which is also its plugin's; None if the card or the raw text decides.
+    pub(crate) fn driver(&self) -> Option<&'static str> {
+        match self {
+            Self::Tap { .. } => Some("net_tap"),
+            Self::AfPacket { .. } => Some("net_af_packet"),
+            Self::AfXdp { .. } => Some("net_af_xdp"),
+            Self::Pcap { .. } => Some("net_pcap"),
+            Self::Null { .. } => Some("net_null"),
+            Self::Ring => Some("net_ring"),
+            Self::Memif { .. } => Some("net_memif"),
+            Self::Pci { .. } | Self::Vdev(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tap { iface } => write!(f, "tap:{iface}"),
+            Self::AfPacket { iface } => write!(f, "af_packet:{iface}"),
+            Self::AfXdp { iface } => write!(f, "af_xdp:{iface}"),
+            Self::Pcap { input, output } => {
+                write!(f, "pcap:{},{}", input.display(), output.display())
+            }
+            Self::Null { .. } => f.write_str("null"),
+            Self::Ring => f.write_str("ring"),
+            Self::Memif { socket, server, id } => {
+                let role = if *server { "server" } else { "client" };
+                write!(f, "memif:{},role={role},id={id}", socket.display())
+            }
+            Self::Pci { address } => write!(f, "pci:{address}"),
+            Self::Vdev(raw) => write!(f, "vdev {raw:?}"),
+        }
+    }
+}
+
+/// The kernel's rule (`dev_valid_name`), and no comma, which ends a driver argument.
+fn interface(name: &str) -> Result<&str, DeviceError> {
+    let bad = |why| {
+        Err(DeviceError::Interface {
+            name: name.to_owned(),
+            why,
+        })
+    };
+    match name {
+        "" => bad("is empty"),
+        "." | ".." => bad("is reserved"),
+        _ if name.len() > 15 => bad("is longer than 15 bytes"),
+        _ if !name.bytes().all(|b| b.is_ascii_graphic()) => {
+            bad("has a byte that is not a visible ASCII character")
+        }
+        _ if name.contains(['/', ':', ',', '%']) => bad("has one of / : , %"),
+        _ => Ok(name),
+    }
+}
+
+/// Driver arguments are separated by commas and cannot be quoted.
+fn path(path: &Path) -> Result<&str, DeviceError> {
+    let bad = |why| DeviceError::Path {
+        path: path.to_owned(),
+        why,
+    };
+    let text = path.to_str().ok_or_else(|| bad("is not UTF-8"))?;
+    if text.is_empty() || text == "@" {
+        return Err(bad("is empty"));
+    }
+    if text.contains([',', '=', '[', ']', '\0']) {
+        return Err(bad(
+            "has one of , = [ ] NUL, which driver arguments cannot carry",
+        ));
+    }
+    Ok(text)
+}
+
+fn pci_address(address: &str) -> Result<&str, DeviceError> {
+    let field = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    let valid = (|| {
+        let (domain, rest) = address.split_once(':')?;
+        let (bus, rest) = rest.split_once(':')?;
+        let (device, function) = rest.split_once('.')?;
+        let function_ok = matches!(function.as_bytes(), [b'0'..=b'7']);
+        Some(field(domain, 4) && field(bus, 2) && field(device, 2) && function_ok)
+    })();
+    if valid == Some(true) {
+        Ok(address)
+    } else {
+        Err(DeviceError::Pci {
+            address: address.to_owned(),
+        })
+    }
+}
+
+fn vdev(raw: &str) -> Result<&str, DeviceError> {
+    let name = raw.split(',').next().unwrap_or_default();
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain && name.contains('_') && !raw.contains('\0') {
+        Ok(raw)
+    } else {
+        Err(DeviceError::Vdev {
+            raw: raw.to_owned(),
+        })
+    }
+}
+
+/// A driver plugin that is not installed.
+pub(crate) struct Plugin {
+    pub(crate) library: String,
+    /// The Debian package that has it.
+    pub(crate) package: String,
+    pub(crate) directory: PathBuf,
+}
+
+/// The plugin of `driver` if it is not where DPDK looks for plugins.
+pub(crate) fn missing_plugin(driver: &str) -> Option<Plugin> {
+    let directory = PathBuf::from(dpdk_sys::RTE_EAL_PMD_PATH.to_string_lossy().into_owned());
+    let library = format!("librte_{driver}.so");
+    // A development package has `librte_x.so`, a runtime package only `librte_x.so.23`.
+    let installed = std::fs::read_dir(&directory).is_ok_and(|mut entries| {
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(&library))
+        })
+    });
+    if installed {
+        return None;
+    }
+    // Debian names a package after the ABI, which is one above the release's year.
+    let abi = dpdk_sys::RTE_VER_YEAR + 1;
+    let package = format!("librte-{}{abi}", driver.replace('_', "-"));
+    Some(Plugin {
+        library,
+        package,
+        directory,
+    })
+}
+
+#[cfg(test)]
+mod tests;

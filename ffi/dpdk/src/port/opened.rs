@@ -1,0 +1,412 @@
+//! A device as DPDK has it: the steps from a name to a configured port, and back.
+
+use std::ffi::{CStr, CString, c_int};
+use std::fmt;
+use std::fs;
+use std::sync::atomic::AtomicBool;
+
+use dpdk_sys::{rte_device, rte_eth_conf, rte_eth_dev_info, rte_ether_addr};
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+
+use super::{MIN_MTU, PortConfig};
+use crate::device::{Device, Plugin, missing_plugin};
+use crate::eal::{EalHandle, reason};
+use crate::error::PortError;
+use crate::log::Mark;
+use crate::mempool::Mempool;
+
+/// An Ethernet header with one VLAN tag.
+const L2_OVERHEAD: u16 = 18;
+
+/// A probed device. Dropping it stops and closes it and takes it off its bus.
+pub(crate) struct Opened {
+    pub(super) id: u16,
+    name: String,
+    /// As a person wrote it: for messages.
+    pub(super) device: String,
+    /// The port's device on its bus.
+    raw: *mut rte_device,
+    pub(super) started: AtomicBool,
+    pool: Mempool,
+    /// Keeps the environment until the device is closed.
+    _eal: EalHandle,
+}
+
+// SAFETY: the control functions below are called by `Port::open` alone, before the value is
+// shared, and by the last owner's drop; counters and link state may be read from any thread.
+unsafe impl Send for Opened {}
+// SAFETY: as above.
+unsafe impl Sync for Opened {}
+
+impl Opened {
+    /// Makes the device known to DPDK and finds its port.
+    pub(super) fn new(
+        eal: &EalHandle,
+        device: &Device,
+        index: u16,
+        queues: u16,
+        pool: &Mempool,
+    ) -> Result<Self, PortError> {
+        let arguments = device.eal_args(index, queues)?;
+        let text = device.to_string();
+        if let Device::AfPacket { iface } | Device::AfXdp { iface } = device
+            && if_nametoindex(iface.as_str()).is_err()
+        {
+            return Err(PortError::NoInterface {
+                device: text,
+                iface: iface.clone(),
+            });
+        }
+        // A card was probed when the environment started.
+        if !matches!(device, Device::Pci { .. }) {
+            probe(device, &arguments)?;
+        }
+        let name = arguments.split(',').next().unwrap_or_default().to_owned();
+        let id = find(&name).ok_or_else(|| PortError::NoCard {
+            device: text.clone(),
+        })?;
+        let mut opened = Self {
+            id,
+            name,
+            device: text,
+            raw: std::ptr::null_mut(),
+            started: AtomicBool::new(false),
+            pool: pool.clone(),
+            _eal: eal.clone(),
+        };
+        opened.raw = opened.info()?.device;
+        Ok(opened)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn info(&self) -> Result<rte_eth_dev_info, PortError> {
+        let mut info = rte_eth_dev_info::default();
+        let mark = Mark::now();
+        // SAFETY: the port exists and the pointer is to a live structure.
+        let result = unsafe { dpdk_sys::rte_eth_dev_info_get(self.id, &raw mut info) };
+        self.done("read its properties", result, mark)?;
+        Ok(info)
+    }
+
+    /// Holds the wishes against what the device and the pool can do.
+    pub(super) fn check(
+        &self,
+        config: &PortConfig,
+        info: &rte_eth_dev_info,
+    ) -> Result<(), PortError> {
+        let device = || self.device.clone();
+        let (wanted, max) = (config.queues, info.max_rx_queues.min(info.max_tx_queues));
+        if wanted == 0 || wanted > max {
+            return Err(PortError::Queues {
+                device: device(),
+                wanted,
+                max,
+            });
+        }
+        let by_pool = self.pool.config().data_room.saturating_sub(L2_OVERHEAD);
+        let (max, by) = if info.max_mtu < by_pool {
+            (info.max_mtu, "the device")
+        } else {
+            (by_pool, "the packet pool")
+        };
+        let mtu = config.mtu;
+        if !(MIN_MTU..=max).contains(&mtu) {
+            return Err(PortError::Mtu {
+                device: device(),
+                mtu,
+                min: MIN_MTU,
+                max,
+                by,
+            });
+        }
+        Ok(())
+    }
+
+    /// Sets queue count, MTU and, where the device can, spreading by IPv6 flow.
+    pub(super) fn configure(
+        &self,
+        config: &PortConfig,
+        info: &rte_eth_dev_info,
+    ) -> Result<(), PortError> {
+        let mut conf = rte_eth_conf::default();
+        conf.rxmode.mtu = u32::from(config.mtu);
+        let spread = dpdk_sys::DPDK_SYS_RSS_IPV6 & info.flow_type_rss_offloads;
+        // The kernel spreads over the queues of a TAP; its driver would want to do so by itself.
+        if config.queues > 1 && spread != 0 && driver_name(info) != "net_tap" {
+            conf.rxmode.mq_mode = dpdk_sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
+            conf.rx_adv_conf.rss_conf.rss_hf = spread;
+        }
+        let mark = Mark::now();
+        // SAFETY: the port is not started and the pointer is to a live structure.
+        let result = unsafe {
+            dpdk_sys::rte_eth_dev_configure(self.id, config.queues, config.queues, &raw const conf)
+        };
+        self.done("configure", result, mark)
+    }
+
+    pub(super) fn set_up_queues(&self, config: &PortConfig) -> Result<(), PortError> {
+        let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
+        let mark = Mark::now();
+        // SAFETY: the port is configured and the pointers are to two live integers.
+        let result = unsafe {
+            dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &raw mut rx, &raw mut tx)
+        };
+        self.done("size its queues", result, mark)?;
+        for queue in 0..config.queues {
+            let pool = self.pool.as_raw();
+            let no_conf = std::ptr::null();
+            let mark = Mark::now();
+            // SAFETY: the port is configured with this queue; no configuration means the driver's
+            // default; the pool lives as long as `self`.
+            let result = unsafe {
+                dpdk_sys::rte_eth_rx_queue_setup(self.id, queue, rx, ANY_SOCKET, no_conf, pool)
+            };
+            self.done("set up a receive queue", result, mark)?;
+            let no_conf = std::ptr::null();
+            let mark = Mark::now();
+            // SAFETY: as above, without a pool.
+            let result = unsafe {
+                dpdk_sys::rte_eth_tx_queue_setup(self.id, queue, tx, ANY_SOCKET, no_conf)
+            };
+            self.done("set up a transmit queue", result, mark)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the MTU of the device, or of the kernel interface behind it. A device without one
+    /// carries what it is given.
+    pub(super) fn set_mtu(&self, mtu: u16) -> Result<(), PortError> {
+        let mark = Mark::now();
+        // SAFETY: the port is configured and not started.
+        let result = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.id, mtu) };
+        self.done_if_supported("set the MTU", result, mark)
+            .map(|_| ())
+    }
+
+    /// Settles the station address, and what the device must do for frames to it to arrive.
+    pub(super) fn settle_station(
+        &self,
+        config: &PortConfig,
+        driver: &str,
+    ) -> Result<[u8; 6], PortError> {
+        let own = self.mac()?;
+        let mut promiscuous = config.promiscuous;
+        let station = match (config.mac, driver) {
+            (Some(mac), _) if !is_station(mac) => {
+                return Err(PortError::Mac {
+                    device: self.device.clone(),
+                });
+            }
+            // The device's address is that of the kernel's interface: see `Port::mac`.
+            (None, "net_tap") => other_end(own),
+            (Some(mac), "net_tap") if mac == own => {
+                self.set_mac(other_end(own))?;
+                mac
+            }
+            (None, _) => own,
+            // All of these pass every frame.
+            (Some(mac), "net_tap" | "net_null" | "net_ring" | "net_pcap" | "net_memif") => mac,
+            // Not our interface: its address stays, and the kernel is asked for all frames.
+            (Some(mac), "net_af_packet" | "net_af_xdp") => {
+                promiscuous |= mac != own;
+                mac
+            }
+            (Some(mac), _) => {
+                promiscuous |= mac != own && !self.set_mac(mac)?;
+                mac
+            }
+        };
+        if promiscuous {
+            let mark = Mark::now();
+            // SAFETY: the port is configured.
+            let result = unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.id) };
+            // A device without this mode has no filter either.
+            self.done_if_supported("become promiscuous", result, mark)?;
+        }
+        Ok(station)
+    }
+
+    /// The device's own address.
+    fn mac(&self) -> Result<[u8; 6], PortError> {
+        let mut mac = rte_ether_addr::default();
+        let mark = Mark::now();
+        // SAFETY: the port exists and the pointer is to a live structure.
+        let result = unsafe { dpdk_sys::rte_eth_macaddr_get(self.id, &raw mut mac) };
+        self.done("read the MAC address", result, mark)?;
+        Ok(mac.addr_bytes)
+    }
+
+    /// Changes the device's own address; false if it cannot.
+    fn set_mac(&self, mac: [u8; 6]) -> Result<bool, PortError> {
+        let mut mac = rte_ether_addr { addr_bytes: mac };
+        let mark = Mark::now();
+        // SAFETY: the port is configured and the pointer is to a live structure.
+        let result = unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(self.id, &raw mut mac) };
+        self.done_if_supported("set the MAC address", result, mark)
+    }
+
+    /// The outcome of a step, with what DPDK said since `mark`.
+    pub(super) fn done(
+        &self,
+        step: &'static str,
+        result: c_int,
+        mark: Mark,
+    ) -> Result<(), PortError> {
+        if result >= 0 {
+            return Ok(());
+        }
+        let (device, reason, said) = (self.device.clone(), reason(result), mark.said());
+        Err(PortError::Step {
+            device,
+            step,
+            reason,
+            said,
+        })
+    }
+
+    /// As `done`, but a driver that does not know the step is false, not an error.
+    fn done_if_supported(
+        &self,
+        step: &'static str,
+        result: c_int,
+        mark: Mark,
+    ) -> Result<bool, PortError> {
+        if Errno::from_raw(-result) == Errno::ENOTSUP {
+            return Ok(false);
+        }
+        self.done(step, result, mark).map(|()| true)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // A failure leaves nothing to be done here; DPDK has logged it.
+        if *self.started.get_mut() {
+            // SAFETY: no queue is left: each holds a reference to `self`.
+            unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
+        }
+        // SAFETY: the port is stopped and nobody can reach it any more.
+        unsafe { dpdk_sys::rte_eth_dev_close(self.id) };
+        if !self.raw.is_null() {
+            // SAFETY: the bus keeps the device until this call, which closing the port is not.
+            unsafe { dpdk_sys::rte_dev_remove(self.raw) };
+        }
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `SOCKET_ID_ANY`: memory from wherever it is.
+const ANY_SOCKET: u32 = u32::MAX;
+
+/// Creates a virtual device.
+fn probe(device: &Device, arguments: &str) -> Result<(), PortError> {
+    let text = CString::new(arguments).map_err(|_| crate::DeviceError::Vdev {
+        raw: arguments.to_owned(), // `eal_args` lets no NUL pass
+    })?;
+    let mark = Mark::now();
+    // SAFETY: the environment is initialised (the caller has a handle) and `text` is a C string.
+    let result = unsafe { dpdk_sys::rte_dev_probe(text.as_ptr()) };
+    if result >= 0 {
+        Ok(())
+    } else {
+        Err(why_not(device, arguments, result, mark))
+    }
+}
+
+/// The likeliest reason for a failed probe. Drivers say as little as -1.
+fn why_not(device: &Device, arguments: &str, result: c_int, mark: Mark) -> PortError {
+    let said = mark.said();
+    let text = device.to_string();
+    let name = arguments.split(',').next().unwrap_or_default();
+    let driver = device
+        .driver()
+        .unwrap_or(name.trim_end_matches(|c: char| c.is_ascii_digit()));
+    if let Some(Plugin {
+        library,
+        package,
+        directory,
+    }) = missing_plugin(driver)
+    {
+        return PortError::NoDriver {
+            device: text,
+            library,
+            package,
+            directory,
+        };
+    }
+    let needs: &[(&str, u32)] = match driver {
+        "net_tap" => &[("CAP_NET_ADMIN", 12)],
+        "net_af_packet" => &[("CAP_NET_RAW", 13)],
+        "net_af_xdp" => &[("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13), ("CAP_BPF", 39)],
+        _ => &[],
+    };
+    // Most drivers return a bare -1, which is not the EPERM that it reads as.
+    let reason = if result == -1 {
+        "the driver refused it".to_owned()
+    } else {
+        reason(result)
+    };
+    match needs.iter().find(|(_, bit)| !has_capability(*bit)) {
+        Some(&(capability, _)) => PortError::Privilege {
+            device: text,
+            capability,
+            said,
+        },
+        None => PortError::Probe {
+            device: text,
+            reason,
+            said,
+        },
+    }
+}
+
+/// Whether the process has a capability, by its bit in `capability.h`. Without /proc: assumed.
+fn has_capability(bit: u32) -> bool {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_none_or(|set| set >> bit & 1 == 1)
+}
+
+/// The port of the device with this name.
+fn find(name: &str) -> Option<u16> {
+    let name = CString::new(name).ok()?;
+    let mut id = 0;
+    // SAFETY: `name` is a C string and `id` a live integer.
+    let result = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut id) };
+    (result == 0).then_some(id)
+}
+
+pub(super) fn driver_name(info: &rte_eth_dev_info) -> String {
+    if info.driver_name.is_null() {
+        return String::new();
+    }
+    // SAFETY: a driver's name is a C string that lives as long as the driver.
+    unsafe { CStr::from_ptr(info.driver_name) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Whether a station can have this address: unicast and not zero.
+fn is_station(mac: [u8; 6]) -> bool {
+    mac != [0; 6] && mac[0] & 1 == 0
+}
+
+/// An address for the station at our end of a TAP wire whose kernel end has `mac`: different, and
+/// as unique as that one, which is random. Locally administered, unicast.
+fn other_end(mut mac: [u8; 6]) -> [u8; 6] {
+    mac[0] = (mac[0] ^ 0x40) & 0xfe | 0x02;
+    mac
+}
