@@ -1,2 +1,131 @@
-//! flowmob.
-fn main() {}
+//! flowmob: network-based flow mobility.
+//!
+//! One program: `run` is an LMA, a MAG or a mobile node, by its configuration; the other commands ask or
+//! tell a running one, or build a whole network of them (`lab`).
+
+mod api;
+#[cfg(feature = "dpdk")]
+mod appliance;
+mod cli;
+mod client;
+mod icmp6;
+#[cfg(feature = "dpdk")]
+mod lab;
+mod mn;
+mod mobile;
+#[cfg(feature = "dpdk")]
+mod nd;
+mod selector_text;
+mod server;
+mod show;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use clap::Parser;
+use config::{Config, LogFormat, LogLevel};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::{Cli, Command};
+use crate::client::Client;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&cli.socket);
+    match cli.command {
+        Command::Run { config } => run(&config),
+        Command::Check { config } => Ok(check(&config)),
+        Command::Show { what, json } => say(&show::show(&client, what, json)?),
+        Command::Flow(command) => say(&show::flow(&client, command)?),
+        Command::Attach(mobile) => say(&show::mobile(&client, "attach", mobile)?),
+        Command::Detach(mobile) => say(&show::mobile(&client, "detach", mobile)?),
+        #[cfg(feature = "dpdk")]
+        Command::Lab(command) => lab::run(command),
+    }
+}
+
+/// Prints an answer. A reader that has gone, as `head` does, is no failure.
+fn say(text: &str) -> anyhow::Result<ExitCode> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Prints what went wrong, with its causes.
+fn report(error: &anyhow::Error) {
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(std::io::stderr(), "flowmob: {error:#}");
+}
+
+fn check(path: &Path) -> ExitCode {
+    let (text, code) = match config::load(path) {
+        Ok(config) => (warnings(&config), ExitCode::SUCCESS),
+        Err(errors) => (errors.to_string(), ExitCode::FAILURE),
+    };
+    let verdict = match code == ExitCode::SUCCESS {
+        true => format!("{text}{} is a valid configuration", path.display()),
+        false => text,
+    };
+    let _ = writeln!(std::io::stderr(), "{verdict}");
+    code
+}
+
+fn warnings(config: &Config) -> String {
+    config.warnings.iter().map(|warning| format!("{warning}\n\n")).collect()
+}
+
+fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(errors) => anyhow::bail!("{} cannot be run:\n\n{errors}", path.display()),
+    };
+    log(&config);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("no signal handler")?;
+    }
+    if let Some(mn) = &config.mn {
+        mobile::run(&config, mn, &stop)?;
+    } else {
+        #[cfg(feature = "dpdk")]
+        appliance::run(&config, &stop)?;
+        #[cfg(not(feature = "dpdk"))]
+        anyhow::bail!("this build has no DPDK: it runs [mn] only");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends log lines to standard error, as the configuration wants them.
+fn log(config: &Config) {
+    let level = match config.log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}

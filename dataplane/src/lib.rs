@@ -1,1 +1,56 @@
-//! placeholder
+//! The poll-mode worker: packets in, one decision each, packets out.
+//!
+//! ```text
+//!             updates ring                                punts, reports
+//! control ------------------> Worker::turn ------------------------------> control
+//!                                  |
+//!   rx burst -> ingress -> lookup (bulk) -> encap | decap | route | local -> fate -> egress -> tx
+//!               parse once  home, bucket,    one function a way, which        send, hold, drop,
+//!                           record           changes the packet and           refuse, punt, answer
+//!                                            says its Fate
+//! ```
+//!
+//! * [`worker`] has the loop; [`io`] what it needs from ports; [`ring`] how it talks to the control
+//!   plane; [`config`] what it is told at the start.
+//! * Each step of the way is a file: `ingress` (parse, own addresses), `classify` (binding and rule),
+//!   `encap`, `decap`, `route`, `local` (echo, neighbour discovery, Mobility Header), `icmp` (errors),
+//!   `neighbour` and `egress`.
+//! * `table` holds one role's bindings and paths, laid out in cache lines.
+//!
+//! **Conservation.** After every turn, over all ports of a worker:
+//! `rx + originated = tx + drops + punted + consumed + held`. A packet answered in its own buffer
+//! counts as consumed and as originated. A solicitation that is answered here and also shown to the
+//! control plane is consumed, not punted. `held` counts packets that wait for a neighbour or for a
+//! busy port.
+//!
+//! Nothing here needs DPDK: [`io::PacketIo`] is all a worker knows of its ports.
+
+pub mod config;
+pub mod io;
+pub mod packet;
+pub mod ring;
+pub mod worker;
+
+mod classify;
+mod decap;
+mod egress;
+mod encap;
+mod fate;
+mod fib;
+mod icmp;
+mod ingress;
+mod local;
+mod neighbour;
+mod police;
+mod role;
+mod route;
+mod table;
+
+pub use config::{
+    Idle, LmaConfig, MagConfig, NeighbourLimits, PortConfig, PuntRates, Rate, WorkerConfig,
+};
+pub use io::{BURST, Burst, PacketIo};
+pub use packet::PacketBuf;
+pub use ring::{ControlRings, RingSizes, WorkerRings, rings};
+pub use table::TableError;
+pub use worker::{Clock, Worker, WorkerError};

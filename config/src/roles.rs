@@ -1,0 +1,214 @@
+//! What a configuration holds: the roles LMA, MAG and MN.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::{AccessTechnology, Hnp, Lmaa, MacAddr, MnId, PortId, ProxyCoa};
+use serde::{Serialize, Serializer};
+
+use crate::device::InterfaceName;
+use crate::value::words;
+
+words! {
+    /// Whose a prefix is when a mobile attaches over several interfaces.
+    PrefixModel {
+        /// Each attachment gets a prefix of its own (RFC 5213 §5.4).
+        Unique = "unique",
+        /// All attachments of a mobile share their prefixes (RFC 7864 §3.2.1).
+        Shared = "shared",
+    }
+}
+
+words! {
+    /// How flow moves are signalled to a peer.
+    Signalling {
+        /// FMI and FMA of draft-bernardos-netext-pmipv6-flowmob.
+        Draft = "draft",
+        /// Update notifications (RFC 7864 §4, RFC 7077). Refused for the time being: no checked
+        /// configuration has it.
+        Rfc7864 = "rfc7864",
+    }
+}
+
+words! {
+    /// What makes a mobile attach at a MAG.
+    Attach {
+        /// The first packet from its link-layer address.
+        Automatic = "automatic",
+        /// The command `flowmob attach`.
+        Command = "command",
+    }
+}
+
+/// How a role sends into its tunnels: `[lma.tunnel]`, `[mag.tunnel]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TunnelOptions {
+    /// Outer hop limit (RFC 2473 §6.3).
+    pub hop_limit: u8,
+    /// Whether the inner DSCP is copied to the outer header; ECN always follows RFC 6040.
+    pub copy_dscp: bool,
+    /// Path MTU between the tunnel ends in octets, outer header included; `None` for the MTU of
+    /// the port towards the peer.
+    pub path_mtu: Option<u16>,
+}
+
+/// The other end of tunnels; `A` is the role of its address: `[[lma.peer]]`, `[[mag.peer]]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Peer<A> {
+    /// Its name in this file and in output, unique among the peers.
+    pub name: String,
+    /// Its address, unique among the peers.
+    pub address: A,
+    /// How flow moves are signalled.
+    pub signalling: Signalling,
+}
+
+/// The local mobility anchor: `[lma]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Lma {
+    /// The LMAA, an address of one of the ports.
+    pub address: Lmaa,
+    /// Where home network prefixes are taken from. They do not overlap.
+    pub pools: Vec<Hnp>,
+    /// Length in bits of the prefixes taken from the pools; no pool is longer.
+    pub prefix_length: u8,
+    /// Whose a prefix is, unless the mobile's entry says otherwise.
+    pub prefix_model: PrefixModel,
+    /// Whether mobiles without an entry are served.
+    pub any_mobile: bool,
+    /// Longest binding lifetime granted, a multiple of 4 s (RFC 6275 §6.1.8).
+    pub max_lifetime: Duration,
+    /// TimestampValidityWindow (RFC 5213 §9.1).
+    pub timestamp_validity_window: Duration,
+    /// MinDelayBeforeBCEDelete (RFC 5213 §9.1).
+    pub min_delay_before_bce_delete: Duration,
+    /// MaxDelayBeforeNewBCEAssign (RFC 5213 §9.1).
+    pub max_delay_before_new_bce_assign: Duration,
+    /// Time until an unanswered FMI is sent again.
+    pub fmi_retry: Duration,
+    /// How often an unanswered FMI is sent again.
+    pub fmi_retries: u8,
+    /// Lifetime of flow state at MAGs, in whole seconds; `None` for infinite.
+    pub flow_lifetime: Option<Duration>,
+    /// Time between the switch of a flow to its new path and the removal of the old one, so that
+    /// packets under way still arrive.
+    pub drain: Duration,
+    /// Whether a move between two MAGs that both host the prefix is signalled all the same.
+    pub signal_hosted_moves: bool,
+    /// Most mobiles served at once.
+    pub max_mobiles: u32,
+    /// Most attachments of one mobile.
+    pub max_sessions_per_mobile: u16,
+    /// Most flow rules of one mobile, at most `flow::Binding::MAX_RULES`.
+    pub max_flows_per_mobile: u16,
+    /// How packets are sent into tunnels.
+    pub tunnel: TunnelOptions,
+    /// The MAGs.
+    pub peers: Vec<Peer<ProxyCoa>>,
+    /// Mobiles with settings of their own.
+    pub mobiles: Vec<LmaMobile>,
+}
+
+/// A mobile with settings of its own at the LMA: `[[lma.mobile]]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct LmaMobile {
+    /// Its identifier, unique.
+    pub id: MnId,
+    /// Prefixes that are always this mobile's, given out in this order before any of the pools.
+    pub prefixes: Vec<Hnp>,
+    /// Whose a prefix is; `None` as for all mobiles.
+    pub prefix_model: Option<PrefixModel>,
+    /// Whether it is served at all.
+    pub service: bool,
+}
+
+/// The mobile access gateway: `[mag]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Mag {
+    /// The Proxy-CoA, an address of one of the ports.
+    pub address: ProxyCoa,
+    /// The ports that mobiles attach to, at least one.
+    pub access_ports: Vec<PortId>,
+    /// The MAG's address on all access links (RFC 6543 §3).
+    pub link_local: Ipv6Addr,
+    /// Binding lifetime asked for, a multiple of 4 s (RFC 6275 §6.1.7).
+    pub lifetime: Duration,
+    /// Time between unsolicited router advertisements.
+    pub ra_interval: Duration,
+    /// INITIAL_BINDACK_TIMEOUT: time until an unanswered PBU is sent again, doubled each time
+    /// (RFC 6275 §12).
+    pub initial_bindack_timeout: Duration,
+    /// MAX_BINDACK_TIMEOUT: where the doubling ends (RFC 6275 §12).
+    pub max_bindack_timeout: Duration,
+    /// How packets are sent into tunnels.
+    pub tunnel: TunnelOptions,
+    /// The LMAs.
+    pub peers: Vec<Peer<Lmaa>>,
+    /// The mobiles that may attach.
+    pub mobiles: Vec<MagMobile>,
+}
+
+/// A mobile that may attach at the MAG: `[[mag.mobile]]`. One entry per interface.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct MagMobile {
+    /// Its identifier.
+    pub id: MnId,
+    /// The link-layer address of its interface, unique on the port.
+    pub link_layer: MacAddr,
+    /// The technology that is reported to the LMA.
+    pub access_technology: AccessTechnology,
+    /// The access port.
+    pub port: PortId,
+    /// Whether the attachment asks to share the prefixes of the mobile's others: handoff
+    /// indicator 6 (RFC 7864 §3.2.1).
+    pub share_prefixes: bool,
+    /// Its LMA, as index in [`Mag::peers`].
+    pub lma: usize,
+    /// What makes it attach.
+    pub attach: Attach,
+}
+
+/// The mobile node's logical interface on Linux: `[mn]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Mn {
+    /// The TUN interface that is created.
+    pub interface: InterfaceName,
+    /// The lower half of every address formed.
+    pub interface_id: InterfaceId,
+    /// The physical interfaces, at least one.
+    pub accesses: Vec<MnAccess>,
+}
+
+/// One physical interface of the mobile node: `[[mn.access]]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct MnAccess {
+    /// Its name in this file and in output, unique.
+    pub name: String,
+    /// The existing Linux interface, unique.
+    pub interface: InterfaceName,
+}
+
+/// The lower 64 bits of addresses, not zero; printed as `::100`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct InterfaceId(pub u64);
+
+impl InterfaceId {
+    /// The address formed in a prefix; bits of the identifier that the prefix covers give way.
+    pub fn address(self, prefix: Hnp) -> Ipv6Addr {
+        let host = u128::from(self.0) & u128::from(prefix.net().hostmask());
+        Ipv6Addr::from(u128::from(prefix.addr()) | host)
+    }
+}
+
+impl fmt::Display for InterfaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Ipv6Addr::from(u128::from(self.0)), f)
+    }
+}
+
+impl Serialize for InterfaceId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

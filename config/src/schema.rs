@@ -1,0 +1,183 @@
+//! What a configuration holds: the process, its ports and routes.
+
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+use flow::{MacAddr, PortId};
+use ipnet::Ipv6Net;
+use serde::Serialize;
+
+use crate::device::Device;
+use crate::report::Report;
+use crate::roles::{Lma, Mag, Mn};
+use crate::value::words;
+
+/// A checked configuration: every reference in it leads somewhere.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Config {
+    /// The process's name in output.
+    pub name: String,
+    /// Memory, threads and cores.
+    pub process: Process,
+    /// The management socket.
+    pub management: Management,
+    /// Logging.
+    pub log: Log,
+    /// The ports, indexed by [`PortId`].
+    pub ports: Vec<Port>,
+    /// Static routes.
+    pub routes: Vec<Route>,
+    /// The local mobility anchor, if this process is one.
+    pub lma: Option<Lma>,
+    /// The mobile access gateway, if this process is one.
+    pub mag: Option<Mag>,
+    /// The mobile node, if this process is one; then it is nothing else.
+    pub mn: Option<Mn>,
+    /// What is legal but dubious, in the order of the lines. Whoever asks whether two files mean
+    /// the same compares the other fields.
+    #[serde(skip)]
+    pub warnings: Vec<Report>,
+}
+
+impl Config {
+    /// A port by its index.
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.get(usize::from(id.0))
+    }
+
+    /// The index of the port with a name.
+    pub fn port_id(&self, name: &str) -> Option<PortId> {
+        let index = self.ports.iter().position(|port| port.name == name)?;
+        u16::try_from(index).ok().map(PortId)
+    }
+
+    /// The index of the port that has `address` as one of its own.
+    pub fn port_of(&self, address: Ipv6Addr) -> Option<PortId> {
+        let has = |port: &Port| port.addresses.iter().any(|net| net.addr() == address);
+        let index = self.ports.iter().position(has)?;
+        u16::try_from(index).ok().map(PortId)
+    }
+
+    /// The port that packets to `destination` leave by: the longest prefix among what is on link
+    /// and what is routed.
+    pub fn port_towards(&self, destination: Ipv6Addr) -> Option<PortId> {
+        let on_link = self.ports.iter().enumerate().flat_map(|(index, port)| {
+            let id = u16::try_from(index).ok().map(PortId);
+            let nets = port.addresses.iter().map(Ipv6Net::trunc);
+            nets.filter_map(move |net| Some((net, id?)))
+        });
+        let routed = self.routes.iter().map(|route| (route.to, route.port));
+        on_link
+            .chain(routed)
+            .filter(|(net, _)| net.contains(&destination))
+            .max_by_key(|(net, _)| net.prefix_len())
+            .map(|(_, port)| port)
+    }
+}
+
+words! {
+    /// Where packet buffers live.
+    Memory {
+        /// Ordinary pages: works everywhere, needs no preparation.
+        Anonymous = "anonymous",
+        /// Hugepages, which the system must have reserved: faster.
+        Hugepages = "hugepages",
+    }
+}
+
+words! {
+    /// What a worker does when there are no packets.
+    Idle {
+        /// Sleeps shortly after some empty polls: for cores that are shared.
+        Adaptive = "adaptive",
+        /// Polls on: for cores of its own.
+        Poll = "poll",
+    }
+}
+
+words! {
+    /// What is logged: this and everything above.
+    LogLevel {
+        /// Something failed.
+        Error = "error",
+        /// Something that someone should look at.
+        Warn = "warn",
+        /// Changes of state: attachments, moves, peers.
+        Info = "info",
+        /// Single messages, with addresses.
+        Debug = "debug",
+        /// Single steps.
+        Trace = "trace",
+    }
+}
+
+words! {
+    /// How log lines look.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+/// Memory, threads and cores: `[process]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Process {
+    /// Where packet buffers live.
+    pub memory: Memory,
+    /// How much memory packet buffers may take, in MiB.
+    pub memory_mib: u32,
+    /// Number of worker threads, at least one.
+    pub workers: u16,
+    /// The core of each worker; empty to leave that to the operating system.
+    pub cores: Vec<u16>,
+    /// The core of the control thread; `None` to leave that to the operating system.
+    pub control_core: Option<u16>,
+    /// What workers do when there are no packets.
+    pub idle: Idle,
+}
+
+/// The management interface: `[management]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Management {
+    /// The Unix socket, at most 107 octets.
+    pub socket: PathBuf,
+}
+
+/// Logging: `[log]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Log {
+    /// What is logged.
+    pub level: LogLevel,
+    /// How it looks.
+    pub format: LogFormat,
+}
+
+/// A port: `[[port]]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Port {
+    /// Its name in this file and in output, unique.
+    pub name: String,
+    /// What it is made of.
+    pub device: Device,
+    /// Its MAC address; `None` for the device's own.
+    pub mac: Option<MacAddr>,
+    /// Largest IPv6 packet in octets, 1280 to 9000.
+    pub mtu: u16,
+    /// The appliance's addresses on it, with the length of the prefix that is on its link.
+    pub addresses: Vec<Ipv6Net>,
+    /// Receive queues; `None` for one per worker, or fewer if the device has fewer.
+    pub queues: Option<u16>,
+}
+
+/// A static route: `[[route]]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Route {
+    /// Destinations; no bits beyond the prefix length are set.
+    pub to: Ipv6Net,
+    /// The next router; `None` if the destinations are neighbours.
+    pub via: Option<Ipv6Addr>,
+    /// The port that leads there.
+    pub port: PortId,
+}

@@ -1,0 +1,306 @@
+//! Which keys there are: every table of the file with its defaults and ranges.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flow::{Lmaa, MacAddr, PortId, ProxyCoa};
+
+use crate::device::Device;
+use crate::notes::Draft;
+use crate::read::{Names, Table};
+use crate::roles::{
+    Attach, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Signalling,
+    TunnelOptions,
+};
+use crate::schema::{
+    Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route,
+};
+use crate::value::{Destinations, Fault, LinkLocal, OwnAddress, Routable, Unicast, Value, text};
+
+/// Most seconds that a binding lifetime holds: 65535 units of 4 s (RFC 6275 §6.1.7).
+const MAX_LIFETIME: u64 = 65535 * 4;
+/// Most seconds of a flow's lifetime that are not infinity.
+const MAX_FLOW_LIFETIME: u64 = 0xfffe;
+/// An hour, in milliseconds: longer delays are a wrong unit.
+const HOUR: u64 = 3_600_000;
+
+pub(crate) fn config(t: &mut Table<'_>) -> Config {
+    let name: String = t.or("name", "flowmob".to_owned());
+    let process = t.section("process", process);
+    let management = t.section("management", |t| management(t, &name));
+    let log = t.section("log", log);
+    let ports = t.tables("port", port);
+    let names = names(t, "port", ports.iter().map(|port| &port.name));
+    Config {
+        process,
+        management,
+        log,
+        routes: t.tables("route", |t| route(t, &names)),
+        lma: t.table("lma", lma),
+        mag: t.table("mag", |t| mag(t, &names)),
+        mn: t.table("mn", mn),
+        name,
+        ports,
+        warnings: Vec::new(),
+    }
+}
+
+/// The names that the tables of the array `tables` give themselves.
+fn names<'n>(t: &mut Table<'_>, tables: &str, names: impl Iterator<Item = &'n String>) -> Names {
+    let path = format!("{}.name", t.at(tables));
+    Names {
+        names: names.cloned().collect(),
+        complete: !t.notes().any_tainted(&path),
+    }
+}
+
+fn process(t: &mut Table<'_>) -> Process {
+    let cores = t.numbers("cores", &(0..=1023));
+    let as_cores = u16::try_from(cores.len()).unwrap_or(u16::MAX).max(1);
+    Process {
+        memory: t.or("memory", Memory::Anonymous),
+        memory_mib: t.number("memory_mib", 256, 64..=1_048_576),
+        workers: t.number("workers", as_cores, 1..=256),
+        cores,
+        control_core: t.optional_number("control_core", 0..=1023),
+        idle: t.or("idle", Idle::Adaptive),
+    }
+}
+
+fn management(t: &mut Table<'_>, name: &str) -> Management {
+    let socket = PathBuf::from(format!("/run/flowmob/{name}.sock"));
+    Management {
+        socket: t.or("socket", socket),
+    }
+}
+
+fn log(t: &mut Table<'_>) -> Log {
+    Log {
+        level: t.or("level", LogLevel::Info),
+        format: t.or("format", LogFormat::Text),
+    }
+}
+
+/// A device given by `vdev`.
+struct Vdev(Device);
+
+impl Value for Vdev {
+    const EXPECTED: &'static str = "a virtual device of DPDK";
+    const EXAMPLE: &'static str = "\"net_af_packet0,iface=eth0\"";
+
+    fn read(value: &toml::de::DeValue<'_>) -> Result<Self, Fault> {
+        Device::vdev(text(value)?)
+            .map(Self)
+            .map_err(|error| Fault::new(error.message, error.help))
+    }
+
+    fn placeholder() -> Self {
+        Self(Device::Null)
+    }
+}
+
+fn port(t: &mut Table<'_>) -> Port {
+    Port {
+        name: t.required("name"),
+        device: device(t),
+        mac: t.optional("mac"),
+        mtu: t.number("mtu", 1500, 1280..=9000),
+        addresses: t
+            .list("addresses")
+            .into_iter()
+            .map(|OwnAddress(net)| net)
+            .collect(),
+        queues: t.optional_number("queues", 1..=256),
+    }
+}
+
+fn device(t: &mut Table<'_>) -> Device {
+    let (device, vdev) = (t.at("device"), t.at("vdev"));
+    let (has_device, has_vdev) = (t.notes().has(&device), t.notes().has(&vdev));
+    let from_device = t.optional("device");
+    let from_vdev = t.optional("vdev").map(|Vdev(device)| device);
+    match (has_device, has_vdev) {
+        (true, true) => {
+            let draft = Draft::error(vdev, "a port has either `device` or `vdev`")
+                .on_key()
+                .label("one too many")
+                .other(device, "the other")
+                .help("remove one of the two");
+            t.notes().push(draft);
+        }
+        (false, false) => t.missing("device", Device::EXAMPLE),
+        (true, false) | (false, true) => {}
+    }
+    from_device.or(from_vdev).unwrap_or(Device::Null)
+}
+
+fn port_id(index: Option<usize>) -> PortId {
+    PortId(
+        index
+            .and_then(|i| u16::try_from(i).ok())
+            .unwrap_or(u16::MAX),
+    )
+}
+
+fn route(t: &mut Table<'_>, ports: &Names) -> Route {
+    let Destinations(to) = t.required("to");
+    let via = t.optional("via").map(|Unicast(address)| address);
+    Route {
+        to,
+        via,
+        port: port_id(t.required_reference("port", "port", ports)),
+    }
+}
+
+fn tunnel(t: &mut Table<'_>) -> TunnelOptions {
+    TunnelOptions {
+        hop_limit: t.number("hop_limit", 64, 1..=255),
+        copy_dscp: t.or("copy_dscp", false),
+        path_mtu: t.optional_number("path_mtu", 1280..=u16::MAX),
+    }
+}
+
+fn peer<A>(t: &mut Table<'_>, role: fn(std::net::Ipv6Addr) -> A) -> Peer<A> {
+    let name = t.required("name");
+    let Routable(address) = t.required("address");
+    let signalling = t.or("signalling", Signalling::Draft);
+    if signalling == Signalling::Rfc7864 {
+        let draft = Draft::error(t.at("signalling"), "this dialect is not there yet")
+            .label("known, but not implemented")
+            .help("use \"draft\", or leave the key out");
+        t.notes().fault(draft);
+    }
+    Peer {
+        name,
+        address: role(address),
+        signalling,
+    }
+}
+
+/// A binding lifetime, in whole units of 4 s.
+fn lifetime(t: &mut Table<'_>, key: &'static str, default: u64) -> Duration {
+    let seconds = t.seconds(key, default, 4..=MAX_LIFETIME).as_secs();
+    if !seconds.is_multiple_of(4) {
+        let whole = seconds - seconds % 4;
+        let message = format!("`{key}` is rounded down to {whole} s");
+        let draft = Draft::warning(t.at(key), message)
+            .label("no multiple of 4")
+            .help("lifetimes are sent in units of 4 s (RFC 6275 §6.1.7)");
+        t.notes().push(draft);
+        return Duration::from_secs(whole);
+    }
+    Duration::from_secs(seconds)
+}
+
+fn lma(t: &mut Table<'_>) -> Lma {
+    let Routable(address) = t.required("address");
+    Lma {
+        address: Lmaa(address),
+        pools: t.list("pools"),
+        prefix_length: t.number("prefix_length", 64, 8..=128),
+        prefix_model: t.or("prefix_model", PrefixModel::Unique),
+        any_mobile: t.or("any_mobile", true),
+        max_lifetime: lifetime(t, "max_lifetime", 3600),
+        timestamp_validity_window: t.millis("timestamp_validity_window_ms", 300, 1..=HOUR),
+        min_delay_before_bce_delete: t.millis("min_delay_before_bce_delete_ms", 10_000, 0..=HOUR),
+        max_delay_before_new_bce_assign: t.millis(
+            "max_delay_before_new_bce_assign_ms",
+            1500,
+            0..=HOUR,
+        ),
+        fmi_retry: t.millis("fmi_retry_ms", 3000, 10..=60_000),
+        fmi_retries: t.number("fmi_retries", 3, 0..=10),
+        flow_lifetime: t.seconds_or_infinite("flow_lifetime", 4..=MAX_FLOW_LIFETIME),
+        drain: t.millis("drain_ms", 1000, 0..=60_000),
+        signal_hosted_moves: t.or("signal_hosted_moves", true),
+        max_mobiles: t.number("max_mobiles", 100_000, 1..=16_000_000),
+        max_sessions_per_mobile: t.number("max_sessions_per_mobile", 8, 1..=64),
+        max_flows_per_mobile: t.number("max_flows_per_mobile", 64, 1..=max_flows()),
+        tunnel: t.section("tunnel", tunnel),
+        peers: t.tables("peer", |t| peer(t, ProxyCoa)),
+        mobiles: t.tables("mobile", lma_mobile),
+    }
+}
+
+fn max_flows() -> u16 {
+    u16::try_from(flow::Binding::MAX_RULES).unwrap_or(u16::MAX)
+}
+
+fn lma_mobile(t: &mut Table<'_>) -> LmaMobile {
+    LmaMobile {
+        id: t.required("id"),
+        prefixes: t.list("prefixes"),
+        prefix_model: t.optional("prefix_model"),
+        service: t.or("service", true),
+    }
+}
+
+fn mag(t: &mut Table<'_>, ports: &Names) -> Mag {
+    let Routable(address) = t.required("address");
+    if !t.has("access_ports") {
+        t.missing("access_ports", "[\"wlan\"]");
+    }
+    let access_ports = t.references("access_ports", "port", ports);
+    let access_ports: Vec<_> = access_ports.into_iter().map(port_id).collect();
+    let LinkLocal(link_local) = t.or("link_local", LinkLocal(MacAddr::MAG.link_local()));
+    let peers = t.tables("peer", |t| peer(t, Lmaa));
+    let lmas = names(t, "peer", peers.iter().map(|peer| &peer.name));
+    let only_port = match access_ports.as_slice() {
+        [port] => Some(*port),
+        _ => None,
+    };
+    Mag {
+        address: ProxyCoa(address),
+        access_ports,
+        link_local,
+        lifetime: lifetime(t, "lifetime", 300),
+        ra_interval: t.millis("ra_interval_ms", 30_000, 200..=1_800_000),
+        initial_bindack_timeout: t.millis("initial_bindack_timeout_ms", 1000, 100..=60_000),
+        max_bindack_timeout: t.millis("max_bindack_timeout_ms", 32_000, 100..=HOUR),
+        tunnel: t.section("tunnel", tunnel),
+        mobiles: t.tables("mobile", |t| mag_mobile(t, ports, only_port, &lmas)),
+        peers,
+    }
+}
+
+fn mag_mobile(
+    t: &mut Table<'_>,
+    ports: &Names,
+    only_port: Option<PortId>,
+    lmas: &Names,
+) -> MagMobile {
+    let id = t.required("id");
+    let link_layer = t.required("link_layer");
+    let access_technology = t.required("access_technology");
+    let port = match only_port {
+        Some(only) => t
+            .reference("port", "port", ports)
+            .map_or(only, |i| port_id(Some(i))),
+        None => port_id(t.required_reference("port", "port", ports)),
+    };
+    let lma = if lmas.names.len() > 1 {
+        t.required_reference("lma", "peer", lmas)
+    } else {
+        t.reference("lma", "peer", lmas)
+    };
+    MagMobile {
+        id,
+        link_layer,
+        access_technology,
+        port,
+        share_prefixes: t.or("share_prefixes", false),
+        lma: lma.unwrap_or(0),
+        attach: t.or("attach", Attach::Automatic),
+    }
+}
+
+fn mn(t: &mut Table<'_>) -> Mn {
+    Mn {
+        interface: t.required("interface"),
+        interface_id: t.required("interface_id"),
+        accesses: t.tables("access", |t| MnAccess {
+            name: t.required("name"),
+            interface: t.required("interface"),
+        }),
+    }
+}

@@ -1,0 +1,255 @@
+//! The examples: they load, `reference.toml` has every key, and no mutation of them panics.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const REFERENCE: &str = include_str!("../examples/reference.toml");
+const LMA: &str = include_str!("../examples/lma.toml");
+const MAG: &str = include_str!("../examples/mag.toml");
+const MN: &str = include_str!("../examples/mn.toml");
+
+fn machine() -> Machine {
+    Machine::with_cores(0..4)
+}
+
+#[track_caller]
+fn load_quietly(name: &str, text: &str) -> Config {
+    let config = parse_with(name, text, &machine()).unwrap_or_else(|errors| panic!("{errors}"));
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.is_empty(), "{}", warnings.join("\n"));
+    config
+}
+
+/// Turns every key and table that is commented out into one that is not.
+fn uncommented(text: &str) -> String {
+    let line = |line: &str| {
+        let key = line
+            .strip_prefix('#')
+            .filter(|rest| rest.starts_with(|c| c != ' '));
+        format!("{}\n", key.unwrap_or(line))
+    };
+    text.lines().map(line).collect()
+}
+
+/// The reference as two files: the appliance, and the mobile node.
+fn reference_uncommented() -> [String; 2] {
+    let text = uncommented(REFERENCE);
+    let (appliance, mn) = text.split_once("\n[mn]\n").unwrap();
+    [appliance.to_owned(), format!("[mn]\n{mn}")]
+}
+
+#[test]
+fn all_examples_load_without_a_warning() {
+    load_quietly("reference.toml", REFERENCE);
+    let lma = load_quietly("lma.toml", LMA);
+    assert_eq!(lma.name, "lma1");
+    assert_eq!(lma.management.socket, Path::new("/run/flowmob/lma1.sock"));
+    let mag = load_quietly("mag.toml", MAG);
+    let mobile = &mag.mag.unwrap().mobiles[0];
+    assert_eq!((mobile.port, mobile.lma), (flow::PortId(1), 0));
+    assert_eq!(mobile.access_technology, flow::AccessTechnology(4));
+    let mn = load_quietly("mn.toml", MN).mn.unwrap();
+    let hnp = flow::Hnp::new("2001:db8:1::".parse().unwrap(), 64).unwrap();
+    let address: std::net::Ipv6Addr = "2001:db8:1::100".parse().unwrap();
+    assert_eq!(mn.interface_id.address(hnp), address);
+}
+
+#[test]
+fn the_keys_that_the_reference_leaves_out_are_right_too() {
+    for text in reference_uncommented() {
+        load_quietly("reference.toml", &text);
+    }
+}
+
+#[test]
+fn the_reference_shows_the_defaults() {
+    let without = parse_with("r", REFERENCE, &machine()).unwrap();
+    let [appliance, _] = reference_uncommented();
+    let with = parse_with("r", &appliance, &machine()).unwrap();
+    let (lma, mag) = (without.lma.unwrap(), without.mag.unwrap());
+    let (mut shown_lma, mut shown_mag) = (with.lma.unwrap(), with.mag.unwrap());
+    // Keys without a fixed default: the reference shows examples.
+    assert_eq!(shown_lma.tunnel.path_mtu.take(), Some(1500));
+    assert_eq!(shown_mag.tunnel.path_mtu.take(), Some(1500));
+    assert_eq!(shown_lma.mobiles.drain(..).count(), 1);
+    assert_eq!(shown_lma, lma);
+    assert_eq!(shown_mag, mag);
+    let mut shown = with.process;
+    assert_eq!(shown.cores.drain(..).collect::<Vec<_>>(), [1]);
+    assert_eq!(shown.control_core.take(), Some(0));
+    assert_eq!(shown, without.process);
+    assert_eq!(with.management, without.management);
+    assert_eq!(with.log, without.log);
+    assert_eq!(with.routes, without.routes);
+    assert_eq!(with.ports[0].mtu, without.ports[0].mtu);
+}
+
+#[test]
+fn the_reference_has_every_key_that_there_is() {
+    let (mut known, mut present) = (BTreeSet::new(), BTreeSet::new());
+    for text in reference_uncommented() {
+        let (tree, errors) = toml::de::DeTable::parse_recoverable(&text);
+        assert!(errors.is_empty());
+        let mut notes = Notes::new(Arc::new(Source::new("r", &text)), tree.get_ref());
+        let mut root = Table::root(&mut notes, tree.get_ref());
+        sections::config(&mut root);
+        root.finish();
+        known.extend(notes.known().iter().cloned());
+        let plain = |path: &str| path.split(['[', ']']).step_by(2).collect::<String>();
+        present.extend(notes.present().map(plain));
+    }
+    assert_eq!(known, present);
+    assert!(known.len() > 70, "{}", known.len());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_why() {
+    let errors = load("/nonexistent/flowmob.toml").unwrap_err();
+    let report = errors.iter().next().unwrap();
+    assert_eq!((report.line, report.column), (0, 0));
+    insta::assert_snapshot!(errors, @"
+    error: cannot read `/nonexistent/flowmob.toml`: No such file or directory (os error 2)
+     |
+     = help: check the path; `examples/` has configurations to start from
+
+    1 error in /nonexistent/flowmob.toml
+    ");
+}
+
+#[test]
+fn a_file_that_is_not_text_says_where() {
+    let path = std::env::temp_dir().join(format!("flowmob-config-{}.toml", std::process::id()));
+    std::fs::write(&path, b"name = \"a\"\nlog = \"\xff\"\n").unwrap();
+    let errors = load(&path).unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    let report = errors.iter().next().unwrap();
+    assert_eq!((report.line, report.column), (2, 8));
+    assert!(errors.to_string().contains(":2:8"), "{errors}");
+}
+
+#[test]
+fn a_valid_configuration_serialises() {
+    for text in [REFERENCE, LMA, MAG, MN] {
+        let config = parse_with("x", text, &machine()).unwrap();
+        let shown = toml::Table::try_from(&config).unwrap();
+        assert_eq!(shown["name"].as_str(), Some(config.name.as_str()));
+    }
+}
+
+/// One change to a text.
+#[derive(Clone, Debug)]
+enum Change {
+    Insert(usize, String),
+    Remove(usize, usize),
+    RepeatLine(usize, usize),
+    DropLine(usize),
+    Value(usize, String),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = 0..10_000_usize;
+    let value = prop::sample::select(vec![
+        "1",
+        "-1",
+        "true",
+        "\"\"",
+        "\"x\"",
+        "[]",
+        "[1]",
+        "{}",
+        "{ a = 1 }",
+        "1.5",
+        "1979-05-27",
+        "99999999999999999999",
+        "0x1F",
+        "\"::1/64\"",
+        "\"fe80::1\"",
+        "\"2001:db8:f::1\"",
+        "\"2001:db8::/32\"",
+        "[\"2001:db8:100::/64\", \"::/0\"]",
+        "\"tap:core0\"",
+        "\"core\"",
+        "[\"core\", \"wlan\", \"wlan\"]",
+        "\"ä\\u0000\\n\"",
+        "'''\nx\n'''",
+        "[[1],[2]]",
+    ]);
+    let noise = prop_oneof![
+        "[\\PC\\n\\r\\t\"'\\[\\]#=.]{1,6}",
+        "\\[\\[?(lma|mag|mn|port|route|process)"
+    ];
+    prop_oneof![
+        (at.clone(), noise).prop_map(|(at, text)| Change::Insert(at, text)),
+        (at.clone(), 1..40_usize).prop_map(|(at, len)| Change::Remove(at, len)),
+        (at.clone(), at.clone()).prop_map(|(from, to)| Change::RepeatLine(from, to)),
+        at.clone().prop_map(Change::DropLine),
+        (at, value).prop_map(|(at, text)| Change::Value(at, text.to_owned())),
+    ]
+}
+
+fn apply(text: &str, change: Change) -> String {
+    let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
+    let count = lines.len();
+    let mut chars: Vec<char> = text.chars().collect();
+    let len = chars.len();
+    match change {
+        Change::Insert(at, new) => {
+            chars.splice(at % (len + 1)..at % (len + 1), new.chars());
+            return chars.into_iter().collect();
+        }
+        Change::Remove(at, n) => {
+            let start = at % (len + 1);
+            chars.drain(start..(start + n).min(len));
+            return chars.into_iter().collect();
+        }
+        Change::RepeatLine(from, to) => {
+            let line = lines[from % count].clone();
+            lines.insert(to % count, line);
+        }
+        Change::DropLine(at) => {
+            lines.remove(at % count);
+        }
+        Change::Value(at, new) => {
+            let line = &mut lines[at % count];
+            if let Some((key, _)) = line.split_once('=') {
+                *line = format!("{key}= {new}");
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_file_makes_it_panic(
+        start in prop::sample::select(vec![LMA, MAG, MN, REFERENCE, "full", "mn"]),
+        changes in prop::collection::vec(change(), 1..6),
+    ) {
+        let [appliance, mn] = reference_uncommented();
+        let start = match start {
+            "full" => appliance,
+            "mn" => mn,
+            text => text.to_owned(),
+        };
+        let text = changes.into_iter().fold(start, |text, change| apply(&text, change));
+        let reports = match parse_with("x.toml", &text, &machine()) {
+            Ok(config) => config.warnings,
+            Err(errors) => {
+                prop_assert!(errors.iter().count() > 0);
+                errors.iter().chain(errors.warnings()).cloned().collect()
+            }
+        };
+        for report in reports {
+            let shown = report.to_string();
+            let place = format!("x.toml:{}:{}\n", report.line, report.column);
+            prop_assert!(shown.contains(&place), "{place} is not in\n{shown}");
+            prop_assert!(!report.message.is_empty() && !report.help.is_empty(), "{shown}");
+            prop_assert!(!report.to_ansi().is_empty());
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The binding cache: mobiles, their sessions, and who owns which prefix.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::{
+    AccessTechnology, Bid, HandoffIndicator, Hnp, Lmaa, MnId, MnLinkLayerId, MobileId, ProxyCoa,
+};
+use pmip_wire::Timestamp;
+
+use super::flow_mobility::FmcEntry;
+use super::pbu::Deferred;
+use super::sync::Sync;
+use crate::table::Installed;
+
+/// Where a session is in its life (RFC 5213 §5.3.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BceState {
+    /// Registered.
+    Active,
+    /// Deregistered, and kept for MinDelayBeforeBCEDelete in case another MAG takes it over. Its
+    /// packets are dropped meanwhile.
+    Deregistering,
+}
+
+/// Binding cache entry: one session of a mobile, which is one attached interface (RFC 5213 §5.1,
+/// RFC 7864 §5.1).
+#[derive(Clone, Debug)]
+pub struct Bce {
+    /// Number of the session among those of the mobile.
+    pub bid: Bid,
+    /// BID-PRI, 1 to 127, lower wins (RFC 6089 §4.1).
+    pub bid_priority: u8,
+    /// Link-layer identifier of the interface, if the MAG supplied one.
+    pub ll_id: Option<MnLinkLayerId>,
+    /// Its access technology.
+    pub access: AccessTechnology,
+    /// Why it was last registered.
+    pub handoff: HandoffIndicator,
+    /// Its prefixes, ascending; never the off-link ones granted for flows.
+    pub hnps: Vec<Hnp>,
+    /// The MAG's link-local address towards the mobile; unspecified if the MAG never named or asked one.
+    pub link_local: Ipv6Addr,
+    /// This end of the tunnel: where the PBU was sent.
+    pub lmaa: Lmaa,
+    /// The MAG's end.
+    pub proxy_coa: ProxyCoa,
+    /// Where it is in its life.
+    pub state: BceState,
+    /// When its lifetime runs out, on the monotonic clock.
+    pub expires: Duration,
+    /// When it was last registered, on the monotonic clock.
+    pub updated: Duration,
+    /// Timestamp of the last accepted PBU, if it had one.
+    pub timestamp: Option<Timestamp>,
+    /// Sequence number of the last accepted PBU.
+    pub sequence: u16,
+    pub(crate) sync: Sync,
+}
+
+impl Bce {
+    /// Whether packets may be sent to it.
+    pub fn is_active(&self) -> bool {
+        match self.state {
+            BceState::Active => true,
+            BceState::Deregistering => false,
+        }
+    }
+
+    /// Whether the prefix is one of its own.
+    pub fn owns(&self, hnp: Hnp) -> bool {
+        self.hnps.contains(&hnp)
+    }
+
+    /// Prefixes of other sessions that its MAG has acknowledged to route.
+    pub fn granted(&self) -> BTreeSet<Hnp> {
+        self.sync.granted()
+    }
+
+    /// Whether an FMI to its MAG has not been answered yet.
+    pub fn is_signalling(&self) -> bool {
+        self.sync.outstanding().is_some()
+    }
+}
+
+/// A mobile and everything known about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Mobile {
+    pub(crate) id: MobileId,
+    pub(crate) mn_id: MnId,
+    /// In ascending order of BID.
+    pub(crate) sessions: Vec<Bce>,
+    /// Flow mobility cache, in ascending order of priority.
+    pub(crate) flows: Vec<FmcEntry>,
+    /// BIDs given to interfaces, past and present: flows return with the interface they were on.
+    pub(crate) interfaces: Vec<(Interface, Bid)>,
+    /// Prefixes that no session owns any more but a MAG may still route to the mobile.
+    pub(crate) retiring: BTreeSet<Hnp>,
+    /// What the workers were told.
+    pub(crate) installed: Installed,
+    /// A PBU that waits for another session to be deregistered.
+    pub(crate) deferred: Option<Box<Deferred>>,
+}
+
+/// What tells interfaces of a mobile apart (RFC 5213 §5.4.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Interface {
+    pub(crate) access: AccessTechnology,
+    pub(crate) ll_id: Option<MnLinkLayerId>,
+}
+
+/// BIDs remembered per mobile, besides those in use.
+const REMEMBERED_INTERFACES: usize = 16;
+
+impl Mobile {
+    fn new(id: MobileId, mn_id: MnId) -> Self {
+        Self {
+            id,
+            mn_id,
+            sessions: Vec::new(),
+            flows: Vec::new(),
+            interfaces: Vec::new(),
+            retiring: BTreeSet::new(),
+            installed: Installed::default(),
+            deferred: None,
+        }
+    }
+
+    pub(crate) fn session(&self, bid: Bid) -> Option<&Bce> {
+        self.sessions.iter().find(|s| s.bid == bid)
+    }
+
+    pub(crate) fn session_mut(&mut self, bid: Bid) -> Option<&mut Bce> {
+        self.sessions.iter_mut().find(|s| s.bid == bid)
+    }
+
+    pub(crate) fn active(&self) -> impl Iterator<Item = &Bce> {
+        self.sessions.iter().filter(|s| s.is_active())
+    }
+
+    /// The active session with this BID.
+    pub(crate) fn active_session(&self, bid: Bid) -> Option<&Bce> {
+        self.session(bid).filter(|s| s.is_active())
+    }
+
+    pub(crate) fn flow(&self, fid: flow::Fid) -> Option<&FmcEntry> {
+        self.flows.iter().find(|f| f.fid == fid)
+    }
+
+    pub(crate) fn flow_mut(&mut self, fid: flow::Fid) -> Option<&mut FmcEntry> {
+        self.flows.iter_mut().find(|f| f.fid == fid)
+    }
+
+    /// All prefixes of its sessions, ascending.
+    pub(crate) fn hnps(&self) -> BTreeSet<Hnp> {
+        let of = |s: &Bce| s.hnps.clone();
+        self.sessions.iter().flat_map(of).collect()
+    }
+
+    /// Adds a session under its BID.
+    pub(crate) fn insert(&mut self, bce: Bce) {
+        let at = self.sessions.partition_point(|s| s.bid < bce.bid);
+        self.sessions.insert(at, bce);
+    }
+
+    /// The BID of an interface: the one it had, or the lowest never given to another.
+    pub(crate) fn assign_bid(&mut self, interface: Interface) -> Option<Bid> {
+        let known = self.interfaces.iter().find(|(i, _)| *i == interface);
+        if let Some((_, bid)) = known
+            && self.session(*bid).is_none()
+        {
+            return Some(*bid);
+        }
+        if self.interfaces.len() >= REMEMBERED_INTERFACES {
+            let unused = |bid: Bid| {
+                self.session(bid).is_none() && self.flows.iter().all(|f| !f.names(bid))
+            };
+            let oldest = self.interfaces.iter().position(|(_, bid)| unused(*bid));
+            if let Some(oldest) = oldest {
+                self.interfaces.remove(oldest);
+            }
+        }
+        let taken: BTreeSet<Bid> = self.interfaces.iter().map(|(_, bid)| *bid).collect();
+        let bid = (1..=u16::MAX).filter_map(Bid::new).find(|bid| {
+            !taken.contains(bid) && self.session(*bid).is_none()
+        })?;
+        self.interfaces.push((interface, bid));
+        Some(bid)
+    }
+
+    /// Notes that a session is now on another interface (HI = 2).
+    pub(crate) fn rename_interface(&mut self, bid: Bid, interface: Interface) {
+        self.interfaces.retain(|(i, b)| *b != bid && *i != interface);
+        self.interfaces.push((interface, bid));
+    }
+
+    /// Whether nothing is left to remember.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.sessions.is_empty()
+            && self.flows.is_empty()
+            && self.retiring.is_empty()
+            && self.deferred.is_none()
+    }
+}
+
+/// All mobiles, by number and by name, and the owner of each prefix in use.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BindingCache {
+    mobiles: Vec<Option<Box<Mobile>>>,
+    free: BTreeSet<MobileId>,
+    by_name: BTreeMap<MnId, MobileId>,
+    owners: BTreeMap<Hnp, MobileId>,
+}
+
+impl BindingCache {
+    /// Mobiles known.
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(crate) fn find(&self, mn_id: &MnId) -> Option<&Mobile> {
+        self.get(*self.by_name.get(mn_id)?)
+    }
+
+    pub(crate) fn id_of(&self, mn_id: &MnId) -> Option<MobileId> {
+        self.by_name.get(mn_id).copied()
+    }
+
+    pub(crate) fn get(&self, id: MobileId) -> Option<&Mobile> {
+        self.mobiles.get(id.0 as usize)?.as_deref()
+    }
+
+    /// All mobiles in the order of their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mobile> {
+        self.by_name.values().filter_map(|id| self.get(*id))
+    }
+
+    /// Makes a mobile; the caller checked that there is none of this name.
+    pub(crate) fn create(&mut self, mn_id: MnId) -> Option<MobileId> {
+        let id = match self.free.pop_first() {
+            Some(id) => id,
+            None => {
+                let id = MobileId(u32::try_from(self.mobiles.len()).ok()?);
+                self.mobiles.push(None);
+                id
+            }
+        };
+        let mobile = Box::new(Mobile::new(id, mn_id.clone()));
+        *self.mobiles.get_mut(id.0 as usize)? = Some(mobile);
+        self.by_name.insert(mn_id, id);
+        Some(id)
+    }
+
+    /// Takes a mobile out to work on it; [`BindingCache::put`] brings it back.
+    pub(crate) fn take(&mut self, id: MobileId) -> Option<Box<Mobile>> {
+        self.mobiles.get_mut(id.0 as usize)?.take()
+    }
+
+    /// Brings a mobile back, or forgets it if nothing is left of it.
+    pub(crate) fn put(&mut self, mobile: Box<Mobile>) {
+        let id = mobile.id;
+        if mobile.is_idle() {
+            self.by_name.remove(&mobile.mn_id);
+            self.free.insert(id);
+        } else if let Some(slot) = self.mobiles.get_mut(id.0 as usize) {
+            *slot = Some(mobile);
+        }
+    }
+
+    /// The mobile that has a prefix.
+    pub(crate) fn owner(&self, hnp: Hnp) -> Option<MobileId> {
+        self.owners.get(&hnp).copied()
+    }
+
+    /// Whether any prefix in use has addresses in common with `hnp`.
+    pub(crate) fn overlaps(&self, hnp: Hnp) -> bool {
+        // Prefixes are ordered by address: a longer one in `hnp` comes at or after it, and of the
+        // shorter ones around it the nearest before it is the only candidate, as none in use overlap.
+        let after = self.owners.range(hnp..).next();
+        let before = self.owners.range(..hnp).next_back();
+        [after, before]
+            .into_iter()
+            .flatten()
+            .any(|(other, _)| other.overlaps(hnp))
+    }
+
+    /// Gives a prefix to a mobile, or to nobody.
+    pub(crate) fn set_owner(&mut self, hnp: Hnp, owner: Option<MobileId>) {
+        match owner {
+            Some(id) => self.owners.insert(hnp, id),
+            None => self.owners.remove(&hnp),
+        };
+    }
+}

@@ -1,0 +1,550 @@
+//! The local mobility anchor.
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | `pbu` | the rules for Proxy Binding Updates and their answers (RFC 5213 §5.3) |
+//! | `lookup` | which session a PBU is about (RFC 5213 §5.4.1) |
+//! | `binding_cache` | sessions, mobiles, owners of prefixes |
+//! | `flow_mobility` | which flow is on which access, and what a MAG has to know for that |
+//! | `sync` | what a MAG knows, and the next change to tell it |
+//! | `exchange` | the signalling of those changes: sequence numbers, copies, answers |
+//! | `dialect` | how such a change looks on the wire |
+//! | `tables` | what follows for the workers |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::{Bid, Fid, FidPriority, Hnp, Lmaa, MnId, MobileId, PathId, ProxyCoa};
+use pmip_wire::{BindingErrorStatus, Message};
+
+use crate::command::Command;
+use crate::config::LmaConfig;
+use crate::event::{DeletionReason, LmaEvent, MoveFailure};
+use crate::outbox::Outbox;
+use crate::pool::PrefixPool;
+use crate::random::Random;
+use crate::rate::RateLimit;
+use crate::time::Now;
+use crate::timer::Timers;
+
+mod binding_cache;
+mod dialect;
+mod exchange;
+mod flow_mobility;
+mod lookup;
+mod pbu;
+mod peers;
+mod sync;
+mod tables;
+
+pub use binding_cache::{Bce, BceState};
+pub use flow_mobility::{FlowError, FlowRequest, FlowState, FmcEntry, MoveStarted, Moving};
+pub use peers::{PeerCounters, PeerView};
+
+use binding_cache::{BindingCache, Mobile};
+use peers::Peer;
+use tables::Tunnels;
+
+/// Answers per second to PBUs from MAGs that are not configured, and at once.
+const UNKNOWN_PEER_ANSWERS: (u32, u32) = (10, 10);
+
+/// What wakes the LMA.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Timer {
+    /// When a PBU has waited long enough for another session's de-registration.
+    Deferred,
+    /// When a MAG that a flow left may forget it.
+    Drain(Fid),
+    /// When a session's lifetime runs out.
+    Expiry(Bid),
+    /// When a deregistered session was not revived in time.
+    Delete(Bid),
+    /// When an FMI was not answered in time.
+    Fmi(Bid),
+    /// When flow state at a MAG has to be refreshed, or is over.
+    FlowState(Bid),
+    /// When failed signalling is tried again.
+    Resync(Bid),
+}
+
+/// A local mobility anchor: a state machine without clock, socket or thread.
+///
+/// * Inputs are [`Lma::handle_message`], [`Lma::handle_timeout`] and the flow commands.
+/// * After each input, fetch [`Lma::poll_command`] until it is empty and carry the commands out in
+///   order; then [`Lma::poll_event`]; then [`Lma::poll_timeout`].
+/// * Call [`Lma::handle_timeout`] when that time has come. Calling it early or often is harmless.
+#[derive(Clone, Debug)]
+pub struct Lma {
+    config: LmaConfig,
+    /// Prefixes of profiles: never lent by a pool.
+    reserved: BTreeSet<Hnp>,
+    pools: Vec<PrefixPool>,
+    cache: BindingCache,
+    peers: BTreeMap<ProxyCoa, Peer>,
+    /// MAGs whose window of outstanding FMIs has room again.
+    freed: BTreeSet<ProxyCoa>,
+    tunnels: Tunnels,
+    timers: Timers<(MobileId, Timer)>,
+    outbox: Outbox<LmaEvent>,
+    random: Random,
+    strangers: RateLimit,
+    counters: LmaCounters,
+}
+
+/// What an LMA has counted since it began.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LmaCounters {
+    /// PBAs by status.
+    pub pbas: BTreeMap<u8, u64>,
+    /// Messages to an address that is not the LMA's.
+    pub wrong_destination: u64,
+    /// Messages other than PBUs from MAGs that are not configured, and PBUs from them beyond the rate
+    /// at which they are answered.
+    pub unknown_peer: u64,
+    /// Binding Updates without the P flag: those of mobiles themselves.
+    pub not_proxy: u64,
+    /// PBUs whose care-of address or source cannot be answered (RFC 6275 §6.1.7).
+    pub bad_care_of_address: u64,
+    /// De-registrations of sessions that are unknown, or at another MAG (RFC 5213 §5.3.5).
+    pub ignored_deregistrations: u64,
+    /// Messages of types that an LMA does not receive.
+    pub unexpected: u64,
+}
+
+/// A mobile's bindings and flows.
+#[derive(Clone, Copy, Debug)]
+pub struct MobileView<'a> {
+    /// The mobile.
+    pub mn_id: &'a MnId,
+    /// Its number in the workers' tables.
+    pub id: MobileId,
+    /// Its sessions, ascending by BID.
+    pub sessions: &'a [Bce],
+    /// Its flows, ascending by priority.
+    pub flows: &'a [FmcEntry],
+    mobile: &'a Mobile,
+}
+
+impl MobileView<'_> {
+    /// Where a flow of the mobile stands.
+    pub fn flow_state(&self, flow: &FmcEntry) -> FlowState {
+        self.mobile.flow_state(flow)
+    }
+}
+
+impl Lma {
+    /// An LMA without bindings. `seed` is for what should differ from run to run, such as initial
+    /// sequence numbers; with the same seed and inputs the outputs are the same.
+    pub fn new(mut config: LmaConfig, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut pools = std::mem::take(&mut config.pools);
+        let profiles = config.profiles.values();
+        let reserved: BTreeSet<Hnp> = profiles.flat_map(|p| p.prefixes.clone()).collect();
+        for hnp in &reserved {
+            for pool in &mut pools {
+                pool.take(*hnp);
+            }
+        }
+        let tunnels = config.peers.iter().map(|p| (p.proxy_coa, p.tunnel)).collect();
+        let peer = |p| Peer::new(p, &mut random);
+        let peers: Vec<Peer> = config.peers.iter().map(peer).collect();
+        let peers = config.peers.iter().map(|p| p.proxy_coa).zip(peers).collect();
+        let (rate, burst) = UNKNOWN_PEER_ANSWERS;
+        Self {
+            config,
+            reserved,
+            pools,
+            cache: BindingCache::default(),
+            peers,
+            freed: BTreeSet::new(),
+            tunnels: Tunnels::new(tunnels),
+            timers: Timers::default(),
+            outbox: Outbox::default(),
+            random,
+            strangers: RateLimit::new(rate, burst),
+            counters: LmaCounters::default(),
+        }
+    }
+
+    /// Takes in a message that came from `from` to one of the LMA's addresses.
+    pub fn handle_message(&mut self, now: Now, from: Ipv6Addr, to: Ipv6Addr, message: &Message) {
+        if !self.config.lmaas.contains(&Lmaa(to)) {
+            self.counters.wrong_destination += 1;
+            return;
+        }
+        match message {
+            Message::Pbu(pbu) => self.handle_pbu(now, from, to, pbu),
+            Message::Fma(fma) => self.handle_fma(now.monotonic, ProxyCoa(from), fma),
+            Message::BindingError(error) => match error.status {
+                BindingErrorStatus::UNRECOGNIZED_MH_TYPE => {
+                    self.handle_unrecognized(now.monotonic, ProxyCoa(from));
+                }
+                _ => self.counters.unexpected += 1,
+            },
+            // TODO-correctness RFC 5847 §3.1: a heartbeat request must be answered.
+            Message::Pba(_)
+            | Message::Fmi(_)
+            | Message::Heartbeat(_)
+            | Message::Bri(_)
+            | Message::Bra(_)
+            | Message::Upn(_)
+            | Message::Upa(_) => self.counters.unexpected += 1,
+        }
+        self.use_windows(now.monotonic);
+    }
+
+    /// Does what is due by now.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some((id, timer)) = self.timers.pop_due(now.monotonic) {
+            match timer {
+                Timer::Deferred => self.resume_deferred(now, id),
+                Timer::Drain(_) => self.with_mobile(id, |lma, m| lma.settle(now.monotonic, m)),
+                Timer::Expiry(bid) => self.with_mobile(id, |lma, m| {
+                    lma.delete_session(now.monotonic, m, bid, DeletionReason::Expired);
+                }),
+                Timer::Delete(bid) => self.with_mobile(id, |lma, m| {
+                    lma.delete_session(now.monotonic, m, bid, DeletionReason::Deregistered);
+                }),
+                Timer::Fmi(bid) => self.handle_fmi_timeout(now.monotonic, id, bid),
+                Timer::FlowState(bid) => self.with_mobile(id, |lma, m| {
+                    if let Some(session) = m.session_mut(bid) {
+                        session.sync.expire(now.monotonic);
+                    }
+                    lma.settle(now.monotonic, m);
+                }),
+                Timer::Resync(bid) => self.with_mobile(id, |lma, m| {
+                    if let Some(session) = m.session_mut(bid) {
+                        session.sync.retry();
+                    }
+                    lma.settle(now.monotonic, m);
+                }),
+            }
+        }
+        self.use_windows(now.monotonic);
+    }
+
+    /// When [`Lma::handle_timeout`] has something to do, on the monotonic clock.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// The next command.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.outbox.poll_command()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<LmaEvent> {
+        self.outbox.poll_event()
+    }
+
+    /// Adds a flow to a mobile. If the MAG has to be told first, the flow's packets take the
+    /// default path until it has acknowledged.
+    ///
+    /// # Errors
+    /// [`FlowError`]; then nothing has changed.
+    pub fn add_flow(&mut self, now: Now, request: FlowRequest) -> Result<Fid, FlowError> {
+        let FlowRequest { mn_id, fid, priority, selector, bid } = request;
+        let (id, mobile) = self.mobile(&mn_id)?;
+        selector.validate()?;
+        if selector.ipv6().is_none() {
+            return Err(FlowError::Ipv4);
+        }
+        if mobile.flows.len() >= self.config.max_flows_per_mobile.min(flow::Binding::MAX_RULES) {
+            return Err(FlowError::TooMany(mn_id));
+        }
+        if let Some(other) = mobile.flows.iter().find(|f| f.selector == selector) {
+            return Err(FlowError::DuplicateSelector(other.fid));
+        }
+        let fid = match fid {
+            Some(fid) if mobile.flow(fid).is_some() => return Err(FlowError::DuplicateFid(fid)),
+            Some(fid) => fid,
+            None => (1..=u16::MAX)
+                .filter_map(Fid::new)
+                .find(|fid| mobile.flow(*fid).is_none())
+                .ok_or_else(|| FlowError::TooMany(mn_id.clone()))?,
+        };
+        let last = mobile.flows.last().map_or(0, |f| f.priority.0.get());
+        let priority = priority
+            .or_else(|| FidPriority::new(last.checked_add(1)?))
+            .ok_or_else(|| FlowError::TooMany(mn_id.clone()))?;
+        if let Some(other) = mobile.flows.iter().find(|f| f.priority == priority) {
+            return Err(FlowError::DuplicatePriority(priority, other.fid));
+        }
+        let flow = FmcEntry {
+            fid,
+            priority,
+            selector,
+            bid,
+            moving: None,
+            draining: BTreeMap::new(),
+        };
+        self.check_access(mobile, &flow, bid)?;
+        self.with_mobile(id, |lma, mobile| {
+            let at = mobile.flows.partition_point(|f| f.priority < priority);
+            mobile.flows.insert(at, flow);
+            if let Some(session) = mobile.session_mut(bid) {
+                session.sync.try_again(fid);
+            }
+            lma.settle(now.monotonic, mobile);
+        });
+        Ok(fid)
+    }
+
+    /// Moves a flow to another access: make before break. The flow stays where it is until the
+    /// target's MAG has acknowledged; another move meanwhile takes this one's place.
+    ///
+    /// # Errors
+    /// [`FlowError`]; then nothing has changed.
+    pub fn move_flow(
+        &mut self,
+        now: Now,
+        mn_id: &MnId,
+        fid: Fid,
+        to: Bid,
+    ) -> Result<MoveStarted, FlowError> {
+        let (id, mobile) = self.mobile(mn_id)?;
+        let flow = mobile.flow(fid).ok_or_else(|| FlowError::UnknownFlow {
+            mn_id: mn_id.clone(),
+            fid,
+        })?;
+        let target = self.check_access(mobile, flow, to)?;
+        let current = mobile.session(flow.bid);
+        if current.is_some_and(|s| s.bid != to && s.proxy_coa == target.proxy_coa) {
+            return Err(FlowError::SameMag(flow.bid, to));
+        }
+        match flow.moving {
+            Some(moving) if moving.to == to => return Ok(MoveStarted::Signalling),
+            None if flow.bid == to => return Ok(MoveStarted::AlreadyThere),
+            Some(_) | None => {}
+        }
+        let mut started = MoveStarted::AlreadyThere;
+        self.with_mobile(id, |lma, mobile| {
+            lma.cancel_move(now.monotonic, mobile, fid, MoveFailure::Superseded);
+            if let Some(flow) = mobile.flow_mut(fid)
+                && flow.bid != to
+            {
+                flow.moving = Some(Moving {
+                    to,
+                    requested: now.monotonic,
+                    initiated: None,
+                });
+                if let Some(session) = mobile.session_mut(to) {
+                    session.sync.try_again(fid);
+                }
+                started = MoveStarted::Signalling;
+            }
+            lma.settle(now.monotonic, mobile);
+            if mobile.flow(fid).is_some_and(|f| f.bid == to)
+                && started == MoveStarted::Signalling
+            {
+                started = MoveStarted::Done;
+            }
+        });
+        Ok(started)
+    }
+
+    /// Deletes a flow: its packets match the next one or take the default path.
+    ///
+    /// # Errors
+    /// [`FlowError`] if there is no such flow.
+    pub fn delete_flow(&mut self, now: Now, mn_id: &MnId, fid: Fid) -> Result<(), FlowError> {
+        let (id, mobile) = self.mobile(mn_id)?;
+        if mobile.flow(fid).is_none() {
+            return Err(FlowError::UnknownFlow {
+                mn_id: mn_id.clone(),
+                fid,
+            });
+        }
+        self.with_mobile(id, |lma, mobile| {
+            lma.cancel_move(now.monotonic, mobile, fid, MoveFailure::Deleted);
+            lma.timers.cancel((id, Timer::Drain(fid)));
+            mobile.flows.retain(|f| f.fid != fid);
+            lma.settle(now.monotonic, mobile);
+        });
+        Ok(())
+    }
+
+    /// All bindings, ascending by mobile and BID.
+    pub fn bindings(&self) -> impl Iterator<Item = (&MnId, &Bce)> {
+        let mobiles = self.cache.iter();
+        mobiles.flat_map(|m| m.sessions.iter().map(move |s| (&m.mn_id, s)))
+    }
+
+    /// One mobile's bindings and flows.
+    pub fn binding(&self, mn_id: &MnId) -> Option<MobileView<'_>> {
+        self.cache.find(mn_id).map(|mobile| MobileView {
+            mn_id: &mobile.mn_id,
+            id: mobile.id,
+            sessions: &mobile.sessions,
+            flows: &mobile.flows,
+            mobile,
+        })
+    }
+
+    /// All flows, ascending by mobile and priority.
+    pub fn flows(&self) -> impl Iterator<Item = (&MnId, &FmcEntry, FlowState)> {
+        let mobiles = self.cache.iter();
+        mobiles.flat_map(|m| m.flows.iter().map(move |f| (&m.mn_id, f, m.flow_state(f))))
+    }
+
+    /// The MAGs, in the order of their addresses.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView> {
+        self.peers.iter().map(|(proxy_coa, peer)| peer.view(*proxy_coa))
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> &LmaCounters {
+        &self.counters
+    }
+
+    /// Mobiles known, with and without bindings.
+    pub fn mobiles(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Tunnels in use.
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.len()
+    }
+
+    /// The ends of a path in the workers' tables.
+    pub fn path(&self, id: PathId) -> Option<(Lmaa, ProxyCoa)> {
+        self.tunnels.ends(id)
+    }
+
+    /// Takes it that a MAG understands FMIs after all: an operator mended it.
+    pub fn allow_signalling(&mut self, now: Now, proxy_coa: ProxyCoa) {
+        let Some(peer) = self.peers.get_mut(&proxy_coa) else {
+            return;
+        };
+        peer.refuses = false;
+        let here = |m: &&Mobile| m.sessions.iter().any(|s| s.proxy_coa == proxy_coa);
+        let mobiles: Vec<MobileId> = self.cache.iter().filter(here).map(|m| m.id).collect();
+        for id in mobiles {
+            self.with_mobile(id, |lma, mobile| lma.settle(now.monotonic, mobile));
+        }
+    }
+
+    fn mobile(&self, mn_id: &MnId) -> Result<(MobileId, &Mobile), FlowError> {
+        let mobile = self.cache.find(mn_id);
+        let mobile = mobile.ok_or_else(|| FlowError::UnknownMobile(mn_id.clone()))?;
+        Ok((mobile.id, mobile))
+    }
+
+    /// Whether a flow can be on an access at all.
+    fn check_access<'m>(
+        &self,
+        mobile: &'m Mobile,
+        flow: &FmcEntry,
+        bid: Bid,
+    ) -> Result<&'m Bce, FlowError> {
+        let session = mobile.active_session(bid).ok_or_else(|| FlowError::NotAttached {
+            mn_id: mobile.mn_id.clone(),
+            bid,
+        })?;
+        if !mobile.is_ready(flow, session, self.config.signal_hosted) && !self.can_signal(session) {
+            return Err(FlowError::NoSignalling(bid));
+        }
+        Ok(session)
+    }
+
+    /// Works on a mobile outside the cache, so that the rest of the LMA is at hand.
+    fn with_mobile(&mut self, id: MobileId, work: impl FnOnce(&mut Self, &mut Mobile)) {
+        if let Some(mut mobile) = self.cache.take(id) {
+            work(self, &mut mobile);
+            self.cache.put(mobile);
+        }
+    }
+
+    /// Draws all conclusions from a change of a mobile: tables first, then messages.
+    fn settle(&mut self, now: Duration, mobile: &mut Mobile) {
+        self.switch(now, mobile);
+        self.signal(now, mobile);
+    }
+
+    /// Completes and cancels moves, and tells the workers.
+    fn switch(&mut self, now: Duration, mobile: &mut Mobile) {
+        let active: BTreeSet<Bid> = mobile.active().map(|s| s.bid).collect();
+        let stranded = |f: &&FmcEntry| f.moving.is_some_and(|m| !active.contains(&m.to));
+        let stranded: Vec<Fid> = mobile.flows.iter().filter(stranded).map(|f| f.fid).collect();
+        for fid in stranded {
+            self.cancel_move(now, mobile, fid, MoveFailure::AccessGone);
+        }
+        let config = &self.config;
+        for event in mobile.complete_moves(now, config.drain, config.signal_hosted) {
+            self.outbox.event(event);
+        }
+        for flow in &mut mobile.flows {
+            flow.draining.retain(|bid, until| *until > now && active.contains(bid));
+            let key = (mobile.id, Timer::Drain(flow.fid));
+            match flow.draining.values().min() {
+                Some(until) => self.timers.set(key, *until),
+                None => self.timers.cancel(key),
+            }
+        }
+        self.tunnels.update(mobile, &mut self.outbox);
+        self.release_retired(now, mobile);
+    }
+
+    fn cancel_move(&mut self, now: Duration, mobile: &mut Mobile, fid: Fid, reason: MoveFailure) {
+        let mn_id = mobile.mn_id.clone();
+        if let Some(moving) = mobile.flow_mut(fid).and_then(|f| f.moving.take()) {
+            self.outbox.event(LmaEvent::FlowMoveFailed {
+                mn_id,
+                fid,
+                to: moving.to,
+                reason,
+                times: moving.times(now),
+            });
+        }
+    }
+
+    /// Gives back the prefixes that nobody can be sent packets for any more.
+    fn release_retired(&mut self, now: Duration, mobile: &mut Mobile) {
+        for hnp in tables::retired(mobile) {
+            mobile.retiring.remove(&hnp);
+            self.release_prefix(now, hnp);
+        }
+    }
+
+    fn release_prefix(&mut self, now: Duration, hnp: Hnp) {
+        self.cache.set_owner(hnp, None);
+        if !self.reserved.contains(&hnp) {
+            for pool in &mut self.pools {
+                pool.release(now, hnp);
+            }
+        }
+    }
+
+    fn delete_session(
+        &mut self,
+        now: Duration,
+        mobile: &mut Mobile,
+        bid: Bid,
+        reason: DeletionReason,
+    ) {
+        self.forget_signalling(mobile, bid);
+        self.timers.cancel((mobile.id, Timer::Expiry(bid)));
+        self.timers.cancel((mobile.id, Timer::Delete(bid)));
+        let Some(at) = mobile.sessions.iter().position(|s| s.bid == bid) else {
+            return;
+        };
+        let session = mobile.sessions.remove(at);
+        let left = mobile.hnps();
+        let gone = session.hnps.iter().copied().filter(|h| !left.contains(h));
+        // RFC 5213 §5.3.5 frees the prefixes. One that another session's MAG routes for a moved flow
+        // is withdrawn there first: the next mobile to get it may be at the same MAG.
+        mobile.retiring.extend(gone);
+        self.outbox.event(LmaEvent::BindingDeleted {
+            mn_id: mobile.mn_id.clone(),
+            bid,
+            reason,
+        });
+        self.settle(now, mobile);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! The MAGs an LMA serves, and the sequence numbers it shares with each.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use flow::{Bid, MobileId, ProxyCoa};
+
+use crate::config::{Dialect, MagPeer};
+use crate::random::Random;
+
+/// A MAG as the LMA knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) dialect: Dialect,
+    /// Whether it answered an FMI with a Binding Error: it does not know them.
+    pub(crate) refuses: bool,
+    next_sequence: u16,
+    /// FMIs without answer, by sequence number.
+    outstanding: BTreeMap<u16, (MobileId, Bid)>,
+    /// Mobiles whose FMIs wait for the window, first come first served.
+    queue: VecDeque<MobileId>,
+    queued: BTreeSet<MobileId>,
+    pub(crate) counters: PeerCounters,
+}
+
+/// What was said to and heard from one MAG.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PeerCounters {
+    /// PBUs that could be read, duplicates included.
+    pub pbus: u64,
+    /// PBAs that accept.
+    pub accepted: u64,
+    /// PBAs that refuse.
+    pub refused: u64,
+    /// FMIs sent, copies not counted.
+    pub fmis: u64,
+    /// Further copies of FMIs.
+    pub fmi_copies: u64,
+    /// FMAs that answer an outstanding FMI.
+    pub fmas: u64,
+    /// FMAs that answer none: late ones, mostly.
+    pub stray_fmas: u64,
+    /// FMIs that were never answered.
+    pub unanswered: u64,
+}
+
+/// A MAG, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerView {
+    /// The MAG.
+    pub proxy_coa: ProxyCoa,
+    /// How it signals.
+    pub dialect: Dialect,
+    /// Whether it said that it does not know FMIs.
+    pub refuses_signalling: bool,
+    /// FMIs without answer at the moment.
+    pub outstanding: usize,
+    /// Counters.
+    pub counters: PeerCounters,
+}
+
+impl Peer {
+    pub(crate) fn new(config: &MagPeer, random: &mut Random) -> Self {
+        Self {
+            dialect: config.dialect,
+            refuses: false,
+            next_sequence: random.next_u16(),
+            outstanding: BTreeMap::new(),
+            queue: VecDeque::new(),
+            queued: BTreeSet::new(),
+            counters: PeerCounters::default(),
+        }
+    }
+
+    pub(crate) fn view(&self, proxy_coa: ProxyCoa) -> PeerView {
+        PeerView {
+            proxy_coa,
+            dialect: self.dialect,
+            refuses_signalling: self.refuses,
+            outstanding: self.outstanding.len(),
+            counters: self.counters,
+        }
+    }
+
+    /// A sequence number for an FMI of this session, if the window has room.
+    ///
+    /// Numbers grow by one; the window is no more than half of them, so none meets one outstanding,
+    /// unless that one waits while tens of thousands pass. It is stepped over.
+    pub(crate) fn begin(&mut self, owner: (MobileId, Bid), window: usize) -> Option<u16> {
+        if self.outstanding.len() >= window.clamp(1, 0x8000) {
+            if self.queued.insert(owner.0) {
+                self.queue.push_back(owner.0);
+            }
+            return None;
+        }
+        while self.outstanding.contains_key(&self.next_sequence) {
+            self.next_sequence = self.next_sequence.wrapping_add(1);
+        }
+        let sequence = self.next_sequence;
+        self.next_sequence = sequence.wrapping_add(1);
+        self.outstanding.insert(sequence, owner);
+        Some(sequence)
+    }
+
+    /// Takes a mobile that waits for room in the window.
+    pub(crate) fn pop_waiting(&mut self, window: usize) -> Option<MobileId> {
+        if self.outstanding.len() >= window.clamp(1, 0x8000) {
+            return None;
+        }
+        let id = self.queue.pop_front()?;
+        self.queued.remove(&id);
+        Some(id)
+    }
+
+    /// Whose FMI has this number.
+    pub(crate) fn owner(&self, sequence: u16) -> Option<(MobileId, Bid)> {
+        self.outstanding.get(&sequence).copied()
+    }
+
+    /// Frees a number.
+    pub(crate) fn end(&mut self, sequence: u16) {
+        self.outstanding.remove(&sequence);
+    }
+
+    /// Continues a quarter of the number space ahead: the MAG remembers numbers of an earlier life
+    /// of this LMA. Three such jumps reach the half of the space that counts as newer.
+    pub(crate) fn jump(&mut self) {
+        self.next_sequence = self.next_sequence.wrapping_add(0x4000);
+    }
+
+    /// All sessions with an FMI outstanding.
+    pub(crate) fn owners(&self) -> Vec<(MobileId, Bid)> {
+        self.outstanding.values().copied().collect()
+    }
+}

@@ -1,0 +1,351 @@
+//! Brings a MAG's flow state for one session to what the LMA wants it to be.
+//!
+//! What is *wanted* is computed afresh from the flow mobility cache whenever something changes; what
+//! the MAG *holds* is known from its acknowledgements; the difference is signalled one change at a
+//! time. Changes that come up meanwhile need no queue: they are the difference when the
+//! acknowledgement comes. Nothing here knows a message format: see [`super::dialect`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use flow::{Fid, Hnp, TrafficSelector};
+
+use crate::event::MoveFailure;
+
+/// What a MAG is told about one flow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Statement {
+    /// The flow's downlink packets.
+    pub(crate) selector: TrafficSelector,
+    /// The prefixes they can be addressed to.
+    pub(crate) hnps: Vec<StatedPrefix>,
+}
+
+impl Statement {
+    /// Whether it makes the MAG route a prefix that it does not host.
+    fn grants(&self, hnp: Hnp) -> bool {
+        self.hnps.contains(&StatedPrefix { hnp, off_link: true })
+    }
+}
+
+/// A prefix in a statement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StatedPrefix {
+    pub(crate) hnp: Hnp,
+    /// Whether the MAG does not host it, and so needs a route for it (RFC 7864 §4.1).
+    pub(crate) off_link: bool,
+}
+
+/// A change of a MAG's flow state: the command that every dialect has to express.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// The MAG shall serve the flow, for all prefixes in the statement and no others.
+    Add(Fid, Statement),
+    /// The MAG shall keep what it has.
+    Refresh(Fid, Statement),
+    /// The MAG shall forget the flow, and the off-link prefixes that no other flow needs.
+    Delete(Fid, Statement),
+}
+
+impl Change {
+    pub(crate) fn fid(&self) -> Fid {
+        match self {
+            Self::Add(fid, _) | Self::Refresh(fid, _) | Self::Delete(fid, _) => *fid,
+        }
+    }
+
+    pub(crate) fn statement(&self) -> &Statement {
+        match self {
+            Self::Add(_, s) | Self::Refresh(_, s) | Self::Delete(_, s) => s,
+        }
+    }
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// Done; for this long, or for ever.
+    Accepted(Option<Duration>),
+    /// The MAG has no session of the mobile.
+    NotAttached(u8),
+    /// The MAG does not know the flow.
+    UnknownFlow(u8),
+    /// The MAG will not, and changed nothing.
+    Refused(u8),
+    /// All copies were sent and nothing came back: the MAG may or may not have done it.
+    NoAnswer,
+    /// The MAG does not know the message.
+    NotUnderstood,
+}
+
+impl Outcome {
+    /// What it means for a flow that should have been added; `None` if it was.
+    pub(crate) fn failure(self) -> Option<MoveFailure> {
+        match self {
+            Self::Accepted(_) => None,
+            Self::NotAttached(status) | Self::UnknownFlow(status) | Self::Refused(status) => {
+                Some(MoveFailure::Refused(status))
+            }
+            Self::NoAnswer => Some(MoveFailure::NoAnswer),
+            Self::NotUnderstood => Some(MoveFailure::NotUnderstood),
+        }
+    }
+}
+
+/// The message on its way. There is never a second one for the same mobile and MAG: reordered on
+/// the way, they would undo each other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Outstanding {
+    pub(crate) change: Change,
+    pub(crate) sequence: u16,
+    /// When the first copy left: lifetimes are counted from here, so that the LMA never believes
+    /// in state that the MAG has dropped.
+    pub(crate) first_sent: Duration,
+    /// Copies sent.
+    pub(crate) copies: u32,
+    /// How often the MAG found the sequence number out of its window.
+    pub(crate) jumps: u8,
+}
+
+/// What is known of one flow's state at the MAG.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Held {
+    /// What was last stated; after an exchange without answer, everything the MAG may have.
+    statement: Statement,
+    /// Off-link prefixes that the MAG is known to route for this flow.
+    confirmed: Vec<Hnp>,
+    /// Whether the MAG is known to have just what was stated.
+    certain: bool,
+    /// Whether deleting it failed and should rest.
+    parked: bool,
+    refresh: Option<Duration>,
+    expires: Option<Duration>,
+}
+
+impl Held {
+    fn uncertain(statement: Statement) -> Self {
+        Self {
+            statement,
+            confirmed: Vec::new(),
+            certain: false,
+            parked: false,
+            refresh: None,
+            expires: None,
+        }
+    }
+}
+
+/// The flow state of one session at its MAG, seen from the LMA.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sync {
+    held: BTreeMap<Fid, Held>,
+    outstanding: Option<Outstanding>,
+    /// Flows that the MAG did not take; not tried again before [`Sync::retry`].
+    failed: BTreeSet<Fid>,
+}
+
+impl Sync {
+    /// The change to signal next; `None` if one is on its way or nothing is left to do.
+    pub(crate) fn next(&self, wanted: &BTreeMap<Fid, Statement>, now: Duration) -> Option<Change> {
+        if self.outstanding.is_some() {
+            return None;
+        }
+        // Additions first: somebody may be waiting for them, nobody waits for a deletion.
+        for (fid, want) in wanted {
+            match self.held.get(fid) {
+                Some(held) if held.statement.selector != want.selector => {
+                    return Some(Change::Delete(*fid, held.statement.clone()));
+                }
+                Some(held) if held.certain && held.statement == *want => {
+                    if held.refresh.is_some_and(|at| at <= now) {
+                        return Some(Change::Refresh(*fid, want.clone()));
+                    }
+                }
+                Some(_) | None if self.failed.contains(fid) => {}
+                Some(_) | None => return Some(Change::Add(*fid, want.clone())),
+            }
+        }
+        let mut superfluous = self.held.iter().filter(|(fid, _)| !wanted.contains_key(fid));
+        superfluous
+            .find(|(_, held)| !held.parked)
+            .map(|(fid, held)| Change::Delete(*fid, held.statement.clone()))
+    }
+
+    /// Notes that a change was sent.
+    pub(crate) fn begin(&mut self, change: Change, sequence: u16, now: Duration) {
+        if let Change::Add(fid, statement) = &change {
+            // To the MAG a flow is its selector: what an earlier flow left there is replaced.
+            self.held
+                .retain(|f, held| f == fid || held.statement.selector != statement.selector);
+        }
+        self.outstanding = Some(Outstanding {
+            change,
+            sequence,
+            first_sent: now,
+            copies: 1,
+            jumps: 0,
+        });
+    }
+
+    /// Notes how the exchange ended, and returns what it was about.
+    pub(crate) fn complete(&mut self, outcome: Outcome) -> Option<Outstanding> {
+        let done = self.outstanding.take()?;
+        let fid = done.change.fid();
+        match (&done.change, outcome) {
+            (_, Outcome::NotAttached(_)) => self.held.clear(),
+            (Change::Add(_, s) | Change::Refresh(_, s), Outcome::Accepted(lifetime)) => {
+                let held = Held {
+                    confirmed: s.hnps.iter().filter(|s| s.off_link).map(|s| s.hnp).collect(),
+                    certain: true,
+                    refresh: lifetime.map(|l| done.first_sent + l / 2),
+                    expires: lifetime.map(|l| done.first_sent + l),
+                    ..Held::uncertain(s.clone())
+                };
+                self.held.insert(fid, held);
+            }
+            (Change::Add(_, s) | Change::Refresh(_, s), Outcome::NoAnswer) => {
+                self.doubt(fid, s.clone());
+            }
+            (Change::Add(..), Outcome::UnknownFlow(_) | Outcome::Refused(_))
+            | (Change::Add(..) | Change::Refresh(..), Outcome::NotUnderstood) => {}
+            (Change::Refresh(..), Outcome::UnknownFlow(_) | Outcome::Refused(_))
+            | (Change::Delete(..), Outcome::Accepted(_) | Outcome::UnknownFlow(_)) => {
+                self.held.remove(&fid);
+            }
+            (
+                Change::Delete(..),
+                Outcome::Refused(_) | Outcome::NoAnswer | Outcome::NotUnderstood,
+            ) => {
+                if let Some(held) = self.held.get_mut(&fid) {
+                    held.confirmed.clear();
+                    held.certain = false;
+                    held.parked = true;
+                }
+            }
+        }
+        Some(done)
+    }
+
+    /// The MAG has either what it had or what was stated.
+    fn doubt(&mut self, fid: Fid, statement: Statement) {
+        match self.held.get_mut(&fid) {
+            Some(held) => {
+                held.certain = false;
+                held.refresh = None;
+                let granted = |hnp: &Hnp| statement.grants(*hnp);
+                held.confirmed.retain(granted);
+                for stated in statement.hnps {
+                    if !held.statement.hnps.contains(&stated) {
+                        held.statement.hnps.push(stated);
+                    }
+                }
+            }
+            None => {
+                self.held.insert(fid, Held::uncertain(statement));
+            }
+        }
+    }
+
+    /// The MAG has no state left: the mobile attached there anew. A copy of the outstanding message may
+    /// still reach it, though. Returns that message: its answer is no longer waited for.
+    pub(crate) fn reset(&mut self) -> Option<Outstanding> {
+        self.held.clear();
+        self.failed.clear();
+        let outstanding = self.outstanding.take()?;
+        match &outstanding.change {
+            Change::Add(fid, s) | Change::Refresh(fid, s) => {
+                self.held.insert(*fid, Held::uncertain(s.clone()));
+            }
+            Change::Delete(..) => {}
+        }
+        Some(outstanding)
+    }
+
+    /// The MAG has dropped what was not refreshed in time, or may have.
+    pub(crate) fn expire(&mut self, now: Duration) {
+        for held in self.held.values_mut() {
+            if held.expires.is_some_and(|at| at <= now) {
+                *held = Held::uncertain(held.statement.clone());
+            }
+        }
+    }
+
+    /// Does not try this addition again before [`Sync::retry`].
+    pub(crate) fn give_up(&mut self, fid: Fid) {
+        self.failed.insert(fid);
+    }
+
+    /// Forgets that an addition failed.
+    pub(crate) fn try_again(&mut self, fid: Fid) {
+        self.failed.remove(&fid);
+    }
+
+    /// Forgets all failures: a sign of life came, or enough time has passed.
+    pub(crate) fn retry(&mut self) {
+        self.failed.clear();
+        for held in self.held.values_mut() {
+            held.parked = false;
+        }
+    }
+
+    /// Whether something waits for [`Sync::retry`].
+    pub(crate) fn wants_retry(&self) -> bool {
+        !self.failed.is_empty() || self.held.values().any(|held| held.parked)
+    }
+
+    /// When a refresh or an expiry is next due after `now`.
+    pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
+        let times = self.held.values().flat_map(|h| [h.refresh, h.expires]);
+        times.flatten().filter(|at| *at > now).min()
+    }
+
+    pub(crate) fn outstanding(&self) -> Option<&Outstanding> {
+        self.outstanding.as_ref()
+    }
+
+    pub(crate) fn outstanding_mut(&mut self) -> Option<&mut Outstanding> {
+        self.outstanding.as_mut()
+    }
+
+    /// Whether the MAG is known to have just this for the flow.
+    pub(crate) fn is_settled(&self, fid: Fid, want: &Statement) -> bool {
+        let held = self.held.get(&fid);
+        held.is_some_and(|held| held.certain && held.statement == *want) && !self.is_busy_with(fid)
+    }
+
+    /// What was stated to the MAG about the flow.
+    pub(crate) fn stated(&self, fid: Fid) -> Option<&Statement> {
+        self.held.get(&fid).map(|held| &held.statement)
+    }
+
+    /// Whether the flow's packets to this off-link prefix may be sent to the MAG: it has
+    /// acknowledged them and not been told otherwise since.
+    pub(crate) fn serves(&self, fid: Fid, hnp: Hnp) -> bool {
+        let held = self.held.get(&fid);
+        let deleting = || {
+            let change = self.outstanding.as_ref().map(|o| &o.change);
+            matches!(change, Some(Change::Delete(f, _)) if *f == fid)
+        };
+        held.is_some_and(|held| held.confirmed.contains(&hnp)) && !deleting()
+    }
+
+    /// Prefixes that the MAG is known to route without its session owning them.
+    pub(crate) fn granted(&self) -> BTreeSet<Hnp> {
+        let confirmed = self.held.values().flat_map(|held| &held.confirmed);
+        confirmed.copied().collect()
+    }
+
+    /// Whether the MAG may route this prefix without its session owning it.
+    pub(crate) fn may_hold(&self, hnp: Hnp) -> bool {
+        let outstanding = self.outstanding.iter().map(|o| o.change.statement());
+        let held = self.held.values().map(|held| &held.statement);
+        outstanding.chain(held).any(|s| s.grants(hnp))
+    }
+
+    fn is_busy_with(&self, fid: Fid) -> bool {
+        self.outstanding.as_ref().is_some_and(|o| o.change.fid() == fid)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! What the workers of an LMA need to know, made from the binding cache and the flow mobility cache.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flow::{Binding, Hnp, Lmaa, Path, PathId, ProxyCoa, Rule, RuleAction, Tunnel};
+
+use super::binding_cache::{Bce, Mobile};
+use crate::config::TunnelConfig;
+use crate::event::LmaEvent;
+use crate::outbox::Outbox;
+use crate::selector::can_match;
+use crate::table::PathTable;
+
+/// The tunnels of an LMA, shared by all mobiles (RFC 5213 §5.6.1).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tunnels {
+    paths: PathTable<(Lmaa, ProxyCoa)>,
+    configs: BTreeMap<ProxyCoa, TunnelConfig>,
+}
+
+impl Tunnels {
+    pub(crate) fn new(configs: BTreeMap<ProxyCoa, TunnelConfig>) -> Self {
+        Self {
+            paths: PathTable::default(),
+            configs,
+        }
+    }
+
+    /// Tunnels in use.
+    pub(crate) fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// The ends of a tunnel in use.
+    pub(crate) fn ends(&self, id: PathId) -> Option<(Lmaa, ProxyCoa)> {
+        self.paths.key(id)
+    }
+
+    /// Brings what the workers know about a mobile's prefixes up to date, and says no more than needed.
+    pub(crate) fn update(&mut self, mobile: &mut Mobile, outbox: &mut Outbox<LmaEvent>) {
+        let hnps = mobile.hnps();
+        for hnp in &hnps {
+            let binding = self.binding(mobile, *hnp, outbox);
+            mobile.installed.set(*hnp, Some(binding), &mut self.paths, outbox);
+        }
+        let gone: Vec<Hnp> = mobile.installed.hnps().filter(|h| !hnps.contains(h)).collect();
+        for hnp in gone {
+            mobile.installed.set(hnp, None, &mut self.paths, outbox);
+        }
+        self.paths.sweep(outbox);
+    }
+
+    /// All there is to know about one prefix.
+    fn binding(&mut self, mobile: &Mobile, hnp: Hnp, outbox: &mut Outbox<LmaEvent>) -> Binding {
+        // Shared prefixes: unmatched packets take the access of lowest BID-PRI (RFC 6089 §5.1.1).
+        let owners = || mobile.active().filter(|s| s.owns(hnp));
+        let default = owners().min_by_key(|s| (s.bid_priority, s.bid));
+        let default_path = default.and_then(|s| self.path(s, outbox));
+
+        // After a move, packets *from* a prefix come through a MAG whose session does not own it.
+        let granted = mobile.active().filter(|s| s.sync.granted().contains(&hnp));
+        let mut sources = Vec::new();
+        for session in owners().chain(granted) {
+            let path = self.path(session, outbox);
+            sources.extend(path.filter(|path| !sources.contains(path)));
+        }
+        sources.sort_unstable();
+        sources.truncate(Binding::MAX_SOURCES);
+
+        let mut rules = Vec::new();
+        for flow in &mobile.flows {
+            let at = mobile.active_session(flow.bid);
+            let at = at.filter(|at| can_match(&flow.selector, hnp) && mobile.may_use(flow, at, hnp));
+            if let Some(path) = at.and_then(|at| self.path(at, outbox)) {
+                rules.push(Rule {
+                    fid: flow.fid,
+                    priority: flow.priority,
+                    selector: flow.selector.clone(),
+                    action: RuleAction::Forward(path),
+                });
+            }
+        }
+        rules.truncate(Binding::MAX_RULES);
+        Binding {
+            mobile: mobile.id,
+            default_path,
+            sources,
+            uplink: None,
+            rules,
+        }
+    }
+
+    fn path(&mut self, session: &Bce, outbox: &mut Outbox<LmaEvent>) -> Option<PathId> {
+        let config = self.configs.get(&session.proxy_coa).copied().unwrap_or_default();
+        let tunnel = Tunnel {
+            local: session.lmaa.0,
+            remote: session.proxy_coa.0,
+            hop_limit: config.hop_limit,
+            path_mtu: config.path_mtu,
+            copy_dscp: config.copy_dscp,
+        };
+        let key = (session.lmaa, session.proxy_coa);
+        self.paths.resolve(key, || Path::Tunnel(tunnel), outbox)
+    }
+}
+
+/// The prefixes that may go back to their pool: nobody owns them, and no MAG may still route them to
+/// this mobile.
+pub(crate) fn retired(mobile: &Mobile) -> BTreeSet<Hnp> {
+    let routed = |hnp: Hnp| mobile.sessions.iter().any(|s| s.sync.may_hold(hnp));
+    let retiring = mobile.retiring.iter().copied();
+    retiring.filter(|hnp| !routed(*hnp)).collect()
+}

@@ -1,0 +1,239 @@
+//! The binding update list: attached interfaces and what the LMA said about each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::{
+    AccessTechnology, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, MnLinkLayerId, MobileId, PortId,
+    TrafficSelector,
+};
+use pmip_wire::{Fma, Timestamp};
+
+use crate::table::Installed;
+
+/// A mobile that appeared on an access link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attachment {
+    /// The mobile.
+    pub mn_id: MnId,
+    /// Link-layer identifier of its interface, if known.
+    pub ll_id: Option<MnLinkLayerId>,
+    /// What it is attached by.
+    pub access: AccessTechnology,
+    /// The access port.
+    pub port: PortId,
+    /// Its link-layer address there.
+    pub mac: MacAddr,
+    /// What is known about where it comes from; never 2 or 3 on a guess (RFC 5213 §6.9.1.1).
+    pub handoff: HandoffIndicator,
+    /// Prefixes to ask for; any if empty.
+    pub wanted: Vec<Hnp>,
+    /// Its LMA; the first configured one if `None`.
+    pub lma: Option<Lmaa>,
+}
+
+/// Number of an attached interface.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct SessionId(pub(crate) u32);
+
+/// Where an attached interface is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BuleState {
+    /// The LMA has been asked and has not accepted; nothing is forwarded.
+    Registering,
+    /// The LMA has accepted.
+    Active,
+    /// The mobile is gone and the LMA is being told.
+    Deregistering,
+    /// The LMA has refused with this status; nothing is forwarded.
+    Refused(u8),
+}
+
+/// Binding update list entry: one attached interface of a mobile (RFC 5213 §6.1).
+#[derive(Clone, Debug)]
+pub struct Bule {
+    pub(crate) id: SessionId,
+    pub(crate) mobile: MobileId,
+    /// How it appeared.
+    pub attachment: Attachment,
+    /// Its LMA.
+    pub lmaa: Lmaa,
+    /// Where it is in its life.
+    pub state: BuleState,
+    /// Its prefixes, ascending; empty until the LMA has accepted.
+    pub hnps: Vec<Hnp>,
+    /// Our link-local address on its link.
+    pub link_local: Ipv6Addr,
+    /// When the registration runs out, on the monotonic clock.
+    pub expires: Duration,
+    /// Flows that the LMA put on it (draft-bernardos-netext-pmipv6-flowmob).
+    pub flows: Vec<FlowEntry>,
+    /// The PBU without answer.
+    pub(crate) request: Option<Request>,
+    /// Of the last PBU; timestamps never repeat.
+    pub(crate) last_timestamp: Timestamp,
+    /// Whether its routes are gone although it is not.
+    pub(crate) withdrawn: bool,
+}
+
+impl Bule {
+    /// Whether packets are forwarded for it. A mobile that left is served until the LMA knows.
+    pub(crate) fn is_routed(&self) -> bool {
+        match self.state {
+            BuleState::Active => true,
+            BuleState::Deregistering => !self.withdrawn,
+            BuleState::Registering | BuleState::Refused(_) => false,
+        }
+    }
+
+    /// Prefixes routed to it that are not its own.
+    pub fn off_link(&self) -> BTreeSet<Hnp> {
+        let granted = self.flows.iter().flat_map(|f| &f.off_link);
+        granted.filter(|hnp| !self.hnps.contains(hnp)).copied().collect()
+    }
+
+    pub(crate) fn link(&self) -> (PortId, MacAddr) {
+        (self.attachment.port, self.attachment.mac)
+    }
+}
+
+/// A flow that the LMA put on a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FlowEntry {
+    /// Its downlink packets.
+    pub selector: TrafficSelector,
+    /// Prefixes that they can be addressed to and that are another MAG's: routed for this flow.
+    pub off_link: Vec<Hnp>,
+    /// When it is forgotten; `None` for never.
+    pub expires: Option<Duration>,
+}
+
+/// The PBU without answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Request {
+    pub(crate) sequence: u16,
+    pub(crate) handoff: HandoffIndicator,
+    /// When it was sent: lifetimes count from here (RFC 6275 §11.7.3), so that the registration is
+    /// never believed in after the LMA has forgotten it.
+    pub(crate) sent: Duration,
+    /// Copies sent, each with a number and timestamp of its own.
+    pub(crate) copies: u32,
+    /// Time to wait for the answer.
+    pub(crate) patience: Duration,
+}
+
+/// A mobile at this MAG: its sessions, and what is known about the mobile as a whole.
+#[derive(Clone, Debug)]
+pub(crate) struct MobileEntry {
+    pub(crate) mn_id: MnId,
+    pub(crate) sessions: BTreeSet<SessionId>,
+    pub(crate) installed: Installed,
+    /// The last FMI that was not a copy of an earlier one: from whom, its number, our answer.
+    pub(crate) last_fmi: Option<(Lmaa, u16, Fma)>,
+}
+
+/// All attached interfaces.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bul {
+    pub(crate) sessions: BTreeMap<SessionId, Bule>,
+    by_link: BTreeMap<(PortId, MacAddr), SessionId>,
+    pub(crate) mobiles: BTreeMap<MobileId, MobileEntry>,
+    by_name: BTreeMap<MnId, MobileId>,
+    free_mobiles: BTreeSet<MobileId>,
+    next_mobile: u32,
+    next_session: u32,
+}
+
+impl Bul {
+    pub(crate) fn by_link(&self, link: (PortId, MacAddr)) -> Option<&Bule> {
+        self.sessions.get(self.by_link.get(&link)?)
+    }
+
+    pub(crate) fn mobile_of(&self, mn_id: &MnId) -> Option<MobileId> {
+        self.by_name.get(mn_id).copied()
+    }
+
+    /// A mobile's sessions, in the order they began.
+    pub(crate) fn sessions_of(&self, mobile: MobileId) -> Vec<SessionId> {
+        let entry = self.mobiles.get(&mobile);
+        entry.map(|m| m.sessions.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Begins a session; the caller checked that the link has none.
+    pub(crate) fn insert(&mut self, attachment: Attachment, lmaa: Lmaa) -> &mut Bule {
+        let mobile = self.mobile(&attachment.mn_id);
+        while self.sessions.contains_key(&SessionId(self.next_session)) {
+            self.next_session = self.next_session.wrapping_add(1);
+        }
+        let id = SessionId(self.next_session);
+        self.next_session = self.next_session.wrapping_add(1);
+        self.by_link.insert((attachment.port, attachment.mac), id);
+        if let Some(entry) = self.mobiles.get_mut(&mobile) {
+            entry.sessions.insert(id);
+        }
+        self.sessions.entry(id).or_insert(Bule {
+            id,
+            mobile,
+            attachment,
+            lmaa,
+            state: BuleState::Registering,
+            hnps: Vec::new(),
+            link_local: Ipv6Addr::UNSPECIFIED,
+            expires: Duration::ZERO,
+            flows: Vec::new(),
+            request: None,
+            last_timestamp: Timestamp::default(),
+            withdrawn: false,
+        })
+    }
+
+    fn mobile(&mut self, mn_id: &MnId) -> MobileId {
+        if let Some(id) = self.by_name.get(mn_id) {
+            return *id;
+        }
+        let id = self.free_mobiles.pop_first().unwrap_or_else(|| {
+            let id = MobileId(self.next_mobile);
+            self.next_mobile += 1;
+            id
+        });
+        self.by_name.insert(mn_id.clone(), id);
+        let entry = MobileEntry {
+            mn_id: mn_id.clone(),
+            sessions: BTreeSet::new(),
+            installed: Installed::default(),
+            last_fmi: None,
+        };
+        self.mobiles.insert(id, entry);
+        id
+    }
+
+    /// Gives the link up to another mobile, while the session ends on its own.
+    pub(crate) fn unlink(&mut self, id: SessionId) {
+        if let Some(bule) = self.sessions.get(&id) {
+            self.by_link.remove(&bule.link());
+        }
+    }
+
+    /// Ends a session. The mobile stays known until [`Bul::forget`].
+    pub(crate) fn remove(&mut self, id: SessionId) -> Option<Bule> {
+        let bule = self.sessions.remove(&id)?;
+        if self.by_link.get(&bule.link()) == Some(&id) {
+            self.by_link.remove(&bule.link());
+        }
+        if let Some(entry) = self.mobiles.get_mut(&bule.mobile) {
+            entry.sessions.remove(&id);
+        }
+        Some(bule)
+    }
+
+    /// Forgets a mobile, if it has no session.
+    pub(crate) fn forget(&mut self, mobile: MobileId) {
+        if self.mobiles.get(&mobile).is_some_and(|m| m.sessions.is_empty())
+            && let Some(entry) = self.mobiles.remove(&mobile)
+        {
+            self.by_name.remove(&entry.mn_id);
+            self.free_mobiles.insert(mobile);
+        }
+    }
+}

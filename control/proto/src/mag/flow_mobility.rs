@@ -1,0 +1,319 @@
+//! Flows that the LMA puts on a session: FMI in, FMA out (draft-bernardos-netext-pmipv6-flowmob).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use flow::{Hnp, Lmaa, MobileId, TrafficSelector};
+use pmip_wire::{Fma, FmaStatus, Fmi, FlowLifetime, HnpOption, MnIdOption, SelectorFaultKind};
+
+use super::bul::{Bule, BuleState, FlowEntry, SessionId};
+use super::{Mag, Timer};
+use crate::event::MagEvent;
+use crate::selector::can_match;
+use crate::time::is_newer;
+
+impl Mag {
+    /// Carries out an FMI whole or not at all, and answers: the routes are in force before the
+    /// answer leaves, since the LMA sends packets when it has it.
+    pub(super) fn handle_fmi(&mut self, now: Duration, from: Lmaa, fmi: &Fmi) {
+        let name = fmi.mn_id.as_ref().and_then(MnIdOption::nai);
+        let Some(mobile) = name.and_then(|name| self.bul.mobile_of(name)) else {
+            let status = match name {
+                Some(_) => FmaStatus::NOT_ATTACHED,
+                None => FmaStatus::UNSPECIFIED,
+            };
+            self.counters.fmis_refused += 1;
+            self.send_fma(from, answer(fmi, status, FlowLifetime::ZERO));
+            return;
+        };
+        let last = self.bul.mobiles.get(&mobile).and_then(|m| m.last_fmi.as_ref());
+        match last {
+            Some((lmaa, sequence, fma)) if *lmaa == from && *sequence == fmi.sequence => {
+                let fma = fma.clone();
+                self.counters.fmi_copies += 1;
+                self.send_fma(from, fma);
+            }
+            // A copy of an earlier one that was overtaken: doing it now would undo the later one.
+            Some((lmaa, sequence, _)) if *lmaa == from && !is_newer(fmi.sequence, *sequence) => {
+                let status = FmaStatus::SEQUENCE_OUT_OF_WINDOW;
+                self.counters.fmis_refused += 1;
+                self.send_fma(from, answer(fmi, status, FlowLifetime::ZERO));
+            }
+            Some(_) | None => {
+                let fma = match self.apply(now, mobile, from, fmi) {
+                    Ok(granted) => {
+                        self.counters.fmis_accepted += 1;
+                        answer(fmi, FmaStatus::SUCCESS, granted)
+                    }
+                    Err(status) => {
+                        self.counters.fmis_refused += 1;
+                        answer(fmi, status, FlowLifetime::ZERO)
+                    }
+                };
+                self.report(mobile, fma.status);
+                if let Some(entry) = self.bul.mobiles.get_mut(&mobile) {
+                    entry.last_fmi = Some((from, fmi.sequence, fma.clone()));
+                }
+                self.send_fma(from, fma);
+            }
+        }
+    }
+
+    fn send_fma(&mut self, to: Lmaa, fma: Fma) {
+        self.outbox.send(self.config.proxy_coa.0, to.0, fma.into());
+    }
+
+    fn report(&mut self, mobile: MobileId, status: FmaStatus) {
+        let Some(entry) = self.bul.mobiles.get(&mobile) else {
+            return;
+        };
+        let sessions = entry.sessions.iter().filter_map(|id| self.bul.sessions.get(id));
+        self.outbox.event(MagEvent::FlowMobility {
+            mn_id: entry.mn_id.clone(),
+            status: status.0,
+            off_link: sessions.flat_map(Bule::off_link).collect(),
+        });
+    }
+
+    /// Does what an FMI says, or nothing; returns the lifetime granted.
+    ///
+    /// Whether it adds or deletes is for the lifetime alone to say: the C and R bits can be read in
+    /// more than one way.
+    fn apply(
+        &mut self,
+        now: Duration,
+        mobile: MobileId,
+        from: Lmaa,
+        fmi: &Fmi,
+    ) -> Result<FlowLifetime, FmaStatus> {
+        let sessions = self.addressed(mobile, from, fmi);
+        if sessions.is_empty() {
+            return Err(FmaStatus::NOT_ATTACHED);
+        }
+        let selectors = selectors(fmi)?;
+        let granted = if fmi.is_deletion() {
+            self.delete(&sessions, &selectors)?;
+            FlowLifetime::ZERO
+        } else {
+            let listed = self.check_prefixes(mobile, fmi)?;
+            let flows = self.flows_to_add(mobile, &sessions, &selectors, listed.as_ref())?;
+            let seconds = fmi.lifetime.seconds().min(self.config.max_flow_lifetime);
+            let granted = FlowLifetime::from_seconds(seconds);
+            self.add(now, &flows, granted);
+            granted
+        };
+        self.update_routes(mobile);
+        for id in sessions {
+            self.set_flow_timer(id);
+        }
+        Ok(granted)
+    }
+
+    /// The sessions that are meant: active, of the LMA that says so (it must not steer another LMA's
+    /// mobiles), and of the interface if it is named; without a name, all.
+    fn addressed(&self, mobile: MobileId, from: Lmaa, fmi: &Fmi) -> Vec<SessionId> {
+        let named = |bule: &&Bule| {
+            fmi.access.is_none_or(|access| access == bule.attachment.access)
+                && (fmi.ll_id.is_none() || fmi.ll_id == bule.attachment.ll_id)
+        };
+        let ids = self.bul.sessions_of(mobile);
+        let sessions = ids.iter().filter_map(|id| self.bul.sessions.get(id));
+        sessions
+            .filter(|bule| bule.lmaa == from && bule.state == BuleState::Active)
+            .filter(named)
+            .map(|bule| bule.id)
+            .collect()
+    }
+
+    fn delete(
+        &mut self,
+        sessions: &[SessionId],
+        selectors: &[TrafficSelector],
+    ) -> Result<(), FmaStatus> {
+        let known = |selector: &TrafficSelector| {
+            let mut bules = sessions.iter().filter_map(|id| self.bul.sessions.get(id));
+            bules.any(|bule| bule.flows.iter().any(|f| f.selector == *selector))
+        };
+        if !selectors.iter().all(known) {
+            return Err(FmaStatus::UNKNOWN_FLOW);
+        }
+        for id in sessions {
+            if let Some(bule) = self.bul.sessions.get_mut(id) {
+                bule.flows.retain(|flow| !selectors.contains(&flow.selector));
+            }
+        }
+        Ok(())
+    }
+
+    /// The off-link prefixes of an addition, and `None` if it lists no prefixes at all. On-link ones
+    /// have to be the mobile's here, off-link ones must not meet those of another mobile.
+    fn check_prefixes(&self, mobile: MobileId, fmi: &Fmi) -> Result<Option<Vec<Hnp>>, FmaStatus> {
+        let own = self.own_prefixes(mobile);
+        let fits = |option: &HnpOption| {
+            let hnp = option.prefix;
+            if option.off_link {
+                // A short prefix would capture more than a mobile's addresses.
+                hnp.len() >= 16
+                    && !hnp.addr().is_multicast()
+                    && !hnp.addr().is_unicast_link_local()
+                    && !option.is_all_zero()
+                    && self.routes.conflict(hnp, mobile).is_none()
+            } else {
+                own.contains(&hnp)
+            }
+        };
+        if !fmi.hnps.iter().all(fits) {
+            return Err(FmaStatus::UNSPECIFIED);
+        }
+        let off_link = fmi.hnps.iter().filter(|option| option.off_link);
+        let off_link = off_link.map(|option| option.prefix).collect();
+        Ok((!fmi.hnps.is_empty()).then_some(off_link))
+    }
+
+    /// What an addition puts on each session. Without prefixes it refreshes what is there, or is
+    /// about those known here that the selector can match.
+    fn flows_to_add(
+        &self,
+        mobile: MobileId,
+        sessions: &[SessionId],
+        selectors: &[TrafficSelector],
+        listed: Option<&Vec<Hnp>>,
+    ) -> Result<Vec<(SessionId, TrafficSelector, Vec<Hnp>)>, FmaStatus> {
+        let mut flows = Vec::new();
+        for id in sessions {
+            let Some(bule) = self.bul.sessions.get(id) else {
+                continue;
+            };
+            let mut count = bule.flows.len();
+            for selector in selectors {
+                let known = bule.flows.iter().find(|f| f.selector == *selector);
+                count += usize::from(known.is_none());
+                let off_link = match (listed, known) {
+                    (Some(listed), _) => listed.clone(),
+                    (None, Some(flow)) => flow.off_link.clone(),
+                    (None, None) => self.known_prefixes(mobile, selector)?,
+                };
+                if count > self.config.max_flows_per_session {
+                    return Err(FmaStatus::UNSPECIFIED);
+                }
+                flows.push((*id, selector.clone(), off_link));
+            }
+        }
+        Ok(flows)
+    }
+
+    /// The mobile's own prefixes here.
+    fn own_prefixes(&self, mobile: MobileId) -> BTreeSet<Hnp> {
+        let ids = self.bul.sessions_of(mobile);
+        let bules = ids.iter().filter_map(|id| self.bul.sessions.get(id));
+        let routed = bules.filter(|bule| bule.is_routed());
+        routed.flat_map(|bule| bule.hnps.clone()).collect()
+    }
+
+    /// The off-link prefixes routed here that a selector can match; an error if it matches none
+    /// of the mobile's prefixes, since then there is nothing to serve.
+    fn known_prefixes(
+        &self,
+        mobile: MobileId,
+        selector: &TrafficSelector,
+    ) -> Result<Vec<Hnp>, FmaStatus> {
+        let own = self.own_prefixes(mobile);
+        let entry = self.bul.mobiles.get(&mobile);
+        let routed = entry.into_iter().flat_map(|entry| entry.installed.hnps());
+        let known: Vec<Hnp> = routed.filter(|hnp| can_match(selector, *hnp)).collect();
+        if known.is_empty() {
+            return Err(FmaStatus::UNSPECIFIED);
+        }
+        Ok(known.into_iter().filter(|hnp| !own.contains(hnp)).collect())
+    }
+
+    fn add(
+        &mut self,
+        now: Duration,
+        flows: &[(SessionId, TrafficSelector, Vec<Hnp>)],
+        lifetime: FlowLifetime,
+    ) {
+        for (id, selector, off_link) in flows {
+            let Some(bule) = self.bul.sessions.get_mut(id) else {
+                continue;
+            };
+            let entry = FlowEntry {
+                selector: selector.clone(),
+                off_link: off_link.clone(),
+                expires: lifetime.duration().map(|lifetime| now + lifetime),
+            };
+            match bule.flows.iter_mut().find(|f| f.selector == *selector) {
+                Some(flow) => *flow = entry,
+                None => bule.flows.push(entry),
+            }
+        }
+    }
+
+    fn set_flow_timer(&mut self, id: SessionId) {
+        let flows = self.bul.sessions.get(&id).map(|bule| &bule.flows);
+        let next = flows.into_iter().flatten().filter_map(|f| f.expires).min();
+        match next {
+            Some(next) => self.timers.set(Timer::Flows(id), next),
+            None => self.timers.cancel(Timer::Flows(id)),
+        }
+    }
+
+    /// Forgets flows that were not refreshed, and the off-link prefixes that no other flow needs.
+    pub(super) fn expire_flows(&mut self, now: Duration, id: SessionId) {
+        let Some(bule) = self.bul.sessions.get_mut(&id) else {
+            return;
+        };
+        let before = bule.flows.len();
+        bule.flows.retain(|flow| flow.expires.is_none_or(|at| at > now));
+        let expired = before - bule.flows.len();
+        let (mobile, mn_id) = (bule.mobile, bule.attachment.mn_id.clone());
+        for _ in 0..expired {
+            let mn_id = mn_id.clone();
+            self.outbox.event(MagEvent::FlowExpired { mn_id });
+        }
+        self.update_routes(mobile);
+        self.set_flow_timer(id);
+    }
+}
+
+/// The selectors of an FMI, each once: at least one, all of IPv6 packets.
+fn selectors(fmi: &Fmi) -> Result<Vec<TrafficSelector>, FmaStatus> {
+    let mut selectors = Vec::new();
+    for option in &fmi.selectors {
+        let selector = option.readable().map_err(|fault| match fault.kind {
+            SelectorFaultKind::UnknownFormat(_) => FmaStatus::SELECTOR_FORMAT,
+            SelectorFaultKind::TooShort
+            | SelectorFaultKind::TooLong
+            | SelectorFaultKind::EndWithoutStart(_)
+            | SelectorFaultKind::EmptyRange(_) => FmaStatus::UNSPECIFIED,
+        })?;
+        // There are no IPv4 bindings for it to be about.
+        if selector.ipv6().is_none() {
+            return Err(FmaStatus::SELECTOR_FORMAT);
+        }
+        if !selectors.contains(selector) {
+            selectors.push(selector.clone());
+        }
+    }
+    if selectors.is_empty() {
+        return Err(FmaStatus::UNSPECIFIED);
+    }
+    Ok(selectors)
+}
+
+/// The answer to an FMI: on success with its prefixes.
+fn answer(fmi: &Fmi, status: FmaStatus, lifetime: FlowLifetime) -> Fma {
+    let hnps = if status.is_success() {
+        fmi.hnps.clone()
+    } else {
+        Vec::new()
+    };
+    Fma {
+        sequence: fmi.sequence,
+        status,
+        lifetime,
+        mn_id: fmi.mn_id.clone(),
+        hnps,
+        others: Vec::new(),
+    }
+}

@@ -1,0 +1,347 @@
+//! The mobile access gateway.
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | `bul` | attached interfaces and what the LMA said about each |
+//! | `signalling` | Proxy Binding Updates and their answers (RFC 5213 §6.9) |
+//! | `flow_mobility` | flows that the LMA puts on a session |
+//! | `advertising` | Router Advertisements (RFC 5213 §6.7) |
+//! | `tables` | what follows for the workers |
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::{Hnp, Lmaa, MacAddr, MnId, MobileId, PortId};
+use pmip_wire::Message;
+
+use crate::command::Command;
+use crate::config::MagConfig;
+use crate::event::MagEvent;
+use crate::outbox::Outbox;
+use crate::random::Random;
+use crate::time::Now;
+use crate::timer::Timers;
+
+mod advertising;
+mod bul;
+mod flow_mobility;
+mod signalling;
+mod tables;
+
+pub use bul::{Attachment, Bule, BuleState, FlowEntry};
+
+use bul::{Bul, SessionId};
+use tables::Routes;
+
+/// How long a mobile's last FMI is remembered after it left: longer than a copy may be on its way.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// What wakes the MAG.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Timer {
+    /// When a PBU was not answered in time.
+    Request(SessionId),
+    /// When a registration should be refreshed.
+    Refresh(SessionId),
+    /// When a registration runs out.
+    Expiry(SessionId),
+    /// When a refused mobile is asked for again.
+    Retry(SessionId),
+    /// When a mobile gets an unsolicited Router Advertisement.
+    Advertise(SessionId),
+    /// When a flow's lifetime runs out.
+    Flows(SessionId),
+    /// When a mobile that left is forgotten.
+    Forget(MobileId),
+}
+
+/// A mobile access gateway: a state machine without clock, socket or thread.
+///
+/// * Inputs are [`Mag::handle_message`], [`Mag::handle_timeout`], [`Mag::handle_router_solicitation`],
+///   [`Mag::attach`] and [`Mag::detach`].
+/// * After each input, fetch [`Mag::poll_command`] until it is empty and carry the commands out in
+///   order; then [`Mag::poll_event`]; then [`Mag::poll_timeout`].
+/// * Call [`Mag::handle_timeout`] when that time has come. Calling it early or often is harmless.
+#[derive(Clone, Debug)]
+pub struct Mag {
+    config: MagConfig,
+    bul: Bul,
+    routes: Routes,
+    timers: Timers<Timer>,
+    outbox: Outbox<MagEvent>,
+    next_sequence: u16,
+    counters: MagCounters,
+}
+
+/// What a MAG has counted since it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MagCounters {
+    /// PBUs sent, each copy counted.
+    pub pbus: u64,
+    /// PBAs that answer an outstanding PBU.
+    pub pbas: u64,
+    /// PBAs that answer none, or lack the P flag: late ones, mostly.
+    pub stray_pbas: u64,
+    /// FMIs carried out.
+    pub fmis_accepted: u64,
+    /// FMIs refused.
+    pub fmis_refused: u64,
+    /// Copies of FMIs, which were answered as the first was.
+    pub fmi_copies: u64,
+    /// Messages to an address that is not the MAG's.
+    pub wrong_destination: u64,
+    /// Messages from LMAs that are not configured.
+    pub unknown_peer: u64,
+    /// Messages of types that a MAG does not receive.
+    pub unexpected: u64,
+}
+
+/// Why a mobile cannot be attached.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The attachment names an LMA that is not configured, or none is.
+    #[error("no LMA {0:?} is configured")]
+    UnknownLma(Option<Lmaa>),
+    /// There are as many attached interfaces as there may be.
+    #[error("{0} interfaces are attached already, the most that are configured")]
+    Full(usize),
+    /// A group address, which no station has.
+    #[error("{0} is a group address")]
+    GroupAddress(MacAddr),
+}
+
+/// A route of the MAG to a mobile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteView<'a> {
+    /// The mobile.
+    pub mn_id: &'a MnId,
+    /// The prefix.
+    pub hnp: Hnp,
+    /// The access port.
+    pub port: PortId,
+    /// The mobile's link-layer address there.
+    pub mac: MacAddr,
+    /// Whether the prefix is another session's, and so not advertised on this link.
+    pub off_link: bool,
+    /// Where packets from the prefix are tunnelled to.
+    pub lmaa: Lmaa,
+}
+
+impl Mag {
+    /// A MAG without attached mobiles. `seed` is for what should differ from run to run, such as the
+    /// initial sequence number; with the same seed and inputs the outputs are the same.
+    pub fn new(config: MagConfig, seed: u64) -> Self {
+        Self {
+            config,
+            bul: Bul::default(),
+            routes: Routes::default(),
+            timers: Timers::default(),
+            outbox: Outbox::default(),
+            next_sequence: Random::new(seed).next_u16(),
+            counters: MagCounters::default(),
+        }
+    }
+
+    /// Takes in a message that came from `from` to one of the MAG's addresses.
+    pub fn handle_message(&mut self, now: Now, from: Ipv6Addr, to: Ipv6Addr, message: &Message) {
+        if to != self.config.proxy_coa.0 {
+            self.counters.wrong_destination += 1;
+            return;
+        }
+        let from = Lmaa(from);
+        if !self.config.lmas.iter().any(|peer| peer.lmaa == from) {
+            self.counters.unknown_peer += 1;
+            return;
+        }
+        match message {
+            Message::Pba(pba) => self.handle_pba(now, from, pba),
+            Message::Fmi(fmi) => self.handle_fmi(now.monotonic, from, fmi),
+            // TODO-correctness RFC 5847 §3.1: a heartbeat request must be answered.
+            // TODO-correctness RFC 5846 §9.1: a revocation must be answered.
+            Message::Pbu(_)
+            | Message::BindingError(_)
+            | Message::Fma(_)
+            | Message::Heartbeat(_)
+            | Message::Bri(_)
+            | Message::Bra(_)
+            | Message::Upn(_)
+            | Message::Upa(_) => self.counters.unexpected += 1,
+        }
+    }
+
+    /// Does what is due by now.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.pop_due(now.monotonic) {
+            match timer {
+                Timer::Request(id) => self.handle_no_answer(now, id),
+                Timer::Refresh(id) => self.refresh(now, id),
+                Timer::Expiry(id) => self.handle_expiry(now, id),
+                Timer::Retry(id) => self.register(now, id),
+                Timer::Advertise(id) => self.advertise(now.monotonic, id, &[]),
+                Timer::Flows(id) => self.expire_flows(now.monotonic, id),
+                Timer::Forget(mobile) => self.bul.forget(mobile),
+            }
+        }
+    }
+
+    /// When [`Mag::handle_timeout`] has something to do, on the monotonic clock.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// The next command.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.outbox.poll_command()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<MagEvent> {
+        self.outbox.poll_event()
+    }
+
+    /// A mobile appeared on an access link: it is registered at its LMA. Nothing happens if it is
+    /// registered there already.
+    ///
+    /// # Errors
+    /// [`AttachError`]; then nothing has changed.
+    pub fn attach(&mut self, now: Now, attachment: Attachment) -> Result<(), AttachError> {
+        if attachment.mac.is_multicast() {
+            return Err(AttachError::GroupAddress(attachment.mac));
+        }
+        let lmas = self.config.lmas.iter().map(|peer| peer.lmaa);
+        let mut fitting = lmas.filter(|lmaa| attachment.lma.is_none_or(|named| named == *lmaa));
+        let lmaa = fitting.next().ok_or(AttachError::UnknownLma(attachment.lma))?;
+        let present = self.bul.by_link((attachment.port, attachment.mac));
+        let (id, same) = match present {
+            Some(bule) => (
+                Some(bule.id),
+                bule.attachment.mn_id == attachment.mn_id && bule.lmaa == lmaa,
+            ),
+            None => (None, false),
+        };
+        if let (Some(id), true) = (id, same) {
+            self.reattach(now, id, attachment);
+            return Ok(());
+        }
+        if self.bul.sessions.len() >= self.config.max_sessions {
+            return Err(AttachError::Full(self.config.max_sessions));
+        }
+        if let Some(id) = id {
+            // Another mobile has the station's address now.
+            self.withdraw(id);
+            self.bul.unlink(id);
+            self.deregister(now, id);
+        }
+        let link_local = self.config.link_local.unwrap_or(Ipv6Addr::UNSPECIFIED);
+        let bule = self.bul.insert(attachment, lmaa);
+        bule.link_local = link_local;
+        let (id, mobile) = (bule.id, bule.mobile);
+        self.timers.cancel(Timer::Forget(mobile));
+        self.register(now, id);
+        Ok(())
+    }
+
+    /// A mobile left an access link: it is deregistered. Returns whether it was there.
+    pub fn detach(&mut self, now: Now, port: PortId, mac: MacAddr) -> bool {
+        let Some(bule) = self.bul.by_link((port, mac)) else {
+            return false;
+        };
+        let id = bule.id;
+        match bule.state {
+            BuleState::Registering | BuleState::Active => self.deregister(now, id),
+            BuleState::Deregistering => return false,
+            BuleState::Refused(_) => self.end_session(now.monotonic, id, false),
+        }
+        true
+    }
+
+    /// A mobile asks for a Router Advertisement. Returns whether it is attached; otherwise the caller
+    /// may want to attach it.
+    pub fn handle_router_solicitation(&mut self, now: Now, port: PortId, mac: MacAddr) -> bool {
+        let Some(bule) = self.bul.by_link((port, mac)) else {
+            return false;
+        };
+        let id = bule.id;
+        match bule.state {
+            BuleState::Active => self.advertise(now.monotonic, id, &[]),
+            BuleState::Deregistering => return false,
+            BuleState::Registering | BuleState::Refused(_) => {}
+        }
+        true
+    }
+
+    /// The binding update list, in the order the sessions began.
+    pub fn bul(&self) -> impl Iterator<Item = &Bule> {
+        self.bul.sessions.values()
+    }
+
+    /// The routes to mobiles, by session.
+    pub fn routes(&self) -> impl Iterator<Item = RouteView<'_>> {
+        self.bul.sessions.values().filter(|b| b.is_routed()).flat_map(|bule| {
+            let own = bule.hnps.iter().map(|hnp| (*hnp, false));
+            let granted = bule.off_link().into_iter().map(|hnp| (hnp, true));
+            own.chain(granted).map(|(hnp, off_link)| RouteView {
+                mn_id: &bule.attachment.mn_id,
+                hnp,
+                port: bule.attachment.port,
+                mac: bule.attachment.mac,
+                off_link,
+                lmaa: bule.lmaa,
+            })
+        })
+    }
+
+    /// A mobile's number in the workers' tables.
+    pub fn mobile_id(&self, mn_id: &MnId) -> Option<MobileId> {
+        self.bul.mobile_of(mn_id)
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> MagCounters {
+        self.counters
+    }
+
+    /// Tells the workers what has become of a mobile.
+    fn update_routes(&mut self, mobile: MobileId) {
+        self.routes.update(&mut self.bul, mobile, &self.config, &mut self.outbox);
+    }
+
+    /// Stops forwarding for a session, and forgets its prefixes and flows.
+    fn withdraw(&mut self, id: SessionId) {
+        let timers = [Timer::Refresh(id), Timer::Expiry(id), Timer::Advertise(id), Timer::Flows(id)];
+        for timer in timers {
+            self.timers.cancel(timer);
+        }
+        let Some(bule) = self.bul.sessions.get_mut(&id) else {
+            return;
+        };
+        bule.withdrawn = true;
+        bule.flows.clear();
+        let hnps = std::mem::take(&mut bule.hnps);
+        let mobile = bule.mobile;
+        let gone = matches!(bule.state, BuleState::Deregistering);
+        self.update_routes(mobile);
+        if !hnps.is_empty() && !gone {
+            self.retract(id, &hnps);
+        }
+    }
+
+    fn end_session(&mut self, now: Duration, id: SessionId, acknowledged: bool) {
+        self.withdraw(id);
+        self.timers.cancel(Timer::Request(id));
+        self.timers.cancel(Timer::Retry(id));
+        let Some(bule) = self.bul.remove(id) else {
+            return;
+        };
+        let mobile = bule.mobile;
+        if self.bul.sessions_of(mobile).is_empty() {
+            // Copies of its last FMI may still be on their way, and are told by its number.
+            self.timers.set(Timer::Forget(mobile), now + LINGER);
+        }
+        let mn_id = bule.attachment.mn_id;
+        self.outbox.event(MagEvent::Detached { mn_id, acknowledged });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What the workers of a MAG need to know, made from the binding update list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use flow::{Binding, Hnp, Link, Lmaa, MacAddr, MobileId, Path, PathId, PortId, Tunnel};
+
+use super::bul::{Bul, Bule};
+use crate::config::MagConfig;
+use crate::event::MagEvent;
+use crate::outbox::Outbox;
+use crate::table::PathTable;
+
+/// What tells paths of a MAG apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum PathKey {
+    /// The tunnel to an LMA.
+    Tunnel(Lmaa),
+    /// The point-to-point link to a mobile.
+    Link(PortId, MacAddr),
+}
+
+/// The routes of a MAG: prefixes to links, links to tunnels (RFC 5213 §6.10).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routes {
+    paths: PathTable<PathKey>,
+    owners: BTreeMap<Hnp, MobileId>,
+}
+
+impl Routes {
+    /// A prefix, with an address in common with `hnp`, that is routed to another mobile.
+    pub(crate) fn conflict(&self, hnp: Hnp, mobile: MobileId) -> Option<(Hnp, MobileId)> {
+        // No two routes overlap unless they are one mobile's, so the neighbours in order will do.
+        let after = self.owners.range(hnp..).take(2);
+        let before = self.owners.range((Bound::Unbounded, Bound::Excluded(hnp)));
+        let mut near = after.chain(before.rev().take(1));
+        let other = near.find(|(other, owner)| **owner != mobile && other.overlaps(hnp))?;
+        Some((*other.0, *other.1))
+    }
+
+    /// Brings what the workers know about a mobile up to date, and says no more than needed.
+    pub(crate) fn update(
+        &mut self,
+        bul: &mut Bul,
+        mobile: MobileId,
+        config: &MagConfig,
+        outbox: &mut Outbox<MagEvent>,
+    ) {
+        let ids = bul.sessions_of(mobile);
+        let sessions = ids.iter().filter_map(|id| bul.sessions.get(id));
+        let sessions: Vec<&Bule> = sessions.filter(|bule| bule.is_routed()).collect();
+        let mut hnps: BTreeSet<Hnp> = BTreeSet::new();
+        for bule in &sessions {
+            hnps.extend(&bule.hnps);
+            hnps.extend(bule.off_link());
+        }
+        let bindings: Vec<(Hnp, Option<Binding>)> = hnps
+            .iter()
+            .map(|hnp| (*hnp, self.binding(*hnp, &sessions, config, outbox)))
+            .collect();
+        let Some(entry) = bul.mobiles.get_mut(&mobile) else {
+            return;
+        };
+        for (hnp, binding) in bindings {
+            entry.installed.set(hnp, binding, &mut self.paths, outbox);
+            self.owners.insert(hnp, mobile);
+        }
+        let gone: Vec<Hnp> = entry.installed.hnps().filter(|h| !hnps.contains(h)).collect();
+        for hnp in gone {
+            entry.installed.set(hnp, None, &mut self.paths, outbox);
+            self.owners.remove(&hnp);
+        }
+        self.paths.sweep(outbox);
+    }
+
+    /// All there is to know about one prefix.
+    fn binding(
+        &mut self,
+        hnp: Hnp,
+        sessions: &[&Bule],
+        config: &MagConfig,
+        outbox: &mut Outbox<MagEvent>,
+    ) -> Option<Binding> {
+        // Downlink packets take the interface whose prefix it is, or else the first that it was
+        // granted to; uplink packets may come from any of them.
+        let own = sessions.iter().filter(|bule| bule.hnps.contains(&hnp));
+        let granted = sessions.iter().filter(|bule| bule.off_link().contains(&hnp));
+        let users: Vec<&&Bule> = own.chain(granted).collect();
+        let first = users.first()?;
+        let links = users.iter().map(|bule| self.link(bule, outbox));
+        let links: Vec<PathId> = links.collect::<Option<_>>()?;
+        let default_path = links.first().copied();
+        let mut sources = links;
+        sources.sort_unstable();
+        sources.dedup();
+        sources.truncate(Binding::MAX_SOURCES);
+        Some(Binding {
+            mobile: first.mobile,
+            default_path,
+            sources,
+            uplink: Some(self.tunnel(first.lmaa, config, outbox)?),
+            rules: Vec::new(),
+        })
+    }
+
+    fn link(&mut self, bule: &Bule, outbox: &mut Outbox<MagEvent>) -> Option<PathId> {
+        let (port, mac) = bule.link();
+        let path = || Path::Link(Link { port, mac });
+        self.paths.resolve(PathKey::Link(port, mac), path, outbox)
+    }
+
+    fn tunnel(
+        &mut self,
+        lmaa: Lmaa,
+        config: &MagConfig,
+        outbox: &mut Outbox<MagEvent>,
+    ) -> Option<PathId> {
+        let peer = config.lmas.iter().find(|peer| peer.lmaa == lmaa)?;
+        let tunnel = Tunnel {
+            local: config.proxy_coa.0,
+            remote: lmaa.0,
+            hop_limit: peer.tunnel.hop_limit,
+            path_mtu: peer.tunnel.path_mtu,
+            copy_dscp: peer.tunnel.copy_dscp,
+        };
+        let path = || Path::Tunnel(tunnel);
+        self.paths.resolve(PathKey::Tunnel(lmaa), path, outbox)
+    }
+}

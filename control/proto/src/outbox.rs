@@ -1,0 +1,51 @@
+//! What waits for the caller to fetch it.
+
+use std::collections::VecDeque;
+use std::net::Ipv6Addr;
+
+use flow::TableUpdate;
+use pmip_wire::Message;
+
+use crate::command::Command;
+
+/// Commands and events in the order they came up.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbox<E> {
+    commands: VecDeque<Command>,
+    events: VecDeque<E>,
+}
+
+impl<E> Default for Outbox<E> {
+    fn default() -> Self {
+        Self {
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+}
+
+impl<E> Outbox<E> {
+    pub(crate) fn command(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
+    pub(crate) fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: Message) {
+        self.command(Command::Send { from, to, message });
+    }
+
+    pub(crate) fn table(&mut self, update: TableUpdate) {
+        self.command(Command::Table(update));
+    }
+
+    pub(crate) fn event(&mut self, event: E) {
+        self.events.push_back(event);
+    }
+
+    pub(crate) fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<E> {
+        self.events.pop_front()
+    }
+}

@@ -1,0 +1,183 @@
+//! Pools of home network prefixes.
+
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::Hnp;
+
+use crate::timer::Timers;
+
+/// Cuts prefixes of one length out of a larger one and lends each to one mobile at a time.
+///
+/// A prefix that came back rests for a while and then waits behind all that were never lent, so
+/// that packets still on their way to its last holder do not reach the next.
+#[derive(Clone, Debug)]
+pub struct PrefixPool {
+    range: Hnp,
+    len: u8,
+    rest: Duration,
+    /// Index of the first prefix never lent by [`Self::allocate`].
+    fresh: u128,
+    used: BTreeSet<u128>,
+    /// Those that came back, and when they may be lent again.
+    resting: Timers<u128>,
+}
+
+/// Why there can be no such pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The prefixes are not longer than the pool, or longer than 128 bits.
+    #[error("the pool {range} cannot be cut into /{len}: give a length from {} to 128", range.len())]
+    Length {
+        /// The pool.
+        range: Hnp,
+        /// Length of the prefixes.
+        len: u8,
+    },
+}
+
+impl PrefixPool {
+    /// A pool of all prefixes of `len` bits in `range`; one that came back is not lent again
+    /// before `rest` has passed.
+    ///
+    /// # Errors
+    /// [`PoolError::Length`] if no prefix of that length fits.
+    pub fn new(range: Hnp, len: u8, rest: Duration) -> Result<Self, PoolError> {
+        if len < range.len() || len > 128 || len == 0 {
+            return Err(PoolError::Length { range, len });
+        }
+        Ok(Self {
+            range,
+            len,
+            rest,
+            fresh: 0,
+            used: BTreeSet::new(),
+            resting: Timers::default(),
+        })
+    }
+
+    /// Whether `hnp` is one of the pool's prefixes, lent or not.
+    pub fn covers(&self, hnp: Hnp) -> bool {
+        self.index(hnp).is_some()
+    }
+
+    /// Prefixes lent at the moment.
+    pub fn used(&self) -> usize {
+        self.used.len()
+    }
+
+    /// Lends any free prefix; `None` if there is none.
+    pub(crate) fn allocate(&mut self, now: Duration) -> Option<Hnp> {
+        while self.fresh <= self.last_index() {
+            let index = self.fresh;
+            // A pool of 2^128 prefixes cannot run out before the counter would wrap.
+            self.fresh = self.fresh.saturating_add(1);
+            if self.used.insert(index) {
+                return self.at(index);
+            }
+        }
+        let index = self.resting.pop_due(now)?;
+        self.used.insert(index);
+        self.at(index)
+    }
+
+    /// Lends this very prefix; `false` if it is lent already or not of this pool.
+    pub(crate) fn take(&mut self, hnp: Hnp) -> bool {
+        self.index(hnp).is_some_and(|index| {
+            self.resting.cancel(index);
+            self.used.insert(index)
+        })
+    }
+
+    /// Takes a prefix back.
+    pub(crate) fn release(&mut self, now: Duration, hnp: Hnp) {
+        if let Some(index) = self.index(hnp)
+            && self.used.remove(&index)
+            && index < self.fresh
+        {
+            self.resting.set(index, now + self.rest);
+        }
+    }
+
+    fn last_index(&self) -> u128 {
+        match self.len - self.range.len() {
+            128.. => u128::MAX,
+            bits => (1 << bits) - 1,
+        }
+    }
+
+    fn at(&self, index: u128) -> Option<Hnp> {
+        let base = u128::from(self.range.addr());
+        let offset = index.checked_shl(u32::from(128 - self.len)).unwrap_or(0);
+        Hnp::new(Ipv6Addr::from(base | offset), self.len).ok()
+    }
+
+    fn index(&self, hnp: Hnp) -> Option<u128> {
+        (hnp.len() == self.len && self.range.contains(hnp.addr())).then(|| {
+            let offset = u128::from(hnp.addr()) ^ u128::from(self.range.addr());
+            offset.checked_shr(u32::from(128 - self.len)).unwrap_or(0)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hnp(text: &str) -> Hnp {
+        let (addr, len) = text.split_once('/').unwrap();
+        Hnp::new(addr.parse().unwrap(), len.parse().unwrap()).unwrap()
+    }
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn every_prefix_is_lent_once() {
+        let mut pool = PrefixPool::new(hnp("2001:db8::/62"), 64, s(5)).unwrap();
+        assert!(pool.take(hnp("2001:db8:0:1::/64")));
+        assert!(!pool.take(hnp("2001:db8:0:1::/64")));
+        assert!(!pool.take(hnp("2001:db8:0:4::/64")));
+        assert!(!pool.take(hnp("2001:db8::/63")));
+        let lent: Vec<String> = std::iter::from_fn(|| pool.allocate(s(0)))
+            .map(|h| h.to_string())
+            .collect();
+        assert_eq!(lent, ["2001:db8::/64", "2001:db8:0:2::/64", "2001:db8:0:3::/64"]);
+        assert_eq!(pool.used(), 4);
+    }
+
+    #[test]
+    fn a_returned_prefix_rests() {
+        let mut pool = PrefixPool::new(hnp("2001:db8::/63"), 64, s(5)).unwrap();
+        let first = pool.allocate(s(0)).unwrap();
+        let second = pool.allocate(s(0)).unwrap();
+        pool.release(s(1), second);
+        pool.release(s(2), first);
+        pool.release(s(2), first);
+        assert_eq!(pool.allocate(s(5)), None);
+        // Its former holder may ask for it by name at once.
+        assert!(pool.take(second));
+        assert_eq!(pool.allocate(s(7)), Some(first));
+        assert_eq!(pool.allocate(s(99)), None);
+    }
+
+    #[test]
+    fn a_prefix_taken_by_name_and_returned_is_still_fresh() {
+        let mut pool = PrefixPool::new(hnp("2001:db8::/64"), 64, s(5)).unwrap();
+        assert!(pool.take(hnp("2001:db8::/64")));
+        pool.release(s(0), hnp("2001:db8::/64"));
+        assert_eq!(pool.allocate(s(0)), Some(hnp("2001:db8::/64")));
+    }
+
+    #[test]
+    fn lengths_are_checked() {
+        for (range, len) in [("2001:db8::/64", 63), ("2001:db8::/64", 129), ("::/0", 0)] {
+            assert!(PrefixPool::new(hnp(range), len, s(0)).is_err(), "{range} {len}");
+        }
+        let mut all = PrefixPool::new(hnp("::/0"), 128, s(0)).unwrap();
+        assert_eq!(all.allocate(s(0)), Some(hnp("::/128")));
+        assert!(all.take(hnp("ffff::1/128")));
+    }
+}

@@ -1,0 +1,217 @@
+//! What the workers were told: bindings by prefix, and the paths they name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flow::{Binding, Hnp, Path, PathId, RuleAction, TableUpdate};
+
+use crate::outbox::Outbox;
+
+/// Numbers for paths. A path exists as long as a binding names it: it is created before the first
+/// such binding and removed after the last, and only then is its number given to another.
+#[derive(Clone, Debug)]
+pub(crate) struct PathTable<K> {
+    ids: BTreeMap<K, PathId>,
+    /// By number: whose it is, and how many bindings name it.
+    slots: Vec<Option<(K, u32)>>,
+    free: BTreeSet<PathId>,
+    /// Numbers that nothing names any more, as far as is known.
+    idle: BTreeSet<PathId>,
+}
+
+impl<K> Default for PathTable<K> {
+    fn default() -> Self {
+        Self {
+            ids: BTreeMap::new(),
+            slots: Vec::new(),
+            free: BTreeSet::new(),
+            idle: BTreeSet::new(),
+        }
+    }
+}
+
+impl<K: Copy + Ord> PathTable<K> {
+    /// The number of a path, which is created if it has none; `None` if all numbers are taken.
+    pub(crate) fn resolve<E>(
+        &mut self,
+        key: K,
+        path: impl FnOnce() -> Path,
+        outbox: &mut Outbox<E>,
+    ) -> Option<PathId> {
+        if let Some(id) = self.ids.get(&key) {
+            return Some(*id);
+        }
+        let id = match self.free.pop_first() {
+            Some(id) => id,
+            None => {
+                let id = PathId(u16::try_from(self.slots.len()).ok()?);
+                self.slots.push(None);
+                id
+            }
+        };
+        *self.slots.get_mut(usize::from(id.0))? = Some((key, 0));
+        self.ids.insert(key, id);
+        self.idle.insert(id);
+        let path = Some(path());
+        outbox.table(TableUpdate::Path { id, path });
+        Some(id)
+    }
+
+    /// How many paths there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whose path a number is.
+    pub(crate) fn key(&self, id: PathId) -> Option<K> {
+        let slot = self.slots.get(usize::from(id.0))?.as_ref()?;
+        Some(slot.0)
+    }
+
+    fn count(&mut self, binding: &Binding, change: impl Fn(u32) -> u32) {
+        for id in paths_of(binding) {
+            if let Some(Some((_, count))) = self.slots.get_mut(usize::from(id.0)) {
+                *count = change(*count);
+                if *count == 0 {
+                    self.idle.insert(id);
+                } else {
+                    self.idle.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Removes the paths that no binding names.
+    pub(crate) fn sweep<E>(&mut self, outbox: &mut Outbox<E>) {
+        while let Some(id) = self.idle.pop_first() {
+            if let Some(slot) = self.slots.get_mut(usize::from(id.0))
+                && let Some((key, _)) = slot.take()
+            {
+                self.ids.remove(&key);
+                self.free.insert(id);
+                outbox.table(TableUpdate::Path { id, path: None });
+            }
+        }
+    }
+}
+
+/// The bindings in force for some prefixes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Installed(BTreeMap<Hnp, Box<Binding>>);
+
+impl Installed {
+    /// The binding of a prefix.
+    pub(crate) fn get(&self, hnp: Hnp) -> Option<&Binding> {
+        self.0.get(&hnp).map(AsRef::as_ref)
+    }
+
+    /// All prefixes that have a binding.
+    pub(crate) fn hnps(&self) -> impl Iterator<Item = Hnp> {
+        self.0.keys().copied()
+    }
+
+    /// Puts a binding in force, or takes one out; says nothing if it is so already.
+    pub(crate) fn set<K: Copy + Ord, E>(
+        &mut self,
+        hnp: Hnp,
+        binding: Option<Binding>,
+        paths: &mut PathTable<K>,
+        outbox: &mut Outbox<E>,
+    ) {
+        if self.get(hnp) == binding.as_ref() {
+            return;
+        }
+        if let Some(binding) = &binding {
+            paths.count(binding, |n| n + 1);
+        }
+        let binding = binding.map(Box::new);
+        let old = match &binding {
+            Some(binding) => self.0.insert(hnp, binding.clone()),
+            None => self.0.remove(&hnp),
+        };
+        outbox.table(TableUpdate::Binding { hnp, binding });
+        if let Some(old) = old {
+            paths.count(&old, |n| n - 1);
+        }
+    }
+}
+
+/// The paths that a binding names, each once.
+pub(crate) fn paths_of(binding: &Binding) -> BTreeSet<PathId> {
+    let rules = binding.rules.iter().filter_map(|rule| match rule.action {
+        RuleAction::Forward(id) => Some(id),
+        RuleAction::Drop => None,
+    });
+    binding
+        .default_path
+        .into_iter()
+        .chain(binding.uplink)
+        .chain(binding.sources.iter().copied())
+        .chain(rules)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Link, MacAddr, MobileId, PortId};
+
+    use super::*;
+
+    fn link(port: u16) -> Path {
+        Path::Link(Link {
+            port: PortId(port),
+            mac: MacAddr([2; 6]),
+        })
+    }
+
+    fn binding(path: PathId) -> Binding {
+        Binding {
+            mobile: MobileId(1),
+            default_path: Some(path),
+            sources: vec![path],
+            uplink: None,
+            rules: vec![],
+        }
+    }
+
+    #[test]
+    fn paths_live_as_long_as_they_are_named() {
+        let mut outbox = Outbox::<()>::default();
+        let mut paths = PathTable::default();
+        let mut installed = Installed::default();
+        let hnp = Hnp::new("2001:db8::".parse().unwrap(), 64).unwrap();
+
+        let one = paths.resolve(1, || link(1), &mut outbox).unwrap();
+        installed.set(hnp, Some(binding(one)), &mut paths, &mut outbox);
+        installed.set(hnp, Some(binding(one)), &mut paths, &mut outbox);
+        let two = paths.resolve(2, || link(2), &mut outbox).unwrap();
+        installed.set(hnp, Some(binding(two)), &mut paths, &mut outbox);
+        paths.sweep(&mut outbox);
+        let again = paths.resolve(3, || link(3), &mut outbox).unwrap();
+        assert_eq!((one, two, again), (PathId(0), PathId(1), PathId(0)));
+        installed.set(hnp, None, &mut paths, &mut outbox);
+        paths.sweep(&mut outbox);
+        assert_eq!(paths.len(), 0);
+
+        let path = |id, path| Command::Table(TableUpdate::Path { id, path });
+        let bound = |b: Option<PathId>| {
+            let binding = b.map(|id| Box::new(binding(id)));
+            Command::Table(TableUpdate::Binding { hnp, binding })
+        };
+        use crate::command::Command;
+        let said: Vec<_> = std::iter::from_fn(|| outbox.poll_command()).collect();
+        assert_eq!(
+            said,
+            [
+                path(one, Some(link(1))),
+                bound(Some(one)),
+                path(two, Some(link(2))),
+                bound(Some(two)),
+                path(one, None),
+                path(again, Some(link(3))),
+                bound(None),
+                path(again, None),
+                path(two, None),
+            ]
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! Deadlines, ordered: the next one is known without looking at the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// At most one deadline per key. Timers with the same deadline fire in the order of their keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Timers<K> {
+    by_deadline: BTreeSet<(Duration, K)>,
+    by_key: BTreeMap<K, Duration>,
+}
+
+impl<K> Default for Timers<K> {
+    fn default() -> Self {
+        Self {
+            by_deadline: BTreeSet::new(),
+            by_key: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K: Copy + Ord> Timers<K> {
+    /// Sets or moves a timer.
+    pub(crate) fn set(&mut self, key: K, deadline: Duration) {
+        if let Some(old) = self.by_key.insert(key, deadline) {
+            self.by_deadline.remove(&(old, key));
+        }
+        self.by_deadline.insert((deadline, key));
+    }
+
+    /// Forgets a timer, set or not.
+    pub(crate) fn cancel(&mut self, key: K) {
+        if let Some(old) = self.by_key.remove(&key) {
+            self.by_deadline.remove(&(old, key));
+        }
+    }
+
+    /// When a timer fires, if it is set.
+    pub(crate) fn deadline(&self, key: K) -> Option<Duration> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        self.by_deadline.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes the earliest timer that is due.
+    pub(crate) fn pop_due(&mut self, now: Duration) -> Option<K> {
+        let (deadline, key) = *self.by_deadline.first()?;
+        if deadline > now {
+            return None;
+        }
+        self.by_deadline.remove(&(deadline, key));
+        self.by_key.remove(&key);
+        Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn timers_fire_in_order_and_once() {
+        let mut timers = Timers::default();
+        timers.set('b', s(2));
+        timers.set('a', s(2));
+        timers.set('c', s(1));
+        timers.set('c', s(3));
+        assert_eq!(timers.next(), Some(s(2)));
+        assert_eq!(timers.pop_due(s(1)), None);
+        assert_eq!(timers.pop_due(s(9)), Some('a'));
+        timers.cancel('b');
+        assert_eq!(timers.deadline('c'), Some(s(3)));
+        assert_eq!(timers.pop_due(s(9)), Some('c'));
+        assert_eq!(timers.pop_due(s(9)), None);
+        assert_eq!(timers.next(), None);
+    }
+}

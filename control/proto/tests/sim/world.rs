@@ -1,0 +1,595 @@
+//! One LMA and two MAGs on a virtual clock, joined by a network that carries real octets and can
+//! lose, delay, reorder and repeat them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::{
+    AccessTechnology, Bid, Fid, FlowKey, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId, Path,
+    PortId, ProxyCoa, Selector, TrafficSelector,
+};
+use pmip_proto::lma::FlowState;
+use pmip_proto::mag::BuleState;
+use pmip_proto::{
+    Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagEvent,
+    MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
+};
+use pmip_wire::Message;
+
+use crate::model::Tables;
+
+pub(crate) const LMAA: Lmaa = Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1));
+pub(crate) const COAS: [ProxyCoa; 2] = [
+    ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1)),
+    ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1)),
+];
+
+/// SplitMix64, so that a seed is all there is to a schedule.
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.roll() % n
+    }
+
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[usize::try_from(self.below(of.len() as u64)).unwrap()]
+    }
+}
+
+/// How the network treats a packet, in percent, and the longest delays in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    pub(crate) loss: u64,
+    pub(crate) repeat: u64,
+    pub(crate) slow: u64,
+    pub(crate) delay: u64,
+    pub(crate) slow_delay: u64,
+}
+
+impl Weather {
+    pub(crate) const FAIR: Self = Self {
+        loss: 0,
+        repeat: 0,
+        slow: 0,
+        delay: 10,
+        slow_delay: 0,
+    };
+}
+
+#[derive(Clone, Debug)]
+struct Packet {
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    octets: Vec<u8>,
+}
+
+/// A message that was sent: when, by whom, to whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) at: Duration,
+    pub(crate) to: Ipv6Addr,
+    pub(crate) message: Message,
+}
+
+/// Decides about single messages, before the weather does: `true` loses it.
+type Filter = Box<dyn FnMut(&Sent) -> bool>;
+
+pub(crate) struct World {
+    pub(crate) clock: Duration,
+    pub(crate) lma: Lma,
+    pub(crate) mags: [Mag; 2],
+    pub(crate) lma_tables: Tables,
+    pub(crate) mag_tables: [Tables; 2],
+    pub(crate) mag_config: [MagConfig; 2],
+    pub(crate) weather: Weather,
+    pub(crate) dice: Dice,
+    pub(crate) lose: Filter,
+    pub(crate) log: Vec<Sent>,
+    pub(crate) lma_events: Vec<LmaEvent>,
+    pub(crate) mag_events: Vec<MagEvent>,
+    pub(crate) advertisements: Vec<RouterAdvertisement>,
+    /// Where each interface is attached.
+    pub(crate) attached: BTreeMap<(MnId, u8), usize>,
+    /// Off-link prefixes that a MAG has acknowledged for a flow: what the LMA may rely on.
+    acknowledged: BTreeMap<(usize, MnId, TrafficSelector2), BTreeSet<Hnp>>,
+    asked: BTreeMap<(usize, u16), (MnId, TrafficSelector2, BTreeSet<Hnp>)>,
+    wire: BTreeMap<(Duration, u64), Packet>,
+    packets: u64,
+    receiver: Receiver,
+}
+
+/// A selector as a key.
+type TrafficSelector2 = String;
+
+pub(crate) fn mn(n: u64) -> MnId {
+    MnId::new(&format!("mn{n}@example.net")).unwrap()
+}
+
+pub(crate) fn hnp(text: &str) -> Hnp {
+    let (address, len) = text.split_once('/').unwrap();
+    Hnp::new(address.parse().unwrap(), len.parse().unwrap()).unwrap()
+}
+
+pub(crate) fn bid(n: u16) -> Bid {
+    Bid::new(n).unwrap()
+}
+
+pub(crate) fn fid(n: u16) -> Fid {
+    Fid::new(n).unwrap()
+}
+
+/// UDP to a port of the mobile, at its address in a prefix if one is given.
+pub(crate) fn udp(to: Option<Hnp>, port: u16) -> TrafficSelector {
+    let address = |hnp: Hnp| Ipv6Addr::from(u128::from(hnp.addr()) | 0x100);
+    Selector {
+        destination: to.map(address).map(Interval::single),
+        destination_port: Some(Interval::single(port)),
+        next_header: Some(Interval::single(17)),
+        ..Selector::<Ipv6Addr>::default()
+    }
+    .into()
+}
+
+/// A packet that matches [`udp`].
+pub(crate) fn packet(to: Hnp, port: u16) -> FlowKey {
+    FlowKey {
+        source: "2001:db8:c::5".parse().unwrap(),
+        destination: Ipv6Addr::from(u128::from(to.addr()) | 0x100),
+        next_header: 17,
+        traffic_class: 0,
+        flow_label: 0,
+        ports: Some((4000, port)),
+        spi: None,
+    }
+}
+
+/// The technology of an interface; each of a mobile's has its own.
+pub(crate) fn access(interface: u8) -> AccessTechnology {
+    AccessTechnology(if interface == 0 { 4 } else { 8 })
+}
+
+pub(crate) fn mac(mn_id: &MnId, interface: u8) -> MacAddr {
+    let digit = mn_id.as_str().as_bytes()[2];
+    MacAddr([2, 0, 0, 0, digit, interface])
+}
+
+pub(crate) fn pool(range: &str) -> PrefixPool {
+    PrefixPool::new(hnp(range), 64, Duration::from_secs(2)).unwrap()
+}
+
+/// An LMA as most tests want it.
+pub(crate) fn lma_config() -> LmaConfig {
+    let peers = COAS.map(MagPeer::new).to_vec();
+    LmaConfig::new(LMAA, peers, vec![pool("2001:db8:1000::/52")])
+}
+
+pub(crate) fn mag_config(mag: usize) -> MagConfig {
+    MagConfig::new(COAS[mag], vec![LmaPeer::new(LMAA)])
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, lma: LmaConfig, mags: [MagConfig; 2]) -> Self {
+        Self {
+            clock: Duration::ZERO,
+            lma: Lma::new(lma, seed),
+            mags: [Mag::new(mags[0].clone(), seed ^ 1), Mag::new(mags[1].clone(), seed ^ 2)],
+            lma_tables: Tables::default(),
+            mag_tables: [Tables::default(), Tables::default()],
+            mag_config: mags,
+            weather: Weather::FAIR,
+            dice: Dice(seed),
+            lose: Box::new(|_| false),
+            log: Vec::new(),
+            lma_events: Vec::new(),
+            mag_events: Vec::new(),
+            advertisements: Vec::new(),
+            attached: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            wire: BTreeMap::new(),
+            packets: 0,
+            receiver: Receiver::new(1000),
+        }
+    }
+
+    /// A world with everything at its default.
+    pub(crate) fn plain() -> Self {
+        Self::new(1, lma_config(), [mag_config(0), mag_config(1)])
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            monotonic: self.clock,
+            wall: Duration::from_secs(1_700_000_000) + self.clock,
+        }
+    }
+
+    pub(crate) fn attach(&mut self, mn_id: &MnId, interface: u8, mag: usize, handoff: HandoffIndicator) {
+        let now = self.now();
+        let mac = mac(mn_id, interface);
+        let attachment = Attachment {
+            mn_id: mn_id.clone(),
+            ll_id: Some(mac.into()),
+            access: access(interface),
+            port: PortId(interface.into()),
+            mac,
+            handoff,
+            wanted: Vec::new(),
+            lma: None,
+        };
+        self.mags[mag].attach(now, attachment).unwrap();
+        self.attached.insert((mn_id.clone(), interface), mag);
+        self.drain();
+    }
+
+    pub(crate) fn detach(&mut self, mn_id: &MnId, interface: u8) {
+        let now = self.now();
+        if let Some(mag) = self.attached.remove(&(mn_id.clone(), interface)) {
+            let mac = mac(mn_id, interface);
+            self.mags[mag].detach(now, PortId(interface.into()), mac);
+        }
+        self.drain();
+    }
+
+    /// A MAG forgets everything, and finds the mobiles on its links again.
+    pub(crate) fn restart(&mut self, mag: usize) {
+        let seed = self.dice.roll();
+        self.mags[mag] = Mag::new(self.mag_config[mag].clone(), seed);
+        self.mag_tables[mag] = Tables::default();
+        let there: Vec<(MnId, u8)> = self
+            .attached
+            .iter()
+            .filter(|(_, at)| **at == mag)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for (mn_id, interface) in there {
+            self.attach(&mn_id, interface, mag, HandoffIndicator::UNKNOWN);
+        }
+    }
+
+    pub(crate) fn add_flow(&mut self, mn_id: &MnId, selector: TrafficSelector, bid: Bid) -> Option<Fid> {
+        let now = self.now();
+        let request = FlowRequest {
+            mn_id: mn_id.clone(),
+            fid: None,
+            priority: None,
+            selector,
+            bid,
+        };
+        let fid = self.lma.add_flow(now, request).ok();
+        self.drain();
+        fid
+    }
+
+    pub(crate) fn move_flow(&mut self, mn_id: &MnId, fid: Fid, to: Bid) -> Option<pmip_proto::MoveStarted> {
+        let now = self.now();
+        let started = self.lma.move_flow(now, mn_id, fid, to).ok();
+        self.drain();
+        started
+    }
+
+    pub(crate) fn delete_flow(&mut self, mn_id: &MnId, fid: Fid) {
+        let now = self.now();
+        let _ = self.lma.delete_flow(now, mn_id, fid);
+        self.drain();
+    }
+
+    /// Carries out all commands, in order.
+    pub(crate) fn drain(&mut self) {
+        while let Some(command) = self.lma.poll_command() {
+            match command {
+                Command::Send { from, to, message } => self.send(from, to, message),
+                Command::Table(update) => self.lma_tables.apply(update),
+                Command::Advertise(_) => panic!("an LMA does not advertise"),
+            }
+        }
+        for mag in 0..2 {
+            while let Some(command) = self.mags[mag].poll_command() {
+                match command {
+                    Command::Send { from, to, message } => self.send(from, to, message),
+                    Command::Table(update) => self.mag_tables[mag].apply(update),
+                    Command::Advertise(ra) => self.advertisements.push(ra),
+                }
+            }
+            let events = std::iter::from_fn(|| self.mags[mag].poll_event());
+            self.mag_events.extend(events);
+        }
+        let events = std::iter::from_fn(|| self.lma.poll_event());
+        self.lma_events.extend(events);
+        self.check();
+    }
+
+    fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: Message) {
+        self.note_sent(to, &message);
+        let octets = message.encode(from, to).unwrap();
+        let sent = Sent {
+            at: self.clock,
+            to,
+            message,
+        };
+        let lost = (self.lose)(&sent);
+        self.log.push(sent);
+        if lost || self.dice.chance(self.weather.loss) {
+            return;
+        }
+        let copies = 1 + u64::from(self.dice.chance(self.weather.repeat));
+        for _ in 0..copies {
+            let most = if self.dice.chance(self.weather.slow) {
+                self.weather.slow_delay
+            } else {
+                self.weather.delay
+            };
+            let delay = 1 + self.dice.below(most.max(1));
+            let at = self.clock + Duration::from_millis(delay);
+            self.packets += 1;
+            let octets = octets.clone();
+            self.wire.insert((at, self.packets), Packet { from, to, octets });
+        }
+    }
+
+    /// When something happens next.
+    fn next(&self) -> Option<Duration> {
+        let wire = self.wire.keys().next().map(|(at, _)| *at);
+        let timers = [
+            self.lma.poll_timeout(),
+            self.mags[0].poll_timeout(),
+            self.mags[1].poll_timeout(),
+            wire,
+        ];
+        timers.into_iter().flatten().min()
+    }
+
+    /// Lets the next thing happen, if it does before `end`.
+    fn step(&mut self, end: Duration) -> bool {
+        let Some(at) = self.next().filter(|at| *at <= end) else {
+            self.clock = self.clock.max(end);
+            return false;
+        };
+        self.clock = self.clock.max(at);
+        let now = self.now();
+        let due = self.wire.first_key_value().filter(|((at, _), _)| *at <= self.clock);
+        if let Some((key, _)) = due.map(|(k, v)| (*k, v.clone())) {
+            let packet = self.wire.remove(&key).unwrap();
+            self.deliver(&packet);
+        } else {
+            self.lma.handle_timeout(now);
+            self.drain();
+            for mag in 0..2 {
+                self.mags[mag].handle_timeout(now);
+                self.drain();
+            }
+        }
+        true
+    }
+
+    fn deliver(&mut self, packet: &Packet) {
+        let now = self.now();
+        let Packet { from, to, octets } = packet;
+        let message = self.receiver.receive(now, *from, *to, octets).unwrap();
+        if *to == LMAA.0 {
+            self.note_delivered(*from, &message);
+            self.lma.handle_message(now, *from, *to, &message);
+        } else {
+            let mag = COAS.iter().position(|coa| coa.0 == *to).unwrap();
+            self.mags[mag].handle_message(now, *from, *to, &message);
+        }
+        self.drain();
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.clock + time;
+        let mut steps = 0;
+        while self.step(end) {
+            steps += 1;
+            assert!(steps < 200_000, "no end of events before {end:?}");
+        }
+    }
+
+    pub(crate) fn run_ms(&mut self, ms: u64) {
+        self.run(Duration::from_millis(ms));
+    }
+
+    /// Lets time pass until nothing is on its way.
+    pub(crate) fn run_to_quiet(&mut self) {
+        for _ in 0..100_000 {
+            let signalling = self.lma.bindings().any(|(_, bce)| bce.is_signalling());
+            if self.wire.is_empty() && !signalling {
+                return;
+            }
+            let next = self.next().unwrap();
+            self.step(next);
+        }
+        panic!("the network never falls quiet");
+    }
+
+    fn note_sent(&mut self, to: Ipv6Addr, message: &Message) {
+        let Message::Fmi(fmi) = message else {
+            return;
+        };
+        let mag = COAS.iter().position(|coa| coa.0 == to).unwrap();
+        let name = fmi.mn_id.as_ref().unwrap().nai().unwrap().clone();
+        let selector = format!("{:?}", fmi.selectors);
+        let hnps = fmi.hnps.iter().filter(|h| h.off_link).map(|h| h.prefix).collect();
+        if fmi.is_deletion() {
+            self.acknowledged.remove(&(mag, name.clone(), selector.clone()));
+            self.asked.insert((mag, fmi.sequence), (name, selector, BTreeSet::new()));
+        } else {
+            self.asked.insert((mag, fmi.sequence), (name, selector, hnps));
+        }
+    }
+
+    fn note_delivered(&mut self, from: Ipv6Addr, message: &Message) {
+        let Message::Fma(fma) = message else {
+            return;
+        };
+        let mag = COAS.iter().position(|coa| coa.0 == from).unwrap();
+        if fma.status.is_success()
+            && let Some((name, selector, hnps)) = self.asked.get(&(mag, fma.sequence))
+            && !hnps.is_empty()
+        {
+            let key = (mag, name.clone(), selector.clone());
+            self.acknowledged.insert(key, hnps.clone());
+        }
+    }
+
+    /// The MAG that the LMA sends a packet to.
+    pub(crate) fn mag_of(&self, to: Hnp, port: u16) -> Option<usize> {
+        self.mag_at(self.lma_tables.downlink(to, &packet(to, port))?)
+    }
+
+    fn mag_at(&self, path: Path) -> Option<usize> {
+        match path {
+            Path::Tunnel(tunnel) => COAS.iter().position(|coa| coa.0 == tunnel.remote),
+            Path::Link(_) => None,
+        }
+    }
+
+    /// What must hold at every instant.
+    fn check(&self) {
+        let mut owners: BTreeMap<Hnp, MnId> = BTreeMap::new();
+        for (mn_id, bce) in self.lma.bindings() {
+            for hnp in &bce.hnps {
+                let other = owners.insert(*hnp, mn_id.clone());
+                assert!(other.is_none_or(|o| o == *mn_id), "{hnp} has two mobiles");
+            }
+        }
+        let bound: BTreeSet<Hnp> = self.lma_tables.bindings.keys().copied().collect();
+        assert_eq!(bound, owners.keys().copied().collect(), "bindings are the sessions' prefixes");
+        self.check_flows(&owners);
+        for mag in 0..2 {
+            self.check_mag(mag, &owners);
+        }
+    }
+
+    /// A flow's packets go to a MAG that hosts the prefix or has acknowledged the flow, and the
+    /// mobile may answer from there.
+    fn check_flows(&self, owners: &BTreeMap<Hnp, MnId>) {
+        for (hnp, name) in owners {
+            let view = self.lma.binding(name).unwrap();
+            for coa in COAS {
+                let there = view.sessions.iter().filter(|s| s.proxy_coa == coa);
+                let signalling = there.filter(|s| s.is_signalling()).count();
+                assert!(signalling <= 1, "two FMIs to {coa} for {name}");
+            }
+            for flow in view.flows {
+                let port = flow.selector.ipv6().unwrap().destination_port.unwrap().start;
+                let key = packet(*hnp, port);
+                // Another flow, or none, may have the packet.
+                if self.lma_tables.rule(*hnp, &key) != Some(flow.fid) {
+                    continue;
+                }
+                let Some(path) = self.lma_tables.downlink(*hnp, &key) else {
+                    continue;
+                };
+                let mag = self.mag_at(path).unwrap();
+                assert!(
+                    self.lma_tables.sources(*hnp).contains(&path),
+                    "{name} may not answer from where {hnp} is sent to"
+                );
+                let hosts = view
+                    .sessions
+                    .iter()
+                    .any(|s| s.is_active() && s.proxy_coa == COAS[mag] && s.owns(*hnp));
+                let selectors = vec![pmip_wire::SelectorOption::from(flow.selector.clone())];
+                let key = (mag, name.clone(), format!("{selectors:?}"));
+                let acknowledged = self.acknowledged.get(&key);
+                assert!(
+                    hosts || acknowledged.is_some_and(|hnps| hnps.contains(hnp)),
+                    "flow {} of {name} to {hnp} goes to MAG {mag}, which has not acknowledged it",
+                    flow.fid
+                );
+            }
+        }
+    }
+
+    /// A MAG routes a prefix to nobody but the mobile that the LMA says it is.
+    fn check_mag(&self, mag: usize, owners: &BTreeMap<Hnp, MnId>) {
+        for route in self.mags[mag].routes() {
+            assert!(self.mag_tables[mag].bindings.contains_key(&route.hnp));
+            let owner = owners.get(&route.hnp);
+            assert!(
+                owner.is_none_or(|owner| owner == route.mn_id),
+                "MAG {mag} routes {} to {} and the LMA says it is of {owner:?}",
+                route.hnp,
+                route.mn_id
+            );
+        }
+        for hnp in self.mag_tables[mag].bindings.keys() {
+            assert!(self.mags[mag].routes().any(|r| r.hnp == *hnp), "{hnp} is a ghost");
+        }
+    }
+
+    /// What must hold once nothing happens any more: everybody believes the same.
+    pub(crate) fn check_agreement(&self) {
+        let mut lma = BTreeSet::new();
+        let mut grants = BTreeSet::new();
+        for (mn_id, bce) in self.lma.bindings() {
+            assert!(bce.is_active(), "{mn_id} is still being deregistered");
+            let mag = COAS.iter().position(|coa| *coa == bce.proxy_coa).unwrap();
+            let interface = bce.ll_id.clone().unwrap();
+            for hnp in bce.granted() {
+                grants.insert((mag, mn_id.clone(), interface.clone(), hnp));
+            }
+            lma.insert((mag, mn_id.clone(), interface, bce.hnps.clone()));
+        }
+        let mut mags = BTreeSet::new();
+        let mut routes = BTreeSet::new();
+        for (mag, state) in self.mags.iter().enumerate() {
+            for bule in state.bul() {
+                assert_eq!(bule.state, BuleState::Active, "{:?}", bule.attachment);
+                let name = bule.attachment.mn_id.clone();
+                let interface = bule.attachment.ll_id.clone().unwrap();
+                for hnp in bule.off_link() {
+                    routes.insert((mag, name.clone(), interface.clone(), hnp));
+                }
+                mags.insert((mag, name, interface, bule.hnps.clone()));
+            }
+        }
+        assert_eq!(lma, mags, "binding cache and binding update lists");
+        assert_eq!(grants, routes, "granted prefixes and off-link routes");
+        let real = self.attached.iter().map(|((mn_id, i), mag)| {
+            (*mag, mn_id.clone(), mac(mn_id, *i))
+        });
+        let known = lma.iter().map(|(mag, mn_id, ll, _)| (*mag, mn_id.clone(), ll.mac().unwrap()));
+        assert_eq!(real.collect::<BTreeSet<_>>(), known.collect(), "who is attached");
+        for (mn_id, flow, state) in self.lma.flows() {
+            assert!(flow.moving.is_none(), "{mn_id} {} is still moving", flow.fid);
+            assert_ne!(state, FlowState::Pending, "{mn_id} {} waits", flow.fid);
+        }
+    }
+
+    /// Short names of the flow mobility messages sent so far, with the MAG they go to or come from.
+    pub(crate) fn signalling(&self) -> Vec<String> {
+        let mag = |a: Ipv6Addr| COAS.iter().position(|coa| coa.0 == a).map(|m| m + 1);
+        let mut last = None;
+        let mut names = Vec::new();
+        for sent in &self.log {
+            match &sent.message {
+                Message::Fmi(fmi) => {
+                    last = mag(sent.to);
+                    let what = if fmi.is_deletion() { "del" } else { "add" };
+                    names.push(format!("FMI {what} MAG{}", last.unwrap()));
+                }
+                Message::Fma(fma) => names.push(format!("FMA {} MAG{}", fma.status.0, last.unwrap())),
+                _ => {}
+            }
+        }
+        names
+    }
+}

@@ -1,0 +1,249 @@
+//! What the management API asks, answered by the thread that owns the state.
+
+use std::time::Duration;
+
+use flow::{Bid, Fid, FidPriority, MnId};
+use pmip_proto::{FlowRequest, MoveFailure, MoveStarted, MoveTimes, Now};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::control::Control;
+use super::workers::{Mark, WorkerSet};
+use crate::api::{Attach, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, Problem, Status};
+use crate::selector_text;
+use crate::server::{Answer, Call, Request};
+
+impl Control {
+    /// Answers a request, now or when the workers or the peer have.
+    pub(super) fn call(&mut self, now: Now, call: Call) {
+        let Call { request, reply } = call;
+        let answer = match request {
+            Request::Status => rows(&self.status()),
+            Request::Bindings => rows(&self.binding_rows(now)),
+            Request::Peers => rows(&self.peer_rows()),
+            Request::Routes => rows(&self.route_rows()),
+            Request::Flows | Request::Paths | Request::Ports | Request::Workers | Request::Drops => {
+                let prefixes =
+                    if request == Request::Flows { self.flow_prefixes() } else { Vec::new() };
+                self.reports.ask(&mut self.workers, request, reply, &prefixes);
+                return;
+            }
+            Request::Mn => Err(not_an_mn()),
+            Request::FlowAdd(request) => self.add_flow(now, &request),
+            Request::FlowMove(request) => match self.move_flow(now, &request) {
+                Ok(waiting) => {
+                    self.moves.wait(waiting, reply);
+                    return;
+                }
+                Err(problem) => Err(problem),
+            },
+            Request::FlowDelete(request) => self.delete_flow(now, &request),
+            Request::Attach(request) => self.attach(now, &request),
+            Request::Detach(request) => self.detach(now, &request),
+        };
+        answered(reply, answer);
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            name: self.setup.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            roles: self.setup.roles.clone(),
+            ready: true,
+            uptime_seconds: self.start.elapsed().as_secs(),
+            workers: self.workers.len(),
+        }
+    }
+
+    fn add_flow(&mut self, now: Now, request: &FlowAdd) -> Answer {
+        let wanted = FlowRequest {
+            mn_id: mn_id(&request.mn)?,
+            fid: request.fid.map(fid).transpose()?,
+            priority: request.priority.map(priority).transpose()?,
+            selector: selector_text::parse(request)?,
+            bid: bid(request.bid)?,
+        };
+        let lma = self.lma.as_mut().ok_or_else(not_an_lma)?;
+        let fid = lma.add_flow(now, wanted).map_err(|e| Problem::refused(e.to_string()))?;
+        rows(&FlowAdded { fid: fid.0.get() })
+    }
+
+    fn move_flow(&mut self, now: Now, request: &FlowMove) -> Result<Waiting, Problem> {
+        let waiting =
+            Waiting { mn_id: mn_id(&request.mn)?, fid: fid(request.fid)?, to: bid(request.bid)? };
+        let lma = self.lma.as_mut().ok_or_else(not_an_lma)?;
+        let started = lma.move_flow(now, &waiting.mn_id, waiting.fid, waiting.to);
+        match started.map_err(|error| Problem::refused(error.to_string()))? {
+            MoveStarted::Signalling | MoveStarted::Done => Ok(waiting),
+            MoveStarted::AlreadyThere => Err(Problem::refused(format!(
+                "flow {} is on access {} already",
+                request.fid, request.bid
+            ))),
+        }
+    }
+
+    fn delete_flow(&mut self, now: Now, request: &FlowDelete) -> Answer {
+        let (mn, fid) = (mn_id(&request.mn)?, fid(request.fid)?);
+        let lma = self.lma.as_mut().ok_or_else(not_an_lma)?;
+        lma.delete_flow(now, &mn, fid).map_err(|error| Problem::refused(error.to_string()))?;
+        done(format!("flow {fid} of {mn} deleted"))
+    }
+
+    fn attach(&mut self, now: Now, request: &Attach) -> Answer {
+        let mn = mn_id(&request.mn)?;
+        let attachment = self.place(&mn, request)?;
+        let port = self.setup.port_name(attachment.port).to_owned();
+        let mag = self.mag.as_mut().ok_or_else(not_a_mag)?;
+        mag.attach(now, attachment).map_err(|error| Problem::refused(error.to_string()))?;
+        done(format!("attaching {mn} on port {port}"))
+    }
+
+    fn detach(&mut self, now: Now, request: &Attach) -> Answer {
+        let mn = mn_id(&request.mn)?;
+        let attachment = self.place(&mn, request)?;
+        let port = self.setup.port_name(attachment.port).to_owned();
+        let mag = self.mag.as_mut().ok_or_else(not_a_mag)?;
+        if !mag.detach(now, attachment.port, attachment.mac) {
+            return Err(Problem::refused(format!("{mn} is not attached on port {port}")));
+        }
+        done(format!("detaching {mn} from port {port}"))
+    }
+
+    /// Where a mobile is meant to attach: on the named port, or on the only one it may use.
+    fn place(&self, mn: &MnId, request: &Attach) -> Result<pmip_proto::Attachment, Problem> {
+        if self.mag.is_none() {
+            return Err(not_a_mag());
+        }
+        let places = self.mobiles.of(mn);
+        let places: Vec<_> = match &request.port {
+            None => places,
+            Some(name) => {
+                let port = self
+                    .setup
+                    .port_id(name)
+                    .ok_or_else(|| Problem::not_found(format!("no port is named {name}")))?;
+                places.into_iter().filter(|place| place.port == port).collect()
+            }
+        };
+        match places.as_slice() {
+            [place] => Ok((*place).clone()),
+            [] => Err(Problem::not_found(format!(
+                "no [[mag.mobile]] entry is for {mn}{}",
+                request.port.as_ref().map(|p| format!(" on port {p}")).unwrap_or_default()
+            ))),
+            [..] => Err(Problem::bad_request(format!("{mn} is on several ports: name one (--port)"))),
+        }
+    }
+}
+
+/// Sends an answer. Whoever asked may have gone: then nobody misses it.
+pub(super) fn answered(reply: oneshot::Sender<Answer>, answer: Answer) {
+    let _ = reply.send(answer);
+}
+
+/// A value as an answer.
+pub(super) fn rows<T: Serialize>(value: &T) -> Answer {
+    serde_json::to_value(value).map_err(|error| Problem::unavailable(error.to_string()))
+}
+
+fn done(done: String) -> Result<Value, Problem> {
+    Ok(json!(Done { done }))
+}
+
+fn not_an_lma() -> Problem {
+    Problem::refused("this process is no LMA: flows are added and moved at the LMA")
+}
+
+fn not_a_mag() -> Problem {
+    Problem::refused("this process is no MAG: mobiles are attached at a MAG")
+}
+
+fn not_an_mn() -> Problem {
+    Problem::refused("this process is no mobile node")
+}
+
+fn mn_id(text: &str) -> Result<MnId, Problem> {
+    MnId::new(text).map_err(|error| Problem::bad_request(format!("mn: {error}")))
+}
+
+fn fid(number: u16) -> Result<Fid, Problem> {
+    Fid::new(number).ok_or_else(|| Problem::bad_request("fid: 0 is reserved"))
+}
+
+fn bid(number: u16) -> Result<Bid, Problem> {
+    Bid::new(number).ok_or_else(|| Problem::bad_request("bid: 0 is reserved"))
+}
+
+fn priority(number: u16) -> Result<FidPriority, Problem> {
+    FidPriority::new(number).ok_or_else(|| Problem::bad_request("priority: 0 is reserved"))
+}
+
+/// A move that somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// The mobile.
+    pub(crate) mn_id: MnId,
+    /// The flow.
+    pub(crate) fid: Fid,
+    /// Its new access.
+    pub(crate) to: Bid,
+}
+
+/// Those who wait for moves.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingMoves {
+    /// The MAG has not answered.
+    signalling: Vec<(Waiting, oneshot::Sender<Answer>)>,
+    /// The LMA has decided; the workers have not all been told.
+    switching: Vec<Switching>,
+}
+
+#[derive(Debug)]
+struct Switching {
+    waiting: Waiting,
+    reply: oneshot::Sender<Answer>,
+    times: MoveTimes,
+    mark: Mark,
+}
+
+impl WaitingMoves {
+    /// Somebody waits for a move that has begun.
+    pub(crate) fn wait(&mut self, waiting: Waiting, reply: oneshot::Sender<Answer>) {
+        self.signalling.push((waiting, reply));
+    }
+
+    /// A move is decided; whoever waits is told once the workers have passed `mark`.
+    pub(crate) fn moved(&mut self, moved: &Waiting, times: MoveTimes, mark: Mark) {
+        for (waiting, reply) in self.take(moved) {
+            self.switching.push(Switching { waiting, reply, times, mark: mark.clone() });
+        }
+    }
+
+    /// A move has failed; the flow stays where it was.
+    pub(crate) fn failed(&mut self, failed: &Waiting, reason: MoveFailure) {
+        for (waiting, reply) in self.take(failed) {
+            let detail = format!("flow {} stays where it was: {reason}", waiting.fid);
+            answered(reply, Err(Problem::peer(detail)));
+        }
+    }
+
+    /// Answers those whose move is in force at every worker.
+    pub(crate) fn finish(&mut self, workers: &WorkerSet, now: Duration) {
+        let in_force = |switching: &mut Switching| workers.reached(&switching.mark);
+        for Switching { waiting, reply, times, .. } in self.switching.extract_if(.., in_force) {
+            let time = now.saturating_sub(times.requested);
+            let moved = FlowMoved {
+                fid: waiting.fid.0.get(),
+                bid: waiting.to.0.get(),
+                signalled: times.initiated.is_some(),
+                microseconds: u64::try_from(time.as_micros()).unwrap_or(u64::MAX),
+            };
+            answered(reply, rows(&moved));
+        }
+    }
+
+    fn take(&mut self, which: &Waiting) -> Vec<(Waiting, oneshot::Sender<Answer>)> {
+        self.signalling.extract_if(.., |(waiting, _)| waiting == which).collect()
+    }
+}

@@ -1,0 +1,344 @@
+//! The control thread: joins the state machines to the workers' rings.
+//!
+//! One plain loop over punts, requests and deadlines. Its order is the order that matters: whatever came in
+//! is decided, table updates go to every worker, and only then do the messages that depend
+//! on them leave.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam::channel::Receiver as Calls;
+use flow::{MacAddr, PortId, Punt, Role, TransmitTo, Update};
+use pmip_proto::{Command, Lma, LmaEvent, Mag, MagEvent, Now, Receiver, Reply};
+use pmip_wire::Message;
+
+use super::calls::{Waiting, WaitingMoves};
+use super::mobiles::MobileTable;
+use super::outbox::Outbox;
+use super::reports::Reports;
+use super::setup::Setup;
+use super::workers::WorkerSet;
+use crate::icmp6;
+use crate::nd::NeighbourDiscovery;
+use crate::server::Call;
+
+/// Next header value of the Mobility Header (RFC 6275 §6.1.1).
+const MOBILITY: u8 = 135;
+/// Hop limit of our own messages.
+const HOP_LIMIT: u8 = 64;
+/// Most punts and requests handled in one turn, so that neither starves the timers.
+const BUDGET: usize = 256;
+/// Turns without work before the thread sleeps between them.
+const SPIN: u32 = 64;
+/// How long it then sleeps: far below any timer of the protocol.
+const NAP: Duration = Duration::from_micros(100);
+
+/// The control thread's state.
+pub(crate) struct Control {
+    pub(super) setup: Setup,
+    pub(super) lma: Option<Lma>,
+    pub(super) mag: Option<Mag>,
+    pub(super) receiver: Receiver,
+    pub(super) mobiles: MobileTable,
+    pub(super) nd: NeighbourDiscovery,
+    pub(super) workers: WorkerSet,
+    pub(super) outbox: Outbox,
+    pub(super) reports: Reports,
+    pub(super) moves: WaitingMoves,
+    pub(super) calls: Calls<Call>,
+    pub(super) start: Instant,
+    pub(super) oddities: Oddities,
+}
+
+/// What the control thread itself could not use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Oddities {
+    /// Mobility Headers behind other extension headers, where none belong (RFC 5213 §6.9.1.5).
+    pub(super) extension_headers: u64,
+    /// Messages that do not fit a Mobility Header.
+    pub(super) not_encoded: u64,
+}
+
+impl Control {
+    /// Runs until `stop` is set: mobiles are then left as they are, for the process that comes next.
+    pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) {
+        self.nd.announce();
+        let mut idle = 0u32;
+        while !stop.load(Ordering::Relaxed) {
+            if self.turn() {
+                idle = 0;
+                continue;
+            }
+            idle = idle.saturating_add(1);
+            if idle > SPIN {
+                std::thread::sleep(NAP);
+            }
+        }
+        self.workers.broadcast(&Update::Stop);
+        self.drain();
+    }
+
+    /// Gives the workers a moment to take what is still waiting for them, their end included.
+    fn drain(&mut self) {
+        let end = Instant::now() + Duration::from_secs(1);
+        while self.workers.is_waiting() && Instant::now() < end {
+            self.workers.flush();
+            std::thread::sleep(NAP);
+        }
+    }
+
+    /// One turn of the loop; whether there was anything to do.
+    fn turn(&mut self) -> bool {
+        let now = self.now();
+        let mut work = self.take_punts(now);
+        work |= self.take_calls(now);
+        work |= self.take_reports();
+        self.handle_timeouts(now);
+        work |= self.carry_out();
+        self.workers.flush();
+        self.outbox.release(&mut self.workers);
+        self.moves.finish(&self.workers, now.monotonic);
+        work
+    }
+
+    /// Both clocks.
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.start.elapsed(),
+            // A clock before 1970 makes the peers refuse our timestamps, which says what is wrong.
+            wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        }
+    }
+
+    fn take_punts(&mut self, now: Now) -> bool {
+        let mut any = false;
+        for _ in 0..BUDGET {
+            let Some(punt) = self.workers.pop_punt() else { break };
+            any = true;
+            match punt {
+                Punt::Mobility { packet, .. } => self.signalling(now, &packet),
+                Punt::NeighbourDiscovery { port, source, packet } => {
+                    if icmp6::is_router_solicitation(&packet) {
+                        self.station_seen(now, port, source, true);
+                    } else {
+                        self.nd.handle_packet(now.monotonic, port, source, &packet);
+                    }
+                }
+                Punt::Resolve { port, next_hop } => {
+                    self.nd.handle_resolve(now.monotonic, port, next_hop);
+                }
+                Punt::UnknownMobile { port, source } => {
+                    self.station_seen(now, port, source, false);
+                }
+            }
+        }
+        any
+    }
+
+    /// A Mobility Header packet: decoded once, handed to the role it concerns.
+    fn signalling(&mut self, now: Now, packet: &[u8]) {
+        let Some((from, to, header)) = icmp6::payload(packet, MOBILITY) else {
+            self.oddities.extension_headers += 1;
+            return;
+        };
+        let message = match self.receiver.receive(now, from, to, header) {
+            Ok(message) => message,
+            Err(rejected) => {
+                tracing::debug!(%from, error = %rejected.error, "message rejected");
+                self.reject(packet, to, rejected.reply);
+                return;
+            }
+        };
+        tracing::debug!(%from, name = message.name(), "received");
+        match &message {
+            Message::Pbu(_) | Message::Fma(_) | Message::Upa(_) => {
+                if let Some(lma) = &mut self.lma {
+                    lma.handle_message(now, from, to, &message);
+                }
+            }
+            Message::Pba(_) | Message::Fmi(_) | Message::Upn(_) => {
+                if let Some(mag) = &mut self.mag {
+                    mag.handle_message(now, from, to, &message);
+                }
+            }
+            Message::BindingError(_)
+            | Message::Heartbeat(_)
+            | Message::Bri(_)
+            | Message::Bra(_) => {
+                if let Some(lma) = &mut self.lma {
+                    lma.handle_message(now, from, to, &message);
+                }
+                if let Some(mag) = &mut self.mag {
+                    mag.handle_message(now, from, to, &message);
+                }
+            }
+        }
+    }
+
+    /// Answers a packet that is no message, if an answer is owed.
+    fn reject(&mut self, packet: &[u8], to: Ipv6Addr, reply: Option<Reply>) {
+        match reply {
+            None => {}
+            Some(Reply::Message { from, to, message }) => self.send(from, to, &message),
+            Some(Reply::ParameterProblem { pointer }) => {
+                if let Some(error) = icmp6::parameter_problem(to, packet, pointer) {
+                    self.outbox.push(&self.workers, error, TransmitTo::Routed);
+                }
+            }
+        }
+    }
+
+    /// A station on an access port was heard of: a known mobile is attached, or told its prefixes again.
+    fn station_seen(&mut self, now: Now, port: PortId, mac: MacAddr, solicits: bool) {
+        let Some(mag) = &mut self.mag else { return };
+        if solicits && mag.handle_router_solicitation(now, port, mac) {
+            return;
+        }
+        match self.mobiles.automatic(port, mac) {
+            Some(attachment) => {
+                if let Err(error) = mag.attach(now, attachment) {
+                    tracing::warn!(%error, "not attached");
+                }
+            }
+            None => self.mobiles.count_unknown(),
+        }
+    }
+
+    fn take_calls(&mut self, now: Now) -> bool {
+        let mut any = false;
+        for _ in 0..BUDGET {
+            let Ok(call) = self.calls.try_recv() else { break };
+            any = true;
+            self.call(now, call);
+        }
+        any
+    }
+
+    fn take_reports(&mut self) -> bool {
+        let mut any = false;
+        while let Some(report) = self.workers.pop_report() {
+            any = true;
+            if let Some(complete) = self.reports.take(report) {
+                self.answer_reported(complete);
+            }
+        }
+        any
+    }
+
+    fn handle_timeouts(&mut self, now: Now) {
+        fn due(at: Option<Duration>, now: Now) -> bool {
+            at.is_some_and(|at| at <= now.monotonic)
+        }
+        if let Some(lma) = &mut self.lma
+            && due(lma.poll_timeout(), now)
+        {
+            lma.handle_timeout(now);
+        }
+        if let Some(mag) = &mut self.mag
+            && due(mag.poll_timeout(), now)
+        {
+            mag.handle_timeout(now);
+        }
+        if due(self.nd.poll_timeout(), now) {
+            self.nd.handle_timeout(now.monotonic);
+        }
+    }
+
+    /// Performs what the state machines decided, in their order.
+    fn carry_out(&mut self) -> bool {
+        let mut any = false;
+        while let Some(command) = self.lma.as_mut().and_then(Lma::poll_command) {
+            any = true;
+            self.command(Role::Lma, command);
+        }
+        while let Some(command) = self.mag.as_mut().and_then(Mag::poll_command) {
+            any = true;
+            self.command(Role::Mag, command);
+        }
+        while let Some(update) = self.nd.poll_update() {
+            any = true;
+            if matches!(update, Update::Transmit(_)) {
+                self.workers.transmit(update);
+            } else {
+                self.workers.broadcast(&update);
+            }
+        }
+        while let Some(event) = self.lma.as_mut().and_then(Lma::poll_event) {
+            self.lma_event(&event);
+        }
+        while let Some(event) = self.mag.as_mut().and_then(Mag::poll_event) {
+            mag_event(&event);
+        }
+        any
+    }
+
+    fn command(&mut self, role: Role, command: Command) {
+        match command {
+            Command::Table(update) => {
+                self.setup.remember(role, &update);
+                self.workers.broadcast(&Update::Table(role, update));
+            }
+            Command::Send { from, to, message } => self.send(from, to, &message),
+            Command::Advertise(advertisement) => {
+                let Some(mac) = self.setup.port_mac(advertisement.port) else { return };
+                let packet = icmp6::router_advertisement(&advertisement, mac);
+                let to = TransmitTo::Link(advertisement.port, advertisement.mac);
+                self.outbox.push(&self.workers, packet, to);
+            }
+        }
+    }
+
+    /// Sends a message once the tables it speaks of are in force.
+    fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: &Message) {
+        match message.encode(from, to) {
+            Ok(header) => {
+                tracing::debug!(%to, name = message.name(), "sending");
+                let packet = icmp6::ipv6(from, to, MOBILITY, HOP_LIMIT, &header);
+                self.outbox.push(&self.workers, packet, TransmitTo::Routed);
+            }
+            Err(error) => {
+                self.oddities.not_encoded += 1;
+                tracing::error!(%to, name = message.name(), %error, "message not sent");
+            }
+        }
+    }
+
+    fn lma_event(&mut self, event: &LmaEvent) {
+        match event {
+            LmaEvent::FlowMoved { mn_id, fid, to, times, .. } => {
+                tracing::info!(%mn_id, %fid, bid = %to, "flow moved");
+                let waiting = Waiting { mn_id: mn_id.clone(), fid: *fid, to: *to };
+                self.moves.moved(&waiting, *times, self.workers.mark());
+            }
+            LmaEvent::FlowMoveFailed { mn_id, fid, to, reason, .. } => {
+                tracing::warn!(%mn_id, %fid, bid = %to, %reason, "flow not moved");
+                let waiting = Waiting { mn_id: mn_id.clone(), fid: *fid, to: *to };
+                self.moves.failed(&waiting, *reason);
+            }
+            LmaEvent::PbuRefused { .. }
+            | LmaEvent::FlowNotInstalled { .. }
+            | LmaEvent::SignallingRefused { .. } => tracing::warn!(?event, "lma"),
+            LmaEvent::BindingCreated { .. }
+            | LmaEvent::Handoff { .. }
+            | LmaEvent::BindingRenewed { .. }
+            | LmaEvent::BindingDeregistered { .. }
+            | LmaEvent::BindingDeleted { .. }
+            | LmaEvent::FlowReleased { .. } => tracing::info!(?event, "lma"),
+        }
+    }
+}
+
+fn mag_event(event: &MagEvent) {
+    match event {
+        MagEvent::Refused { .. }
+        | MagEvent::PbaMismatch { .. }
+        | MagEvent::RegistrationExpired { .. }
+        | MagEvent::PrefixReassigned { .. } => tracing::warn!(?event, "mag"),
+        MagEvent::Registered { .. }
+        | MagEvent::Detached { .. }
+        | MagEvent::FlowMobility { .. }
+        | MagEvent::FlowExpired { .. } => tracing::info!(?event, "mag"),
+    }
+}

@@ -1,0 +1,262 @@
+//! An LMA or MAG process: ports, workers, control thread and management, started and stopped in order.
+
+mod calls;
+mod control;
+mod mobiles;
+mod outbox;
+mod ports;
+mod reports;
+mod rows;
+mod setup;
+mod wiring;
+mod workers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use config::{Config, Idle};
+use dataplane::io::dpdk::DpdkIo;
+use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
+use dataplane::Worker;
+use dataplane::{LmaConfig, MagConfig, WorkerConfig};
+use dpdk::{Eal, EalHandle, RegisteredThread};
+use flow::{Role, RouteNext, WorkerId};
+use pmip_proto::{Lma, Mag, Receiver};
+
+use self::control::Control;
+use self::mobiles::MobileTable;
+use self::outbox::Outbox;
+use self::ports::OpenPorts;
+use self::reports::Reports;
+use self::setup::{PeerInfo, Setup};
+use self::workers::WorkerSet;
+use crate::api::RouteRow;
+use crate::nd::{NdPort, NeighbourDiscovery};
+use crate::server::{Call, Server};
+
+/// Empty turns before a worker on a shared core sleeps, and how long.
+const SHARED_CORE: dataplane::Idle =
+    dataplane::Idle::Adaptive { spins: 128, sleep: Duration::from_micros(50) };
+
+/// Requests that may wait for the control thread.
+const MAX_CALLS: usize = 1024;
+
+/// Most errors sent per second about messages that cannot be read (RFC 6275 §9.3.3).
+const ANSWERS_PER_SECOND: u32 = 10;
+
+/// Prefixes a MAG makes room for.
+const MAG_BINDINGS: usize = 1 << 16;
+
+/// Runs an appliance until `stop` is set.
+///
+/// # Errors
+/// If it cannot start: the error says which part, and what to do about it.
+pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let cores = worker_cores(config)?;
+    let start = Instant::now();
+    let eal = Eal::init(&ports::eal_config(config)).context("DPDK did not start")?;
+    let OpenPorts { infos, workers: queues } = ports::open(&eal, config)?;
+
+    let workers: Vec<_> = (0..config.process.workers).map(WorkerId).collect();
+    let (worker_rings, control_rings): (Vec<WorkerRings>, Vec<ControlRings>) =
+        workers.iter().map(|_| rings(RingSizes::default())).unzip();
+    let mut threads = Vec::new();
+    for (((id, io), rings), core) in workers.iter().zip(queues).zip(worker_rings).zip(&cores) {
+        let config = worker_config(config, &infos, *id);
+        threads.push(spawn_worker(eal.handle(), config, io, rings, *core)?);
+    }
+
+    let (calls, requests) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
+    let control = build_control(config, infos, cores, control_rings, requests, start)?;
+    let control = spawn_control(config, control, stop)?;
+    let server = Server::start(&config.management.socket, calls)?;
+    tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
+
+    while !stop.load(Ordering::Relaxed) {
+        if threads.iter().any(JoinHandle::is_finished) || control.is_finished() {
+            stop.store(true, Ordering::Relaxed);
+            tracing::error!("a thread ended by itself");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    tracing::info!("stopping");
+    drop(server);
+    join(control, "control")?;
+    for thread in threads {
+        join(thread, "worker")?;
+    }
+    Ok(())
+}
+
+fn join(thread: JoinHandle<()>, name: &str) -> anyhow::Result<()> {
+    thread.join().map_err(|_| anyhow::anyhow!("a {name} thread panicked"))
+}
+
+/// The core of each worker, where the configuration names cores.
+fn worker_cores(config: &Config) -> anyhow::Result<Vec<Option<usize>>> {
+    let process = &config.process;
+    if process.cores.is_empty() {
+        return Ok(vec![None; usize::from(process.workers)]);
+    }
+    anyhow::ensure!(
+        process.cores.len() == usize::from(process.workers),
+        "[process] names {} cores for {} workers",
+        process.cores.len(),
+        process.workers
+    );
+    Ok(process.cores.iter().map(|core| Some(usize::from(*core))).collect())
+}
+
+fn pin(core: Option<usize>) {
+    if let Some(id) = core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        tracing::warn!(core = id, "not pinned: the core may have gone offline since the check");
+    }
+}
+
+fn spawn_worker(
+    eal: EalHandle,
+    config: WorkerConfig,
+    io: DpdkIo,
+    rings: WorkerRings,
+    core: Option<usize>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let name = format!("worker-{}", config.id.0);
+    let body = move || {
+        pin(core);
+        // Without it the thread works, but has no cache of packets of its own.
+        let registered = RegisteredThread::new(&eal);
+        if let Err(error) = &registered {
+            tracing::warn!(%error, "worker not registered with DPDK: slower");
+        }
+        match Worker::new(config, io, rings) {
+            Ok(mut worker) => worker.run(),
+            Err(error) => tracing::error!(%error, "worker not started"),
+        }
+    };
+    std::thread::Builder::new().name(name).spawn(body).context("no worker thread")
+}
+
+fn spawn_control(
+    config: &Config,
+    control: Control,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let stop = Arc::clone(stop);
+    let core = config.process.control_core.map(usize::from);
+    let body = move || {
+        pin(core);
+        control.run(&stop);
+    };
+    std::thread::Builder::new().name("control".into()).spawn(body).context("no control thread")
+}
+
+fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> WorkerConfig {
+    let ports = (0..).map(flow::PortId).zip(infos).map(|(id, info)| dataplane::PortConfig {
+        id,
+        mac: info.mac,
+        mtu: info.mtu,
+        addresses: wiring::addresses(config, id),
+        access: info.access,
+    });
+    let mut worker = WorkerConfig::new(id, ports.collect());
+    worker.lma = config.lma.as_ref().map(|lma| LmaConfig {
+        addresses: vec![lma.address.0],
+        pools: lma.pools.iter().map(|pool| pool.net()).collect(),
+        expected_bindings: usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX),
+    });
+    worker.mag = config.mag.as_ref().map(|mag| MagConfig {
+        addresses: vec![mag.address.0],
+        expected_bindings: MAG_BINDINGS,
+    });
+    let next = |route: &config::Route| match route.via {
+        Some(via) => RouteNext::Via(route.port, via),
+        None => RouteNext::OnLink(route.port),
+    };
+    worker.routes = config.routes.iter().map(|route| (route.to, next(route))).collect();
+    worker.idle = match config.process.idle {
+        Idle::Adaptive => SHARED_CORE,
+        Idle::Poll => dataplane::Idle::Poll,
+    };
+    worker
+}
+
+fn build_control(
+    config: &Config,
+    infos: Vec<setup::PortInfo>,
+    cores: Vec<Option<usize>>,
+    rings: Vec<ControlRings>,
+    calls: crossbeam::channel::Receiver<Call>,
+    start: Instant,
+) -> anyhow::Result<Control> {
+    // Sequence numbers and identifiers start anywhere, so that a restarted process is not taken for its
+    // former self.
+    let seed = {
+        use std::hash::{BuildHasher, Hasher};
+        std::collections::hash_map::RandomState::new().build_hasher().finish()
+    };
+    let lma = config.lma.as_ref().map(|lma| wiring::lma(config, lma)).transpose()?;
+    let mag = config.mag.as_ref().map(|mag| wiring::mag(config, mag));
+    let nd_ports = (0..).map(flow::PortId).zip(&infos).map(|(id, info)| NdPort {
+        mac: info.mac,
+        addresses: wiring::addresses(config, id),
+        access: info.access,
+    });
+    let nd = NeighbourDiscovery::new(nd_ports.collect());
+    Ok(Control {
+        receiver: Receiver::new(ANSWERS_PER_SECOND),
+        lma: lma.map(|lma| Lma::new(lma, seed)),
+        mag: mag.map(|mag| Mag::new(mag, seed.rotate_left(32))),
+        mobiles: MobileTable::new(config.mag.iter().flat_map(wiring::mobiles)),
+        nd,
+        workers: WorkerSet::new(rings),
+        outbox: Outbox::default(),
+        reports: Reports::default(),
+        moves: calls::WaitingMoves::default(),
+        calls,
+        start,
+        oddities: control::Oddities::default(),
+        setup: build_setup(config, infos, cores),
+    })
+}
+
+fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<usize>>) -> Setup {
+    let anchors = config.lma.iter().flat_map(|lma| &lma.peers).map(|peer| PeerInfo {
+        role: Role::Lma,
+        name: peer.name.clone(),
+        address: peer.address.0,
+        signalling: wiring::signalling(peer.signalling),
+    });
+    let gateways = config.mag.iter().flat_map(|mag| &mag.peers).map(|peer| PeerInfo {
+        role: Role::Mag,
+        name: peer.name.clone(),
+        address: peer.address.0,
+        signalling: wiring::signalling(peer.signalling),
+    });
+    let port_name = |id| config.port(id).map_or("?", |port| port.name.as_str());
+    let routes = config.routes.iter().map(|route| RouteRow {
+        role: None,
+        prefix: route.to.to_string(),
+        mn: None,
+        next: match route.via {
+            Some(via) => format!("via {via} on {}", port_name(route.port)),
+            None => format!("on link {}", port_name(route.port)),
+        },
+        uplink: None,
+    });
+    let roles = [("lma", config.lma.is_some()), ("mag", config.mag.is_some())];
+    Setup {
+        name: config.name.clone(),
+        roles: roles.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect(),
+        peers: anchors.chain(gateways).collect(),
+        routes: routes.collect(),
+        ports,
+        cores,
+        paths: std::collections::BTreeMap::new(),
+        prefixes: std::collections::BTreeMap::new(),
+    }
+}

@@ -1,0 +1,136 @@
+//! Ports of the configuration, opened through DPDK.
+
+use anyhow::Context;
+use config::{Config, Memory, Port as Wanted};
+use dataplane::io::dpdk::DpdkIo;
+use dpdk::{Device, EalConfig, EalHandle, Mempool, MempoolConfig, Port, PortConfig};
+use flow::{MacAddr, PortId};
+
+use super::setup::PortInfo;
+
+/// Packets each queue holds.
+const DESCRIPTORS: u16 = 1024;
+/// Packets a worker keeps at hand, holds for neighbours, or has in its bursts.
+const PER_WORKER: u32 = 1024;
+/// Octets of Ethernet header and a VLAN tag around the largest IPv6 packet.
+const ETHERNET: u16 = 18;
+/// Octets that a buffer takes besides its data room: DPDK's header, headroom and alignment.
+const BUFFER_OVERHEAD: u64 = 512;
+/// Data room of a buffer that holds any packet of MTU 1500 and its tunnel header.
+const DATA_ROOM: u16 = 2048;
+
+/// Ports and, for each worker, its queues on all of them.
+pub(super) struct OpenPorts {
+    /// Indexed by [`PortId`].
+    pub(super) infos: Vec<PortInfo>,
+    /// Indexed by worker.
+    pub(super) workers: Vec<DpdkIo>,
+}
+
+/// How DPDK is to be started for this configuration.
+pub(super) fn eal_config(config: &Config) -> EalConfig {
+    let pci = config.ports.iter().filter_map(|port| match &port.device {
+        config::Device::Pci { address } => Some(address.to_string()),
+        _ => None,
+    });
+    EalConfig {
+        memory: match config.process.memory {
+            Memory::Anonymous => dpdk::Memory::Anonymous,
+            Memory::Hugepages => dpdk::Memory::Hugepages,
+        },
+        memory_mib: config.process.memory_mib,
+        pci: pci.collect(),
+        file_prefix: format!("flowmob-{}", std::process::id()),
+        ..EalConfig::default()
+    }
+}
+
+/// Opens and starts every port, with a queue pair for every worker.
+pub(super) fn open(eal: &EalHandle, config: &Config) -> anyhow::Result<OpenPorts> {
+    let pool = pool(eal, config)?;
+    let mut workers: Vec<_> =
+        (0..config.process.workers).map(|_| DpdkIo::new(pool.clone())).collect();
+    let mut infos = Vec::new();
+    for (index, wanted) in (0..).zip(&config.ports) {
+        let mut port = open_one(eal, config, PortId(index), wanted, &pool)
+            .with_context(|| format!("port {}", wanted.name))?;
+        let queues = port.start().with_context(|| format!("port {}", wanted.name))?;
+        for (worker, (rx, tx)) in workers.iter_mut().zip(queues) {
+            worker.add_port(rx, tx);
+        }
+        infos.push(PortInfo {
+            name: wanted.name.clone(),
+            device: wanted.device.to_string(),
+            mac: MacAddr(port.mac()),
+            mtu: wanted.mtu,
+            access: is_access(config, PortId(index)),
+            port,
+        });
+    }
+    Ok(OpenPorts { infos, workers })
+}
+
+fn is_access(config: &Config, port: PortId) -> bool {
+    config.mag.as_ref().is_some_and(|mag| mag.access_ports.contains(&port))
+}
+
+/// One pool for all ports, large enough for every queue to be full at once.
+fn pool(eal: &EalHandle, config: &Config) -> anyhow::Result<Mempool> {
+    let workers = u32::from(config.process.workers);
+    let ports = u32::try_from(config.ports.len()).unwrap_or(u32::MAX);
+    let needed = ports * workers * u32::from(DESCRIPTORS) * 2 + workers * PER_WORKER;
+    let count = needed.next_power_of_two() - 1;
+    let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
+    let data_room = DATA_ROOM.max(mtu.saturating_add(ETHERNET).next_multiple_of(64));
+    let octets = u64::from(count) * (u64::from(data_room) + BUFFER_OVERHEAD);
+    let mib = octets.div_ceil(1 << 20);
+    anyhow::ensure!(
+        mib <= u64::from(config.process.memory_mib),
+        "{count} packet buffers of {data_room} octets need {mib} MiB: \
+         set [process] memory_mib to {} or more",
+        mib + 64
+    );
+    let wanted = MempoolConfig { count, data_room, ..MempoolConfig::default() };
+    Mempool::new(eal, &wanted).context("no packet buffers")
+}
+
+fn open_one(
+    eal: &EalHandle,
+    config: &Config,
+    id: PortId,
+    wanted: &Wanted,
+    pool: &Mempool,
+) -> anyhow::Result<Port> {
+    // All MAGs look alike to a mobile (RFC 6543 §3).
+    let fixed = is_access(config, id).then_some(MacAddr::MAG);
+    let port = PortConfig {
+        queues: config.process.workers,
+        rx_descriptors: DESCRIPTORS,
+        tx_descriptors: DESCRIPTORS,
+        mtu: wanted.mtu,
+        mac: wanted.mac.or(fixed).map(|mac| mac.0),
+        promiscuous: false,
+    };
+    Ok(Port::open(eal, &device(&wanted.device), id.0, &port, pool)?)
+}
+
+/// The configuration's device in DPDK's terms.
+fn device(device: &config::Device) -> Device {
+    match device {
+        config::Device::Tap { interface } => Device::Tap { iface: interface.to_string() },
+        config::Device::AfPacket { interface } => Device::AfPacket { iface: interface.to_string() },
+        config::Device::AfXdp { interface } => Device::AfXdp { iface: interface.to_string() },
+        config::Device::Pcap { input, output } => {
+            Device::Pcap { input: input.clone(), output: output.clone() }
+        }
+        config::Device::Null => Device::Null { size: 64 },
+        config::Device::Ring => Device::Ring,
+        config::Device::Memif { socket, end, id } => Device::Memif {
+            socket: socket.clone(),
+            server: *end == config::MemifEnd::Server,
+            id: *id,
+        },
+        config::Device::Pci { address } => Device::Pci { address: address.to_string() },
+        config::Device::Vdev { args } => Device::Vdev(args.clone()),
+    }
+}

@@ -1,0 +1,329 @@
+//! The tables of `flowmob show`, made from what the control thread and the workers know.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flow::{Counters, DropReason, Fid, Hnp, MnId, PathCounters, Role};
+use pmip_proto::lma::{BceState, FlowState, MobileView};
+use pmip_proto::mag::BuleState;
+use pmip_proto::{Lma, Mag, Now};
+use pmip_wire::BindingStatus;
+
+use super::calls::{answered, rows};
+use super::control::Control;
+use super::reports::Complete;
+use crate::api::{
+    BindingRow, DropRow, FlowRow, PathRow, PeerRow, PortRow, Problem, RouteRow, WorkerRow,
+};
+use crate::server::Request;
+
+/// Most prefixes whose per-flow counters are asked for in one `show flows`.
+const MAX_COUNTED_PREFIXES: usize = 1024;
+
+impl Control {
+    /// Answers a question now that every worker has.
+    pub(super) fn answer_reported(&self, complete: Complete) {
+        let answer = match complete.request {
+            Request::Flows => rows(&self.flow_rows(&complete)),
+            Request::Paths => rows(&self.path_rows(&complete.counters)),
+            Request::Ports => rows(&self.port_rows(&complete.counters)),
+            Request::Workers => rows(&self.worker_rows(&complete.counters)),
+            Request::Drops => rows(&self.drop_rows(&complete.counters)),
+            Request::Status
+            | Request::Bindings
+            | Request::Routes
+            | Request::Peers
+            | Request::Mn
+            | Request::FlowAdd(_)
+            | Request::FlowMove(_)
+            | Request::FlowDelete(_)
+            | Request::Attach(_)
+            | Request::Detach(_) => Err(Problem::unavailable("the workers are not asked for this")),
+        };
+        answered(complete.reply, answer);
+    }
+
+    pub(super) fn binding_rows(&self, now: Now) -> Vec<BindingRow> {
+        let anchored = self.lma.iter().flat_map(Lma::bindings).map(|(mn_id, bce)| BindingRow {
+            role: Role::Lma,
+            mn: mn_id.clone(),
+            bid: Some(bce.bid.0.get()),
+            bid_priority: Some(bce.bid_priority),
+            access_technology: bce.access.to_string(),
+            link_layer: bce.ll_id.as_ref().map(ToString::to_string),
+            prefixes: bce.hnps.clone(),
+            granted: bce.granted().into_iter().collect(),
+            peer: self.setup.peer_name(Role::Lma, bce.proxy_coa.0),
+            peer_address: bce.proxy_coa.0,
+            state: bce_state(bce.state).to_owned(),
+            remaining_seconds: bce.expires.saturating_sub(now.monotonic).as_secs(),
+            port: None,
+        });
+        let attached = self.mag.iter().flat_map(Mag::bul).map(|bule| BindingRow {
+            role: Role::Mag,
+            mn: bule.attachment.mn_id.clone(),
+            bid: None,
+            bid_priority: None,
+            access_technology: bule.attachment.access.to_string(),
+            link_layer: bule.attachment.ll_id.as_ref().map(ToString::to_string),
+            prefixes: bule.hnps.clone(),
+            granted: bule.off_link().into_iter().collect(),
+            peer: self.setup.peer_name(Role::Mag, bule.lmaa.0),
+            peer_address: bule.lmaa.0,
+            state: bule_state(bule.state),
+            remaining_seconds: bule.expires.saturating_sub(now.monotonic).as_secs(),
+            port: Some(self.setup.port_name(bule.attachment.port).to_owned()),
+        });
+        anchored.chain(attached).collect()
+    }
+
+    pub(super) fn peer_rows(&self) -> Vec<PeerRow> {
+        let mut sessions = BTreeMap::new();
+        for (_, bce) in self.lma.iter().flat_map(Lma::bindings) {
+            *sessions.entry((Role::Lma, bce.proxy_coa.0)).or_insert(0) += 1;
+        }
+        for bule in self.mag.iter().flat_map(Mag::bul) {
+            *sessions.entry((Role::Mag, bule.lmaa.0)).or_insert(0) += 1;
+        }
+        let row = |peer: &super::setup::PeerInfo| PeerRow {
+            role: peer.role,
+            name: peer.name.clone(),
+            address: peer.address,
+            signalling: peer.signalling.clone(),
+            sessions: sessions.get(&(peer.role, peer.address)).copied().unwrap_or(0),
+        };
+        self.setup.peers.iter().map(row).collect()
+    }
+
+    pub(super) fn route_rows(&self) -> Vec<RouteRow> {
+        let mut owners: BTreeMap<(Role, Hnp), MnId> = BTreeMap::new();
+        for (mn_id, bce) in self.lma.iter().flat_map(Lma::bindings) {
+            owners.extend(bce.hnps.iter().map(|hnp| ((Role::Lma, *hnp), mn_id.clone())));
+        }
+        for bule in self.mag.iter().flat_map(Mag::bul) {
+            let granted = bule.off_link();
+            let all = bule.hnps.iter().chain(granted.iter());
+            owners.extend(all.map(|hnp| ((Role::Mag, *hnp), bule.attachment.mn_id.clone())));
+        }
+        let mobiles = self.setup.prefixes.iter().map(|(key @ (role, hnp), info)| RouteRow {
+            role: Some(*role),
+            prefix: hnp.to_string(),
+            mn: owners.get(key).cloned(),
+            next: info
+                .default_path
+                .map_or_else(|| "none".to_owned(), |id| self.setup.path_text(*role, id)),
+            uplink: info.uplink.map(|id| self.setup.path_text(*role, id)),
+        });
+        mobiles.chain(self.setup.routes.iter().cloned()).collect()
+    }
+
+    /// The prefixes whose counters tell how often each flow rule matched.
+    pub(super) fn flow_prefixes(&self) -> Vec<(Role, Hnp)> {
+        let Some(lma) = &self.lma else { return Vec::new() };
+        let mobiles: BTreeSet<&MnId> = lma.flows().map(|(mn_id, ..)| mn_id).collect();
+        let views = mobiles.into_iter().filter_map(|mn_id| lma.binding(mn_id));
+        let hnps: BTreeSet<Hnp> = views.flat_map(|view| prefixes(&view)).collect();
+        hnps.into_iter().map(|hnp| (Role::Lma, hnp)).take(MAX_COUNTED_PREFIXES).collect()
+    }
+
+    fn flow_rows(&self, complete: &Complete) -> Vec<FlowRow> {
+        let anchored = self.lma.iter().flat_map(|lma| {
+            lma.flows().map(|(mn_id, entry, state)| {
+                let view = lma.binding(mn_id);
+                let session = view.and_then(|v| v.sessions.iter().find(|s| s.bid == entry.bid));
+                let own = view.map(|view| prefixes(&view)).unwrap_or_default();
+                FlowRow {
+                    role: Role::Lma,
+                    mn: mn_id.clone(),
+                    fid: Some(entry.fid.0.get()),
+                    priority: Some(entry.priority.0.get()),
+                    selector_text: entry.selector.to_string(),
+                    selector: entry.selector.clone(),
+                    bid: Some(entry.bid.0.get()),
+                    via: session.map(|bce| self.setup.peer_name(Role::Lma, bce.proxy_coa.0)),
+                    state: if entry.moving.is_some() { "moving" } else { flow_state(state) }
+                        .to_owned(),
+                    packets: matched(complete, &own, entry.fid),
+                }
+            })
+        });
+        let signalled = self.mag.iter().flat_map(Mag::bul).flat_map(|bule| {
+            bule.flows.iter().map(|flow| FlowRow {
+                role: Role::Mag,
+                mn: bule.attachment.mn_id.clone(),
+                fid: None,
+                priority: None,
+                selector_text: flow.selector.to_string(),
+                selector: flow.selector.clone(),
+                bid: None,
+                via: None,
+                state: "active".to_owned(),
+                packets: 0,
+            })
+        });
+        anchored.chain(signalled).collect()
+    }
+
+    fn path_rows(&self, counters: &[Counters]) -> Vec<PathRow> {
+        let row = |(&(role, id), path): (&(Role, flow::PathId), &flow::Path)| {
+            let mut sum = PathCounters::default();
+            for worker in counters {
+                let all = match role {
+                    Role::Lma => &worker.lma_paths,
+                    Role::Mag => &worker.mag_paths,
+                };
+                if let Some(part) = all.get(usize::from(id.0)) {
+                    sum.out_packets += part.out_packets;
+                    sum.out_octets += part.out_octets;
+                    sum.in_packets += part.in_packets;
+                    sum.in_octets += part.in_octets;
+                }
+            }
+            PathRow { role, id: id.0, path: *path, counters: sum }
+        };
+        self.setup.paths.iter().map(row).collect()
+    }
+
+    fn port_rows(&self, counters: &[Counters]) -> Vec<PortRow> {
+        let row = |(index, port): (usize, &super::setup::PortInfo)| {
+            let of = || counters.iter().filter_map(move |worker| worker.ports.get(index));
+            // A driver without counters has nothing to say about what it missed.
+            let missed = port.port.stats().map(|stats| stats.rx_missed + stats.rx_no_mbuf);
+            PortRow {
+                name: port.name.clone(),
+                device: port.device.clone(),
+                mac: port.mac,
+                mtu: port.mtu,
+                access: port.access,
+                rx_packets: of().map(|c| c.rx_packets).sum(),
+                rx_octets: of().map(|c| c.rx_octets).sum(),
+                tx_packets: of().map(|c| c.tx_packets).sum(),
+                tx_octets: of().map(|c| c.tx_octets).sum(),
+                rx_missed: missed.unwrap_or(0),
+            }
+        };
+        self.setup.ports.iter().enumerate().map(row).collect()
+    }
+
+    fn worker_rows(&self, counters: &[Counters]) -> Vec<WorkerRow> {
+        let row = |(id, (worker, core)): (u16, (&Counters, &Option<usize>))| WorkerRow {
+            id,
+            core: *core,
+            turns: worker.turns,
+            busy_turns: worker.busy_turns,
+            rx_packets: worker.ports.iter().map(|port| port.rx_packets).sum(),
+            tx_packets: worker.ports.iter().map(|port| port.tx_packets).sum(),
+            drops: worker.drops.iter().sum(),
+            punted: worker.punted,
+            updates: worker.updates,
+        };
+        (0..).zip(counters.iter().zip(&self.setup.cores)).map(row).collect()
+    }
+
+    fn drop_rows(&self, counters: &[Counters]) -> Vec<DropRow> {
+        let dropped = |reason: &DropReason| {
+            let packets = counters.iter().map(|worker| worker.dropped(*reason)).sum();
+            (packets > 0).then(|| DropRow {
+                plane: "data-plane".to_owned(),
+                reason: reason.name().to_owned(),
+                packets,
+                meaning: reason.meaning().to_owned(),
+            })
+        };
+        let signalling = self.signalling_counters().into_iter().filter(|(_, packets, _)| *packets > 0);
+        let ignored = signalling.map(|(reason, packets, meaning)| DropRow {
+            plane: "signalling".to_owned(),
+            reason: reason.to_owned(),
+            packets,
+            meaning: meaning.to_owned(),
+        });
+        DropReason::ALL.iter().filter_map(dropped).chain(ignored).collect()
+    }
+
+    /// Messages that were not acted on, by reason.
+    fn signalling_counters(&self) -> Vec<(&'static str, u64, &'static str)> {
+        let received = self.receiver.counters();
+        let mut all = vec![
+            ("damaged", received.damaged, "A wrong checksum, or shorter than it claims."),
+            ("unknown-type", received.unknown_type, "An unknown Mobility Header type."),
+            ("bad-header", received.bad_header, "A bad Payload Proto or Header Len."),
+            ("malformed", received.malformed, "Options that make no sense."),
+            (
+                "extension-headers",
+                self.oddities.extension_headers,
+                "A Mobility Header behind other extension headers.",
+            ),
+            ("not-encoded", self.oddities.not_encoded, "A message of ours that is too long."),
+            (
+                "unknown-station",
+                self.mobiles.unknown(),
+                "A station on an access port is no mobile of ours.",
+            ),
+            ("neighbour-table", self.nd.refused(), "The neighbour table was full."),
+        ];
+        if let Some(lma) = &self.lma {
+            let lma = lma.counters();
+            let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
+            let refused = refused.map(|(_, pbas)| pbas).sum();
+            all.extend([
+                ("pbu-refused", refused, "A PBA with a status of 128 or more was sent."),
+                ("lma-unknown-peer", lma.unknown_peer, "From a MAG that is not configured."),
+                ("lma-not-proxy", lma.not_proxy, "A Binding Update without the P flag."),
+                ("lma-care-of", lma.bad_care_of_address, "A care-of address that is none."),
+                (
+                    "lma-deregistration",
+                    lma.ignored_deregistrations,
+                    "A de-registration of a session that is unknown, or at another MAG.",
+                ),
+                ("lma-destination", lma.wrong_destination, "To an address that is no LMAA."),
+                ("lma-unexpected", lma.unexpected, "A message that an LMA does not receive."),
+            ]);
+        }
+        if let Some(mag) = self.mag.as_ref().map(Mag::counters) {
+            all.extend([
+                ("mag-unknown-peer", mag.unknown_peer, "From an LMA that is not configured."),
+                ("mag-stray-pba", mag.stray_pbas, "A PBA that answers no PBU of ours."),
+                ("mag-fmi-refused", mag.fmis_refused, "An FMI that could not be carried out."),
+                ("mag-fmi-copy", mag.fmi_copies, "A copy of an FMI, answered as the first was."),
+                ("mag-destination", mag.wrong_destination, "To an address that is no Proxy-CoA."),
+                ("mag-unexpected", mag.unexpected, "A message that a MAG does not receive."),
+            ]);
+        }
+        all
+    }
+}
+
+fn bce_state(state: BceState) -> &'static str {
+    match state {
+        BceState::Active => "active",
+        BceState::Deregistering => "deregistering",
+    }
+}
+
+fn bule_state(state: BuleState) -> String {
+    match state {
+        BuleState::Registering => "registering".to_owned(),
+        BuleState::Active => "active".to_owned(),
+        BuleState::Deregistering => "deregistering".to_owned(),
+        BuleState::Refused(status) => format!("refused: {}", BindingStatus(status)),
+    }
+}
+
+fn flow_state(state: FlowState) -> &'static str {
+    match state {
+        FlowState::Active => "active",
+        FlowState::Pending => "pending",
+        FlowState::Inactive => "inactive",
+    }
+}
+
+/// The prefixes of a mobile, each once.
+fn prefixes(view: &MobileView<'_>) -> BTreeSet<Hnp> {
+    view.sessions.iter().flat_map(|bce| bce.hnps.iter().copied()).collect()
+}
+
+/// Downlink packets that matched a flow, over the prefixes of its mobile.
+fn matched(complete: &Complete, prefixes: &BTreeSet<Hnp>, fid: Fid) -> u64 {
+    let counters = prefixes.iter().filter_map(|hnp| complete.bindings.get(&(Role::Lma, *hnp)));
+    let rules = counters.flat_map(|counters| &counters.rules);
+    rules.filter(|(known, _)| *known == fid).map(|(_, packets)| packets).sum()
+}

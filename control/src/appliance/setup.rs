@@ -1,0 +1,127 @@
+//! What the control thread knows by heart: names for numbers, and what it told the workers.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use flow::{Binding, Hnp, MacAddr, Path, PathId, PortId, Role, TableUpdate};
+
+use crate::api::RouteRow;
+
+/// A port, with what does not change while it runs.
+pub(crate) struct PortInfo {
+    /// Its name in the configuration.
+    pub(crate) name: String,
+    /// The device behind it.
+    pub(crate) device: String,
+    /// Its station address.
+    pub(crate) mac: MacAddr,
+    /// Largest IPv6 packet, in octets.
+    pub(crate) mtu: u16,
+    /// Whether mobiles are on it.
+    pub(crate) access: bool,
+    /// The device itself, for its own counters. Dropped only after the workers.
+    pub(crate) port: dpdk::Port,
+}
+
+/// A configured LMA or MAG.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerInfo {
+    /// Our role towards it.
+    pub(crate) role: Role,
+    /// Its name in the configuration.
+    pub(crate) name: String,
+    /// Its address.
+    pub(crate) address: Ipv6Addr,
+    /// The signalling dialect.
+    pub(crate) signalling: String,
+}
+
+/// Where a home network prefix leads, as the workers were told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PrefixInfo {
+    /// Where packets go that match no rule.
+    pub(crate) default_path: Option<PathId>,
+    /// Where packets from it go.
+    pub(crate) uplink: Option<PathId>,
+}
+
+impl From<&Binding> for PrefixInfo {
+    fn from(binding: &Binding) -> Self {
+        Self { default_path: binding.default_path, uplink: binding.uplink }
+    }
+}
+
+/// Everything there is to say about the process itself.
+pub(crate) struct Setup {
+    /// The process's name.
+    pub(crate) name: String,
+    /// Its roles.
+    pub(crate) roles: Vec<String>,
+    /// Its ports, indexed by [`PortId`].
+    pub(crate) ports: Vec<PortInfo>,
+    /// Its peers.
+    pub(crate) peers: Vec<PeerInfo>,
+    /// Static and connected routes.
+    pub(crate) routes: Vec<RouteRow>,
+    /// The core of each worker.
+    pub(crate) cores: Vec<Option<usize>>,
+    /// Paths in force.
+    pub(crate) paths: BTreeMap<(Role, PathId), Path>,
+    /// Prefixes in force.
+    pub(crate) prefixes: BTreeMap<(Role, Hnp), PrefixInfo>,
+}
+
+impl Setup {
+    /// Notes what the workers are told.
+    pub(crate) fn remember(&mut self, role: Role, update: &TableUpdate) {
+        match update {
+            TableUpdate::Path { id, path: Some(path) } => {
+                self.paths.insert((role, *id), *path);
+            }
+            TableUpdate::Path { id, path: None } => {
+                self.paths.remove(&(role, *id));
+            }
+            TableUpdate::Binding { hnp, binding: Some(binding) } => {
+                self.prefixes.insert((role, *hnp), binding.as_ref().into());
+            }
+            TableUpdate::Binding { hnp, binding: None } => {
+                self.prefixes.remove(&(role, *hnp));
+            }
+        }
+    }
+
+    /// A port's name.
+    pub(crate) fn port_name(&self, port: PortId) -> &str {
+        self.ports.get(usize::from(port.0)).map_or("?", |port| &port.name)
+    }
+
+    /// A port's station address.
+    pub(crate) fn port_mac(&self, port: PortId) -> Option<MacAddr> {
+        self.ports.get(usize::from(port.0)).map(|port| port.mac)
+    }
+
+    /// The port with a name.
+    pub(crate) fn port_id(&self, name: &str) -> Option<PortId> {
+        let index = self.ports.iter().position(|port| port.name == name)?;
+        u16::try_from(index).ok().map(PortId)
+    }
+
+    /// A peer's name; its address if it has none.
+    pub(crate) fn peer_name(&self, role: Role, address: Ipv6Addr) -> String {
+        let known = self.peers.iter().find(|peer| peer.role == role && peer.address == address);
+        known.map_or_else(|| address.to_string(), |peer| peer.name.clone())
+    }
+
+    /// A path in words: where its packets go.
+    pub(crate) fn path_text(&self, role: Role, id: PathId) -> String {
+        match self.paths.get(&(role, id)) {
+            Some(Path::Tunnel(tunnel)) => {
+                format!("tunnel to {} {}", self.peer_name(role, tunnel.remote), tunnel.remote)
+            }
+            Some(Path::Link(link)) => {
+                format!("link {} to {}", self.port_name(link.port), link.mac)
+            }
+            None => format!("path {id}"),
+        }
+    }
+}

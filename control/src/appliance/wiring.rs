@@ -1,0 +1,144 @@
+//! From the configuration to what each part wants to be told.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use config::{Config, PrefixModel, Signalling};
+use flow::{HandoffIndicator, PortId};
+use ipnet::Ipv6Net;
+use pmip_proto::{
+    Attachment, Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixPool,
+    TunnelConfig,
+};
+
+use super::mobiles::Mobile;
+
+/// Seconds of flow state that mean for ever.
+const INFINITE: u16 = 0xffff;
+
+/// What the LMA's state machine is told.
+///
+/// # Errors
+/// If a pool cannot be cut into prefixes of that length, which validation should have found.
+pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfig> {
+    // A prefix rests as long as its last binding could have been delayed before another mobile gets it.
+    let rest = lma.min_delay_before_bce_delete;
+    let pools = lma.pools.iter().map(|pool| PrefixPool::new(*pool, lma.prefix_length, rest));
+    let pools = pools.collect::<Result<_, _>>().context("[lma] pools")?;
+    let peers = lma.peers.iter().map(|peer| MagPeer {
+        proxy_coa: peer.address,
+        dialect: dialect(peer.signalling),
+        tunnel: tunnel(config, &lma.tunnel, peer.address.0),
+    });
+    let profiles = lma.mobiles.iter().map(|mobile| {
+        let profile = MobileProfile {
+            enabled: mobile.service,
+            prefixes: mobile.prefixes.clone(),
+            mags: None,
+            prefix_model: mobile.prefix_model.map(prefix_model),
+        };
+        (mobile.id.clone(), profile)
+    });
+    let mut wanted = LmaConfig::new(lma.address, peers.collect(), pools);
+    wanted.profiles = profiles.collect();
+    wanted.prefix_model = prefix_model(lma.prefix_model);
+    wanted.serve_unknown = lma.any_mobile;
+    wanted.max_lifetime = lma.max_lifetime;
+    wanted.timestamp_validity_window = lma.timestamp_validity_window;
+    wanted.min_delay_before_bce_delete = lma.min_delay_before_bce_delete;
+    wanted.max_delay_before_new_bce_assign =
+        Some(lma.max_delay_before_new_bce_assign).filter(|delay| !delay.is_zero());
+    wanted.signal_hosted = lma.signal_hosted_moves;
+    wanted.flow_lifetime = lma.flow_lifetime.map_or(INFINITE, whole_seconds);
+    wanted.fmi_interval = lma.fmi_retry;
+    wanted.fmi_retries = u32::from(lma.fmi_retries);
+    wanted.drain = lma.drain;
+    wanted.max_mobiles = usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX);
+    wanted.max_sessions_per_mobile = usize::from(lma.max_sessions_per_mobile);
+    wanted.max_flows_per_mobile = usize::from(lma.max_flows_per_mobile);
+    Ok(wanted)
+}
+
+/// What the MAG's state machine is told.
+pub(crate) fn mag(config: &Config, mag: &config::Mag) -> MagConfig {
+    let peers = mag.peers.iter().map(|peer| LmaPeer {
+        lmaa: peer.address,
+        dialect: dialect(peer.signalling),
+        tunnel: tunnel(config, &mag.tunnel, peer.address.0),
+    });
+    let access_mtu = mag.access_ports.iter().filter_map(|id| config.port(*id)).map(|port| port.mtu);
+    let mut wanted = MagConfig::new(mag.address, peers.collect());
+    wanted.lifetime = mag.lifetime;
+    wanted.link_local = Some(mag.link_local);
+    wanted.initial_bindack_timeout = mag.initial_bindack_timeout;
+    wanted.max_bindack_timeout = mag.max_bindack_timeout;
+    wanted.ra_interval = mag.ra_interval;
+    wanted.link_mtu = access_mtu.min().unwrap_or(wanted.link_mtu);
+    wanted
+}
+
+/// The mobiles that may attach at the MAG.
+pub(crate) fn mobiles(mag: &config::Mag) -> impl Iterator<Item = Mobile> {
+    mag.mobiles.iter().map(|mobile| Mobile {
+        attachment: Attachment {
+            mn_id: mobile.id.clone(),
+            ll_id: Some(mobile.link_layer.into()),
+            access: mobile.access_technology,
+            port: mobile.port,
+            mac: mobile.link_layer,
+            handoff: if mobile.share_prefixes {
+                HandoffIndicator::SHARING_PREFIXES
+            } else {
+                HandoffIndicator::NEW_INTERFACE
+            },
+            wanted: Vec::new(),
+            lma: mag.peers.get(mobile.lma).map(|peer| peer.address),
+        },
+        automatic: mobile.attach == config::Attach::Automatic,
+    })
+}
+
+/// The appliance's own addresses on a port, with the prefixes that are on its link.
+pub(crate) fn addresses(config: &Config, port: PortId) -> Vec<Ipv6Net> {
+    config.port(port).map(|port| port.addresses.clone()).unwrap_or_default()
+}
+
+/// How a dialect is written in the configuration.
+pub(crate) fn signalling(signalling: Signalling) -> String {
+    match signalling {
+        Signalling::Draft => "draft".to_owned(),
+        Signalling::Rfc7864 => "rfc7864".to_owned(),
+    }
+}
+
+fn dialect(signalling: Signalling) -> Dialect {
+    match signalling {
+        Signalling::Draft => Dialect::Draft,
+        Signalling::Rfc7864 => Dialect::Rfc7864,
+    }
+}
+
+fn prefix_model(model: PrefixModel) -> pmip_proto::PrefixModel {
+    match model {
+        PrefixModel::Unique => pmip_proto::PrefixModel::Unique,
+        PrefixModel::Shared => pmip_proto::PrefixModel::Shared,
+    }
+}
+
+fn tunnel(
+    config: &Config,
+    options: &config::TunnelOptions,
+    peer: std::net::Ipv6Addr,
+) -> TunnelConfig {
+    let port = config.port_towards(peer).and_then(|id| config.port(id));
+    let default = TunnelConfig::default();
+    TunnelConfig {
+        hop_limit: options.hop_limit,
+        copy_dscp: options.copy_dscp,
+        path_mtu: options.path_mtu.or(port.map(|port| port.mtu)).unwrap_or(default.path_mtu),
+    }
+}
+
+fn whole_seconds(time: Duration) -> u16 {
+    u16::try_from(time.as_secs()).unwrap_or(INFINITE)
+}

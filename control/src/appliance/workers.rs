@@ -1,0 +1,124 @@
+//! The control thread's end of all workers' rings.
+//!
+//! Every worker gets every update, in order. A full ring is waited for: what does not fit stays in a
+//! list here, so nothing is lost and nothing overtakes. A [`Mark`] tells when everything issued before it
+//! is in force, which is how a reply is held back until the tables it speaks of are.
+
+use std::collections::VecDeque;
+
+use dataplane::ring::ControlRings;
+use flow::{Punt, Report, Update};
+
+/// A point in the stream of updates of every worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark(Vec<u64>);
+
+#[derive(Debug)]
+struct End {
+    rings: ControlRings,
+    /// Issued but not in the ring yet.
+    waiting: VecDeque<Update>,
+    /// Updates issued so far, waiting ones included.
+    issued: u64,
+}
+
+impl End {
+    fn issue(&mut self, update: Update) {
+        self.issued += 1;
+        if self.waiting.is_empty() {
+            if let Err(update) = self.rings.push(update) {
+                self.waiting.push_back(update);
+            }
+        } else {
+            self.waiting.push_back(update);
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some(update) = self.waiting.pop_front() {
+            if let Err(update) = self.rings.push(update) {
+                self.waiting.push_front(update);
+                return;
+            }
+        }
+    }
+}
+
+/// All workers, from the control thread's side.
+#[derive(Debug)]
+pub(crate) struct WorkerSet {
+    ends: Vec<End>,
+    /// Whose punts are taken next, so that a busy worker does not starve the others.
+    turn: usize,
+}
+
+impl WorkerSet {
+    /// Takes the control ends of the rings, in the order of the workers.
+    pub(crate) fn new(rings: Vec<ControlRings>) -> Self {
+        let end = |rings| End { rings, waiting: VecDeque::new(), issued: 0 };
+        Self { ends: rings.into_iter().map(end).collect(), turn: 0 }
+    }
+
+    /// Number of workers.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Tells every worker.
+    pub(crate) fn broadcast(&mut self, update: &Update) {
+        for end in &mut self.ends {
+            end.issue(update.clone());
+        }
+    }
+
+    /// Has a packet of the control plane sent, by the first worker.
+    pub(crate) fn transmit(&mut self, update: Update) {
+        if let Some(first) = self.ends.first_mut() {
+            first.issue(update);
+        }
+    }
+
+    /// The point in every worker's stream after all that was issued so far.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.ends.iter().map(|end| end.issued).collect())
+    }
+
+    /// Whether everything before `mark` is in force at every worker.
+    pub(crate) fn reached(&self, mark: &Mark) -> bool {
+        self.ends.iter().zip(&mark.0).all(|(end, issued)| end.rings.applied() >= *issued)
+    }
+
+    /// As [`Self::reached`], leaving out the worker that transmits: what it is given next
+    /// comes after the mark anyway.
+    pub(crate) fn reached_by_others(&self, mark: &Mark) -> bool {
+        self.ends.iter().zip(&mark.0).skip(1).all(|(end, issued)| end.rings.applied() >= *issued)
+    }
+
+    /// Moves what was waiting into rings that have room again.
+    pub(crate) fn flush(&mut self) {
+        for end in &mut self.ends {
+            end.flush();
+        }
+    }
+
+    /// Whether updates wait for room in a ring.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.ends.iter().any(|end| !end.waiting.is_empty())
+    }
+
+    /// The next packet or question from a worker.
+    pub(crate) fn pop_punt(&mut self) -> Option<Punt> {
+        for _ in 0..self.ends.len() {
+            self.turn = (self.turn + 1) % self.ends.len();
+            if let Some(punt) = self.ends.get_mut(self.turn).and_then(|end| end.rings.pop_punt()) {
+                return Some(punt);
+            }
+        }
+        None
+    }
+
+    /// The next answer from a worker.
+    pub(crate) fn pop_report(&mut self) -> Option<Report> {
+        self.ends.iter_mut().find_map(|end| end.rings.pop_report())
+    }
+}

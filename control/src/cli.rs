@@ -1,0 +1,165 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Network-based flow mobility: a Proxy Mobile IPv6 LMA, MAG and mobile node on DPDK.
+#[derive(Debug, Parser)]
+#[command(name = "flowmob", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Management socket of the process to speak to.
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "FLOWMOB_SOCKET",
+        default_value = "/run/flowmob/flowmob.sock"
+    )]
+    pub(crate) socket: PathBuf,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an appliance or a mobile node until it is told to stop.
+    Run {
+        /// The process's configuration.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration and report everything that is wrong with it.
+    Check {
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show what a process knows and counts.
+    Show {
+        /// Which table.
+        what: Show,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add, move or delete the flow rules of a mobile node (at its LMA).
+    #[command(subcommand)]
+    Flow(Flow),
+    /// Attach a mobile node (at a MAG).
+    Attach(Mobile),
+    /// Detach a mobile node (at a MAG).
+    Detach(Mobile),
+    /// A whole network in network namespaces on this machine: CN, LMA, two MAGs and a mobile node.
+    #[cfg(feature = "dpdk")]
+    #[command(subcommand)]
+    Lab(crate::lab::LabCommand),
+}
+
+/// What can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Show {
+    /// Binding cache (LMA), binding update list (MAG).
+    Bindings,
+    /// Flow mobility cache (LMA), flow state (MAG).
+    Flows,
+    /// Tunnels and links with their traffic.
+    Paths,
+    /// Home network prefixes and static routes.
+    Routes,
+    /// Configured LMAs and MAGs.
+    Peers,
+    /// Ports with their traffic.
+    Ports,
+    /// Poll-mode workers.
+    Workers,
+    /// Drop counters that are not zero.
+    Drops,
+    /// The accesses, prefixes and flows of a mobile node.
+    Mn,
+    /// Name, roles, readiness.
+    Status,
+}
+
+/// `flowmob flow ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Flow {
+    /// Add a flow rule; fields that are not given match everything. Source and destination are those of
+    /// downlink packets.
+    Add(Box<FlowAddArgs>),
+    /// Move a flow to another access of its mobile node; returns when it has moved.
+    Move {
+        /// The mobile node's identifier.
+        #[arg(long)]
+        mn: String,
+        /// The flow's identifier.
+        #[arg(long)]
+        fid: u16,
+        /// Binding identifier of the access it moves to.
+        #[arg(long, value_name = "BID")]
+        to: u16,
+    },
+    /// Delete a flow rule.
+    Del {
+        /// The mobile node's identifier.
+        #[arg(long)]
+        mn: String,
+        /// The flow's identifier.
+        #[arg(long)]
+        fid: u16,
+    },
+}
+
+/// Arguments of `flowmob flow add`.
+#[derive(Debug, Args)]
+pub(crate) struct FlowAddArgs {
+    /// The mobile node's identifier.
+    #[arg(long)]
+    pub(crate) mn: String,
+    /// Binding identifier of the access it is put on.
+    #[arg(long)]
+    pub(crate) bid: u16,
+    /// Flow identifier [default: the next free one].
+    #[arg(long)]
+    pub(crate) fid: Option<u16>,
+    /// Priority, lower first [default: after all others].
+    #[arg(long)]
+    pub(crate) priority: Option<u16>,
+    /// Source: address, prefix, or FIRST-LAST.
+    #[arg(long, value_name = "ADDRESSES")]
+    pub(crate) src: Option<String>,
+    /// Destination: address, prefix, or FIRST-LAST.
+    #[arg(long, value_name = "ADDRESSES")]
+    pub(crate) dst: Option<String>,
+    /// Upper-layer protocol: tcp, udp, icmpv6, sctp, esp, or a number.
+    #[arg(long)]
+    pub(crate) proto: Option<String>,
+    /// Source port: number or FIRST-LAST.
+    #[arg(long, value_name = "PORTS")]
+    pub(crate) sport: Option<String>,
+    /// Destination port: number or FIRST-LAST.
+    #[arg(long, value_name = "PORTS")]
+    pub(crate) dport: Option<String>,
+    /// Flow label, 20 bits: number or FIRST-LAST.
+    #[arg(long, value_name = "LABELS")]
+    pub(crate) flow_label: Option<String>,
+    /// Traffic class (ECN bits ignored): number or FIRST-LAST.
+    #[arg(long, value_name = "CLASSES")]
+    pub(crate) tc: Option<String>,
+    /// IPsec security parameter index: number or FIRST-LAST.
+    #[arg(long, value_name = "SPIS")]
+    pub(crate) spi: Option<String>,
+}
+
+/// Arguments of `attach` and `detach`.
+#[derive(Debug, Args)]
+pub(crate) struct Mobile {
+    /// The mobile node's identifier, as in the MAG's [[mag.mobile]] table.
+    pub(crate) mn: String,
+    /// Access port; needed only for a mobile with several.
+    #[arg(long)]
+    pub(crate) port: Option<String>,
+}

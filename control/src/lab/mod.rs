@@ -1,0 +1,212 @@
+//! The lab: a whole network on one machine, and the draft's two scenarios on it.
+//!
+//! Five hosts and the core network are network namespaces; the LMA and the MAGs are this program on
+//! DPDK TAP ports, the mobile node is this program's logical interface, the correspondent node is
+//! the kernel. What happens is judged by captures and by the applications, not by what the
+//! appliances say about themselves; only their tables are asked of them.
+//!
+//! | | |
+//! | --- | --- |
+//! | [`topology`] | hosts, links, addresses, configurations: data |
+//! | [`instance`], [`netns`], [`process`], [`network`] | making and unmaking it |
+//! | [`traffic`], [`sequence`] | the applications and their accounts |
+//! | [`capture`], [`analysis`], [`signalling`], [`moves`] | what the core link shows |
+//! | [`tables`], [`verdict`], [`report`] | what must be so, whether it is, and saying it |
+//! | [`scenario`] | a run from beginning to end |
+
+mod analysis;
+mod capture;
+mod instance;
+mod moves;
+mod netns;
+mod network;
+mod process;
+mod progress;
+mod report;
+mod scenario;
+mod sequence;
+mod signalling;
+mod tables;
+mod topology;
+mod traffic;
+mod verdict;
+
+use std::fs;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serializer;
+
+use self::network::Network;
+use self::progress::{Progress, say_plainly};
+use self::scenario::Plan;
+use self::topology::{Host, Scenario};
+
+/// `flowmob lab ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Build the network, attach the mobile node, and keep everything until Ctrl-C or `lab down`.
+    Up(UpArgs),
+    /// Move a flow from one access to another and back under traffic, and judge what happened.
+    Run(RunArgs),
+    /// End running labs and remove what killed ones have left behind.
+    Down,
+}
+
+/// Arguments of `lab up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Whether each interface has a prefix of its own or both share one.
+    #[arg(long, value_enum, default_value_t = Choice::Unique)]
+    scenario: Choice,
+    /// Workers of each appliance.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    workers: u16,
+}
+
+/// Arguments of `lab run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Which scenario.
+    #[arg(long, value_enum, default_value_t = Choice::Both)]
+    scenario: Choice,
+    /// Workers of each appliance.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    workers: u16,
+    /// Directory of the results.
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    out: PathBuf,
+    /// Packets per second of each UDP flow in each direction.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Seconds of steady traffic before, between and after the moves.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+}
+
+/// A choice of scenarios.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Choice {
+    /// A prefix for each interface.
+    Unique,
+    /// One prefix shared by both interfaces.
+    Shared,
+    /// First the one, then the other.
+    Both,
+}
+
+impl Choice {
+    fn scenarios(self) -> &'static [Scenario] {
+        match self {
+            Self::Unique => &[Scenario::Unique],
+            Self::Shared => &[Scenario::Shared],
+            Self::Both => &[Scenario::Unique, Scenario::Shared],
+        }
+    }
+}
+
+/// Does what the command says. The exit code is a failure if a run did not meet every criterion.
+///
+/// # Errors
+/// If it could not be done: no rights, a missing tool, or a process that failed.
+pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the lab makes network namespaces and needs root: try `sudo flowmob lab ...`");
+    }
+    match command {
+        LabCommand::Up(args) => up(&args),
+        LabCommand::Run(args) => run_all(&args),
+        LabCommand::Down => {
+            let swept = instance::clean(true)?;
+            say_plainly(&format!(
+                "ended {} running labs, removed the remains of {}",
+                swept.stopped, swept.removed
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
+    let [scenario] = args.scenario.scenarios() else {
+        bail!("`lab up` builds one network: --scenario unique or --scenario shared");
+    };
+    let progress = Progress::new()?;
+    instance::clean(false)?;
+    let mut network = Network::up(*scenario, args.workers, &progress)?;
+    network.attach(*scenario, &progress)?;
+    progress.say(&manual(&network));
+    loop {
+        if progress.pause(Duration::from_millis(500)).is_err() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        network.check()?;
+    }
+}
+
+fn manual(network: &Network) -> String {
+    let (core, mn) = (network.namespace(Host::Core), network.namespace(Host::Mn));
+    let lma = network.socket(Host::Lma);
+    format!(
+        "the lab is up; Ctrl-C or `flowmob lab down` ends it. Try:\n\
+         \x20   flowmob --socket {lma} show bindings\n\
+         \x20   ip netns exec {core} tcpdump -n -i core\n\
+         \x20   ip netns exec {mn} ping {cn}\n\
+         configurations, sockets and logs are in {directory}",
+        lma = lma.display(),
+        cn = topology::CN_ADDRESS,
+        directory = network.directory().display(),
+    )
+}
+
+fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let progress = Progress::new()?;
+    instance::clean(false)?;
+    let mut passed = true;
+    for scenario in args.scenario.scenarios() {
+        progress.say(&format!("scenario \"{}\": {}", scenario.name(), scenario.title()));
+        let plan = Plan {
+            scenario: *scenario,
+            workers: args.workers,
+            rate: args.rate,
+            steady: Duration::from_secs(args.seconds),
+        };
+        let report = scenario::run(plan, &args.out.join(scenario.name()), &progress)?;
+        let path = args.out.join(format!("{}.json", scenario.name()));
+        let json = serde_json::to_string_pretty(&report)?;
+        fs::write(&path, json).with_context(|| path.display().to_string())?;
+        print(&report::render(&report))?;
+        passed &= report.passed;
+        progress.say(&files(&path, &args.out.join(scenario.name())));
+    }
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn files(json: &Path, directory: &Path) -> String {
+    format!(
+        "written: {}, {}",
+        json.display(),
+        directory.join("core.pcapng").display()
+    )
+}
+
+/// Prints a report. A reader that has gone, as `head` does, is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A time as seconds, for JSON.
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}

@@ -1,0 +1,119 @@
+//! The lab's child processes: each in its namespace, each dying with the lab.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::netns;
+use super::progress::say_plainly;
+
+/// How long a process may take to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How much of a log an error shows.
+const LOG_LINES: usize = 15;
+
+/// A `flowmob run` in a namespace; ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts this program's `run` with a configuration.
+    ///
+    /// # Errors
+    /// If the log cannot be made or `nsenter` and `setpriv` (util-linux) do not run.
+    pub(crate) fn start(
+        name: &'static str,
+        namespace: &str,
+        config: &Path,
+        log: PathBuf,
+    ) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program's file")?;
+        let file = File::create(&log).with_context(|| log.display().to_string())?;
+        let netns = netns::path(namespace);
+        // Each of the two replaces itself by the next, so the child is the appliance. It must not
+        // outlive us, whatever ends us; and a Ctrl-C is for us alone.
+        let child = Command::new("nsenter")
+            .arg(format!("--net={}", netns.display()))
+            .args(["setpriv", "--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(["run", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().context("cannot share the log")?)
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .context("cannot run nsenter: install util-linux")?;
+        Ok(Self { name, child, log })
+    }
+
+    /// Fails if the process has ended, with what it said last.
+    ///
+    /// # Errors
+    /// Its exit status and the end of its log.
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        let status = self.child.try_wait().context("cannot look at a child")?;
+        let Some(status) = status else { return Ok(()) };
+        bail!(
+            "{} ended ({status}); its last words:\n{}",
+            self.name,
+            self.last_words()
+        )
+    }
+
+    /// Where it writes what it has to say.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Its process identifier.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The end of its log.
+    pub(crate) fn last_words(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let from = lines.len().saturating_sub(LOG_LINES);
+        let end = lines.get(from..).unwrap_or_default();
+        end.iter().map(|l| format!("    {l}\n")).collect()
+    }
+
+    /// Asks it to end, waits, and ends it by force if it does not.
+    pub(crate) fn stop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        if let Ok(id) = i32::try_from(self.child.id()) {
+            // It may have ended in between, which is what we want.
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        say_plainly(&format!("{} did not end when asked", self.name));
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

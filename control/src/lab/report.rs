@@ -1,0 +1,246 @@
+//! A run's report for people.
+
+use std::fmt::Write as _;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, Table};
+use flow::Hnp;
+
+use super::analysis::{Direction, Flow, PerMag};
+use super::moves::{Move, Packets};
+use super::scenario::Report;
+use super::tables::{Routes, Tables};
+use super::topology::{Mag, Scenario};
+
+/// The whole report.
+pub(crate) fn render(report: &Report) -> String {
+    let names = Names(report);
+    let scenario = report.scenario;
+    let mut out = format!(
+        "\nScenario \"{}\": {}\n",
+        scenario.name(),
+        scenario.title()
+    );
+    let [one, two] = report.prefixes;
+    let _ = match scenario {
+        Scenario::Unique => writeln!(out, "pref1 = {one}, pref2 = {two}"),
+        Scenario::Shared => writeln!(out, "pref1 = {one}"),
+    };
+    let sections = [
+        ("Tables", state_table(report, &names)),
+        ("Signalling on the core link", signalling_table(report)),
+        ("Flows", flow_table(report)),
+        ("Packets per tunnel on the core link", tunnel_table(report)),
+        ("Moves of flow Y", move_table(report)),
+    ];
+    for (title, table) in sections {
+        let _ = write!(out, "\n{title}\n{table}\n");
+    }
+    out.push('\n');
+    for criterion in &report.criteria {
+        let mark = if criterion.passed { "ok  " } else { "FAIL" };
+        let _ = writeln!(out, "  {mark}  {}: {}", criterion.name, criterion.evidence);
+    }
+    let failed = report.criteria.iter().filter(|c| !c.passed).count();
+    let _ = match failed {
+        0 => writeln!(out, "\n{}: passed", scenario.name()),
+        _ => writeln!(out, "\n{}: FAILED, {failed} criteria not met", scenario.name()),
+    };
+    out
+}
+
+/// Short names for this run's prefixes.
+struct Names<'a>(&'a Report);
+
+impl Names<'_> {
+    fn prefix(&self, prefix: Hnp) -> String {
+        let [one, two] = self.0.prefixes;
+        match prefix {
+            p if p == one => "pref1".to_owned(),
+            p if p == two => "pref2".to_owned(),
+            p => p.to_string(),
+        }
+    }
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    table
+}
+
+fn state_table(report: &Report, names: &Names<'_>) -> Table {
+    let mut out = table([
+        "",
+        "LMA: Binding Cache",
+        "LMA: Flowmob State",
+        "MAG1: Routing State",
+        "MAG2: Routing State",
+    ]);
+    for (stage, tables) in &report.tables {
+        let [one, two] = Mag::ALL.map(|mag| mag_cell(tables, mag, names));
+        out.add_row([
+            stage.name().to_owned(),
+            binding_cell(tables, names),
+            flow_cell(tables),
+            one,
+            two,
+        ]);
+    }
+    out
+}
+
+fn binding_cell(tables: &Tables, names: &Names<'_>) -> String {
+    let lines = tables.bindings.iter().map(|b| {
+        let own = b.prefixes.iter().map(|p| names.prefix(*p));
+        let granted = b.granted.iter().map(|p| format!("({})", names.prefix(*p)));
+        let prefixes: Vec<String> = own.chain(granted).collect();
+        format!(
+            "BID {}: MN1, {}, {}, {}",
+            b.bid,
+            b.access_technology,
+            prefixes.join(" "),
+            b.mag.to_uppercase()
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn flow_cell(tables: &Tables) -> String {
+    let lines = tables.flows.iter().map(|f| {
+        let flow = f.flow.map_or("?".to_owned(), |flow| format!("{flow:?}"));
+        let mag = f.mag.as_deref().unwrap_or("none").to_uppercase();
+        format!("MN1: flow {flow} -> {mag}")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn mag_cell(tables: &Tables, mag: Mag, names: &Names<'_>) -> String {
+    let Some(routes) = tables.routes.iter().find(|r| r.mag == mag) else {
+        return String::new();
+    };
+    let Routes {
+        prefixes,
+        default_to_lma,
+        ..
+    } = routes;
+    let mut lines: Vec<String> = prefixes
+        .iter()
+        .map(|p| format!("{}::/64 -> p2p link to MN1", names.prefix(*p)))
+        .collect();
+    if *default_to_lma {
+        lines.push("default -> LMA".to_owned());
+    }
+    lines.join("\n")
+}
+
+fn signalling_table(report: &Report) -> Table {
+    let mut out = table(["time", "from", "to", "message", "seq", "content"]);
+    for heard in &report.signalling {
+        let mag = heard.mag.title();
+        let (from, to) = if heard.from_lma {
+            ("LMA", mag)
+        } else {
+            (mag, "LMA")
+        };
+        let time = heard.time.saturating_sub(report.started);
+        let sequence = heard.sequence.map_or(String::new(), |s| s.to_string());
+        out.add_row([
+            format!("{:.6} s", time.as_secs_f64()),
+            from.to_owned(),
+            to.to_owned(),
+            heard.kind.name().to_owned(),
+            sequence,
+            heard.content.clone(),
+        ]);
+    }
+    out
+}
+
+fn flow_table(report: &Report) -> Table {
+    let mut out = table([
+        "flow",
+        "direction",
+        "sent",
+        "received",
+        "lost",
+        "duplicated",
+        "reordered",
+        "delay: median",
+        "99 %",
+        "longest",
+    ]);
+    for outcome in &report.flows {
+        let a = &outcome.accounting;
+        let mut row = vec![
+            Cell::new(format!("{:?}", outcome.flow)),
+            Cell::new(outcome.direction.name()),
+        ];
+        let numbers = [a.sent, a.received, a.lost, a.duplicated, a.reordered];
+        row.extend(numbers.map(right));
+        let delays = [a.delay_median_us, a.delay_p99_us, a.delay_max_us];
+        row.extend(delays.map(|us| right(format!("{us} us"))));
+        out.add_row(row);
+    }
+    if let Ok((sent, received)) = &report.tcp {
+        let mut row = vec![Cell::new("Z"), Cell::new("TCP, octets")];
+        row.extend([sent.octets, received.octets].map(right));
+        out.add_row(row);
+    }
+    out
+}
+
+fn right(value: impl ToString) -> Cell {
+    Cell::new(value).set_alignment(CellAlignment::Right)
+}
+
+fn tunnel_table(report: &Report) -> Table {
+    let mut out = table(["flow", "direction", "before", "after", "back"]);
+    let text = |p: PerMag| format!("MAG1 {}, MAG2 {}", p.mag1, p.mag2);
+    let [there, back] = report.moves.as_slice() else {
+        return out;
+    };
+    let find = |found: &Move, flow: Flow, direction: Direction| -> Option<Packets> {
+        let mut all = found.packets.iter();
+        all.find(|p| p.flow == flow && p.direction == direction)
+            .copied()
+    };
+    for flow in Flow::ALL {
+        for direction in Direction::ALL {
+            let first = find(there, flow, direction);
+            let second = find(back, flow, direction);
+            let (Some(first), Some(second)) = (first, second) else {
+                continue;
+            };
+            out.add_row([
+                format!("{flow:?}"),
+                direction.name().to_owned(),
+                text(first.before),
+                text(first.after),
+                text(second.after),
+            ]);
+        }
+    }
+    out
+}
+
+fn move_table(report: &Report) -> Table {
+    let mut out = table([
+        "move",
+        "command to FMA",
+        "to first downlink packet on the new path",
+        "to first uplink packet",
+        "to the command's answer",
+    ]);
+    let us = |time: Option<u64>| time.map_or("never".to_owned(), |t| format!("{t} us"));
+    for m in &report.moves {
+        out.add_row([
+            format!("{} -> {}", m.from.title(), m.to.title()),
+            us(m.fma_us),
+            us(m.first_downlink_us),
+            us(m.first_uplink_us),
+            us(Some(m.command_us)),
+        ]);
+    }
+    out
+}

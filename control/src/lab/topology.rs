@@ -1,0 +1,451 @@
+//! The lab's network as data: hosts, links, addresses, and each appliance's configuration.
+//!
+//! ```text
+//!  CN ---- LMA ---- core (a plain bridge) ---- MAG1 ---- if1 \
+//!                     |                                       MN (lif0)
+//!                     +----------------------- MAG2 ---- if2 /
+//! ```
+
+use std::fmt::Write as _;
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+use flow::MacAddr;
+use serde::{Deserialize, Serialize};
+
+/// The mobile node's identifier.
+pub(crate) const MN_ID: &str = "mn1@example.net";
+/// The mobile node's logical interface.
+pub(crate) const LIF: &str = "lif0";
+/// The LMA's end of all tunnels.
+pub(crate) const LMAA: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1);
+/// The correspondent node.
+pub(crate) const CN_ADDRESS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 5);
+/// Where home network prefixes come from.
+pub(crate) const POOL: &str = "2001:db8:100::/48";
+/// The name, in the core, of the bridge port that leads to the LMA: where the capture is.
+pub(crate) const CAPTURE_PORT: &str = "lma";
+
+const LMA_CN_ADDRESS: &str = "2001:db8:c::1";
+const INTERFACE_ID: &str = "::100";
+/// Packets that may wait between the kernel and an appliance.
+const TAP_QUEUE_LEN: u32 = 10_000;
+
+/// Which of the draft's two scenarios.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Scenario {
+    /// Each interface of the mobile has a prefix of its own.
+    Unique,
+    /// Both interfaces share one prefix.
+    Shared,
+}
+
+impl Scenario {
+    /// Its name in files and options.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Unique => "unique",
+            Self::Shared => "shared",
+        }
+    }
+
+    /// What it is about.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Unique => "a prefix for each interface",
+            Self::Shared => "one prefix shared by both interfaces",
+        }
+    }
+}
+
+/// One of the two gateways.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mag {
+    /// The first, a wireless LAN.
+    Mag1,
+    /// The second, E-UTRAN.
+    Mag2,
+}
+
+impl Mag {
+    /// Both, in order.
+    pub(crate) const ALL: [Self; 2] = [Self::Mag1, Self::Mag2];
+
+    /// Its name in configurations.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mag1 => "mag1",
+            Self::Mag2 => "mag2",
+        }
+    }
+
+    /// Its name on the draft's slides.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Mag1 => "MAG1",
+            Self::Mag2 => "MAG2",
+        }
+    }
+
+    /// Its Proxy-CoA.
+    pub(crate) fn proxy_coa(self) -> Ipv6Addr {
+        let net = match self {
+            Self::Mag1 => 0xa,
+            Self::Mag2 => 0xb,
+        };
+        Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, 1)
+    }
+
+    /// The binding identifier of the mobile's session there: it attaches at MAG1 first.
+    pub(crate) fn bid(self) -> u16 {
+        self.number().into()
+    }
+
+    /// The access technology of its link to the mobile.
+    pub(crate) fn access_technology(self) -> &'static str {
+        match self {
+            Self::Mag1 => "wlan",
+            Self::Mag2 => "eutran",
+        }
+    }
+
+    /// The mobile's interface there.
+    pub(crate) fn mn_interface(self) -> &'static str {
+        match self {
+            Self::Mag1 => "if1",
+            Self::Mag2 => "if2",
+        }
+    }
+
+    /// The link-layer address of that interface.
+    pub(crate) fn mn_mac(self) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 1, self.number()])
+    }
+
+    /// The host it runs on.
+    pub(crate) fn host(self) -> Host {
+        match self {
+            Self::Mag1 => Host::Mag1,
+            Self::Mag2 => Host::Mag2,
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Mag1 => 1,
+            Self::Mag2 => 2,
+        }
+    }
+
+    fn core_mac(self) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 0xc, self.number()])
+    }
+}
+
+/// A network namespace of the lab.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Host {
+    /// The correspondent node: the kernel's own stack.
+    Cn,
+    /// The LMA.
+    Lma,
+    /// The core network.
+    Core,
+    /// The first gateway.
+    Mag1,
+    /// The second gateway.
+    Mag2,
+    /// The mobile node.
+    Mn,
+}
+
+impl Host {
+    /// All, in the order they are made.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Cn,
+        Self::Lma,
+        Self::Core,
+        Self::Mag1,
+        Self::Mag2,
+        Self::Mn,
+    ];
+
+    /// Its name, the end of its namespace's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cn => "cn",
+            Self::Lma => "lma",
+            Self::Core => "core",
+            Self::Mag1 => "mag1",
+            Self::Mag2 => "mag2",
+            Self::Mn => "mn",
+        }
+    }
+
+    /// The DPDK ports of the appliance on this host.
+    pub(crate) fn taps(self) -> &'static [Tap] {
+        const CORE: Tap = Tap {
+            device: "core0",
+            bridge: "br-core",
+        };
+        const CN: Tap = Tap {
+            device: "cn0",
+            bridge: "br-cn",
+        };
+        const ACCESS: Tap = Tap {
+            device: "access0",
+            bridge: "br-access",
+        };
+        match self {
+            Self::Lma => &[CORE, CN],
+            Self::Mag1 | Self::Mag2 => &[CORE, ACCESS],
+            Self::Cn | Self::Core | Self::Mn => &[],
+        }
+    }
+}
+
+/// A TAP device that an appliance makes, and the bridge that joins it to a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Tap {
+    /// The TAP device.
+    pub(crate) device: &'static str,
+    /// The bridge that waits for it.
+    pub(crate) bridge: &'static str,
+}
+
+impl Tap {
+    /// `ip` commands that join the device, once it exists, to its bridge.
+    ///
+    /// A bridge keeps frames for the address of one of its own interfaces to itself. The device
+    /// has the appliance's address; so it gets another.
+    pub(crate) fn attach_commands(&self, number: usize) -> String {
+        let Self { device, bridge } = self;
+        format!(
+            "link set dev {device} address 02:fe:00:00:00:{number:02x}\n\
+             link set dev {device} txqueuelen {TAP_QUEUE_LEN}\n\
+             link set dev {device} addrgenmode none\n\
+             link set dev {device} master {bridge}\n\
+             link set dev {device} up\n"
+        )
+    }
+}
+
+/// `ip` commands that make a host's part of the network, to be run in its namespace in the order of
+/// [`Host::ALL`]. `namespace` gives a host's namespace.
+pub(crate) fn link_commands(host: Host, namespace: impl Fn(Host) -> String) -> String {
+    let mut out = String::from("link set dev lo up\n");
+    let mut veth = |near: &str, host: Host, far: &str, options: &str| {
+        let netns = namespace(host);
+        let _ = writeln!(
+            out,
+            "link add name {near} {options} type veth peer name {far} netns {netns}"
+        );
+    };
+    match host {
+        Host::Cn => veth("eth0", Host::Lma, "cn-link", ""),
+        Host::Core => {
+            veth(CAPTURE_PORT, Host::Lma, "core-link", "");
+            veth("mag1", Host::Mag1, "core-link", "");
+            veth("mag2", Host::Mag2, "core-link", "");
+        }
+        Host::Mn => {
+            for mag in Mag::ALL {
+                let mac = format!("address {}", mag.mn_mac());
+                veth(mag.mn_interface(), mag.host(), "access-link", &mac);
+            }
+        }
+        Host::Lma | Host::Mag1 | Host::Mag2 => {}
+    }
+    out
+}
+
+/// `ip` commands that configure a host once all links exist.
+pub(crate) fn host_commands(host: Host) -> String {
+    let mut out = String::new();
+    match host {
+        Host::Cn => {
+            let gateway = LMA_CN_ADDRESS;
+            let _ = write!(
+                out,
+                "link set dev eth0 up\n\
+                 addr add {CN_ADDRESS}/64 dev eth0 nodad\n\
+                 route add {POOL} via {gateway} dev eth0\n"
+            );
+        }
+        Host::Core => bridge(&mut out, "core", &[CAPTURE_PORT, "mag1", "mag2"]),
+        Host::Lma => {
+            bridge(&mut out, "br-core", &["core-link"]);
+            bridge(&mut out, "br-cn", &["cn-link"]);
+        }
+        Host::Mag1 | Host::Mag2 => {
+            bridge(&mut out, "br-core", &["core-link"]);
+            bridge(&mut out, "br-access", &["access-link"]);
+        }
+        Host::Mn => {}
+    }
+    out
+}
+
+/// `ip` commands, run at a MAG, that make the mobile see its access link go up or down.
+pub(crate) fn access_link_command(up: bool) -> String {
+    let state = if up { "up" } else { "down" };
+    format!("link set dev access-link {state}\n")
+}
+
+fn bridge(out: &mut String, name: &str, ports: &[&str]) {
+    // Without spanning tree and snooping it forwards at once, and all multicast: a wire.
+    let _ = writeln!(
+        out,
+        "link add name {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+    );
+    for port in ports {
+        let _ = write!(
+            out,
+            "link set dev {port} master {name}\nlink set dev {port} txqueuelen {TAP_QUEUE_LEN}\n\
+             link set dev {port} up\n"
+        );
+    }
+    let _ = writeln!(out, "link set dev {name} up");
+}
+
+/// The configuration of the process on `host`; `None` where none runs.
+pub(crate) fn config(
+    host: Host,
+    scenario: Scenario,
+    workers: u16,
+    directory: &Path,
+) -> Option<String> {
+    let body = match host {
+        Host::Lma => lma_config(),
+        Host::Mag1 => mag_config(Mag::Mag1, scenario),
+        Host::Mag2 => mag_config(Mag::Mag2, scenario),
+        Host::Mn => mn_config(),
+        Host::Cn | Host::Core => return None,
+    };
+    let name = host.name();
+    let socket = directory.join(format!("{name}.sock"));
+    let process = if host == Host::Mn {
+        String::new()
+    } else {
+        format!(
+            "[process]\nmemory = \"anonymous\"\nmemory_mib = 64\nworkers = {workers}\n\
+             idle = \"adaptive\"\n\n"
+        )
+    };
+    Some(format!(
+        "name = \"{name}\"\n\n{process}[management]\nsocket = {socket:?}\n\n{body}"
+    ))
+}
+
+fn lma_config() -> String {
+    let mut out = port_config("core0", "02:00:00:00:0c:00", &format!("{LMAA}/64"));
+    out += &port_config("cn0", "02:00:00:00:0d:00", &format!("{LMA_CN_ADDRESS}/64"));
+    for mag in Mag::ALL {
+        out += &route_config(mag.proxy_coa());
+    }
+    let _ = write!(
+        out,
+        "[lma]\naddress = \"{LMAA}\"\npools = [\"{POOL}\"]\nprefix_model = \"unique\"\n\
+         signal_hosted_moves = true\n\n"
+    );
+    for mag in Mag::ALL {
+        let (name, address) = (mag.name(), mag.proxy_coa());
+        let _ = writeln!(
+            out,
+            "[[lma.peer]]\nname = \"{name}\"\naddress = \"{address}\"\nsignalling = \"draft\"\n"
+        );
+    }
+    out
+}
+
+fn mag_config(mag: Mag, scenario: Scenario) -> String {
+    let address = mag.proxy_coa();
+    let mut out = port_config("core0", &mag.core_mac().to_string(), &format!("{address}/64"));
+    out += &port_config("access0", &MacAddr::MAG.to_string(), "");
+    out += &route_config(LMAA);
+    let share = scenario == Scenario::Shared && mag == Mag::Mag2;
+    let (mac, technology) = (mag.mn_mac(), mag.access_technology());
+    let _ = write!(
+        out,
+        "[mag]\naddress = \"{address}\"\naccess_ports = [\"access0\"]\n\n\
+         [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\nsignalling = \"draft\"\n\n\
+         [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"{mac}\"\n\
+         access_technology = \"{technology}\"\nport = \"access0\"\nshare_prefixes = {share}\n"
+    );
+    out
+}
+
+fn mn_config() -> String {
+    let mut out = format!("[mn]\ninterface = \"{LIF}\"\ninterface_id = \"{INTERFACE_ID}\"\n\n");
+    for mag in Mag::ALL {
+        let (name, interface) = (mag.access_technology(), mag.mn_interface());
+        let _ = writeln!(
+            out,
+            "[[mn.access]]\nname = \"{name}\"\ninterface = \"{interface}\"\n"
+        );
+    }
+    out
+}
+
+fn port_config(device: &str, mac: &str, address: &str) -> String {
+    let addresses = if address.is_empty() {
+        String::new()
+    } else {
+        format!("addresses = [\"{address}\"]\n")
+    };
+    format!("[[port]]\nname = \"{device}\"\ndevice = \"tap:{device}\"\nmac = \"{mac}\"\n{addresses}\n")
+}
+
+/// The core is one link: what is not in the port's own prefix is a neighbour there all the same.
+fn route_config(neighbour: Ipv6Addr) -> String {
+    format!("[[route]]\nto = \"{neighbour}/128\"\nport = \"core0\"\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_configuration_is_accepted() {
+        let directory = Path::new("/run/flowmob-lab/fm1");
+        for scenario in [Scenario::Unique, Scenario::Shared] {
+            for host in Host::ALL {
+                let Some(text) = config(host, scenario, 1, directory) else {
+                    assert!(host.taps().is_empty());
+                    continue;
+                };
+                let config = match config::parse(host.name(), &text) {
+                    Ok(config) => config,
+                    Err(errors) => panic!("{text}\n{errors}"),
+                };
+                assert_eq!(config.warnings, [], "{text}");
+                assert_eq!(config.ports.len(), host.taps().len());
+                let shares = config.mag.iter().flat_map(|m| &m.mobiles);
+                let shares: Vec<bool> = shares.map(|m| m.share_prefixes).collect();
+                let shared = scenario == Scenario::Shared && host == Host::Mag2;
+                assert!(shares.iter().all(|s| *s == shared));
+            }
+        }
+    }
+
+    #[test]
+    fn every_link_has_two_ends_that_are_used() {
+        let all: String = Host::ALL
+            .map(|host| link_commands(host, |h| format!("t-{}", h.name())))
+            .concat();
+        for (host, end) in [
+            (Host::Lma, "cn-link"),
+            (Host::Lma, "core-link"),
+            (Host::Mag1, "core-link"),
+            (Host::Mag2, "core-link"),
+            (Host::Mag1, "access-link"),
+            (Host::Mag2, "access-link"),
+        ] {
+            let made = format!("peer name {end} netns t-{}\n", host.name());
+            assert_eq!(all.matches(&made).count(), 1, "{made}");
+            assert!(host_commands(host).contains(&format!("link set dev {end} master")));
+        }
+    }
+}

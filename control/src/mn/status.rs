@@ -1,0 +1,123 @@
+//! What a running logical interface tells about itself, on request.
+
+use std::net::Ipv6Addr;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::time::Duration;
+
+use flow::{Hnp, MacAddr};
+use serde::{Deserialize, Serialize};
+
+/// The state of the logical interface at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct MnStatus {
+    /// The TUN device.
+    pub(crate) interface: String,
+    /// Its MTU, in octets.
+    pub(crate) mtu: u32,
+    /// The prefixes on it.
+    pub(crate) prefixes: Vec<PrefixRow>,
+    /// The accesses below it.
+    pub(crate) accesses: Vec<AccessRow>,
+    /// The flows with downlink history; at most [`MnStatus::MAX_FLOWS`], the busiest first.
+    pub(crate) flows: Vec<FlowRow>,
+    /// How many flows have history.
+    pub(crate) flow_count: usize,
+    /// Why packets ended, for reasons that occurred.
+    pub(crate) drops: Vec<DropRow>,
+}
+
+impl MnStatus {
+    /// Most flows that a status lists.
+    pub(crate) const MAX_FLOWS: usize = 1000;
+}
+
+/// One home network prefix.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct PrefixRow {
+    /// The prefix.
+    pub(crate) prefix: Hnp,
+    /// The address made from it.
+    pub(crate) address: Ipv6Addr,
+    /// Names of the accesses whose routers advertise it.
+    pub(crate) accesses: Vec<String>,
+}
+
+/// One access.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct AccessRow {
+    /// Its name in the configuration.
+    pub(crate) name: String,
+    /// The Ethernet interface.
+    pub(crate) interface: String,
+    /// Its station address.
+    pub(crate) mac: MacAddr,
+    /// Whether the link is up.
+    pub(crate) up: bool,
+    /// The router's link-local address, once it has advertised itself.
+    pub(crate) router: Option<Ipv6Addr>,
+    /// The router's link-layer address.
+    pub(crate) router_mac: Option<MacAddr>,
+    /// Frames received.
+    pub(crate) rx_packets: u64,
+    /// Packets of these handed to the logical interface.
+    pub(crate) delivered: u64,
+    /// Neighbour discovery messages of these.
+    pub(crate) discovery: u64,
+    /// Packets of the logical interface sent here.
+    pub(crate) tx_packets: u64,
+    /// Frames this host made: solicitations and advertisements.
+    pub(crate) originated: u64,
+}
+
+/// One flow, as its uplink packets name it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct FlowRow {
+    /// Source address.
+    pub(crate) source: Ipv6Addr,
+    /// Destination address.
+    pub(crate) destination: Ipv6Addr,
+    /// Upper-layer protocol.
+    pub(crate) protocol: u8,
+    /// Source and destination port.
+    pub(crate) ports: Option<(u16, u16)>,
+    /// Name of the access it uses.
+    pub(crate) access: String,
+    /// Downlink packets.
+    pub(crate) downlink_packets: u64,
+    /// Uplink packets.
+    pub(crate) uplink_packets: u64,
+    /// How often its downlink came to another access.
+    pub(crate) moves: u32,
+}
+
+/// One reason and its packets.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct DropRow {
+    /// The counter, named as in [`flow::DropReason`].
+    pub(crate) reason: String,
+    /// Packets.
+    pub(crate) packets: u64,
+}
+
+/// Asks the running interface for its state; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct StatusHandle(Sender<SyncSender<MnStatus>>);
+
+/// The other end of a [`StatusHandle`], for [`super::run`].
+#[derive(Debug)]
+pub(crate) struct StatusRequests(pub(super) Receiver<SyncSender<MnStatus>>);
+
+/// Connects those who ask to the interface that answers.
+pub(crate) fn status_channel() -> (StatusHandle, StatusRequests) {
+    let (sender, receiver) = mpsc::channel();
+    (StatusHandle(sender), StatusRequests(receiver))
+}
+
+impl StatusHandle {
+    /// The state now; `None` if the interface has ended or does not answer within `timeout`.
+    pub(crate) fn get(&self, timeout: Duration) -> Option<MnStatus> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.0.send(reply).ok()?;
+        answer.recv_timeout(timeout).ok()
+    }
+}

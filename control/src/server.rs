@@ -1,0 +1,263 @@
+//! The management server: HTTP/JSON on a Unix socket, in a thread and an async runtime of its own.
+//!
+//! Requests are read and checked here, and answered by whoever owns the state: a [`Call`] goes over
+//! a channel to that thread, which answers when it can. Nothing here touches the packet path.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use crossbeam::channel::Sender;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::api::{Attach, FlowAdd, FlowDelete, FlowMove, Problem};
+
+/// What can be asked of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// [`crate::api::Status`].
+    Status,
+    /// All [`crate::api::BindingRow`]s.
+    Bindings,
+    /// All [`crate::api::FlowRow`]s.
+    Flows,
+    /// All [`crate::api::PathRow`]s.
+    Paths,
+    /// All [`crate::api::RouteRow`]s.
+    Routes,
+    /// All [`crate::api::PeerRow`]s.
+    Peers,
+    /// All [`crate::api::PortRow`]s.
+    Ports,
+    /// All [`crate::api::WorkerRow`]s.
+    Workers,
+    /// All [`crate::api::DropRow`]s.
+    Drops,
+    /// The state of a mobile node: [`crate::mn::MnStatus`].
+    Mn,
+    /// Adds a flow rule.
+    FlowAdd(FlowAdd),
+    /// Moves a flow.
+    FlowMove(FlowMove),
+    /// Deletes a flow rule.
+    FlowDelete(FlowDelete),
+    /// Attaches a mobile.
+    Attach(Attach),
+    /// Detaches a mobile.
+    Detach(Attach),
+}
+
+/// The answer to a [`Request`].
+pub(crate) type Answer = Result<Value, Problem>;
+
+/// A request on its way to the thread that can answer it.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What is asked.
+    pub(crate) request: Request,
+    /// Takes the answer; the asker may have gone, which is its own business.
+    pub(crate) reply: oneshot::Sender<Answer>,
+}
+
+/// Longest time an answer may take: a flow move that is retransmitted to the end.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A running management server. Dropping it ends the thread and removes the socket.
+#[derive(Debug)]
+pub(crate) struct Server {
+    socket: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Binds the socket and starts to serve.
+    ///
+    /// # Errors
+    /// If the socket's directory cannot be made, another process answers on it, or it cannot be bound.
+    pub(crate) fn start(socket: &Path, calls: Sender<Call>) -> anyhow::Result<Self> {
+        let listener = bind(socket)?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("management".into()).spawn(move || {
+            runtime.block_on(async move {
+                let listener = match tokio::net::UnixListener::from_std(listener) {
+                    Ok(listener) => listener,
+                    Err(error) => {
+                        tracing::error!(%error, "the management socket cannot be served");
+                        return;
+                    }
+                };
+                let serving = axum::serve(listener, router(calls)).with_graceful_shutdown(async {
+                    // An error means the sender is gone, which says the same.
+                    let _ = stopped.await;
+                });
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "the management server ended");
+                }
+            });
+        })?;
+        Ok(Self { socket: socket.to_owned(), stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The thread may have ended by itself.
+            let _ = stop.send(());
+        }
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the management thread panicked");
+        }
+        if let Err(error) = std::fs::remove_file(&self.socket) {
+            tracing::warn!(%error, socket = %self.socket.display(), "socket not removed");
+        }
+    }
+}
+
+/// Binds the socket; one that a dead process left behind is replaced.
+fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
+    let shown = socket.display();
+    if let Some(directory) = socket.parent().filter(|d| !d.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+    }
+    match UnixStream::connect(socket) {
+        Ok(_) => anyhow::bail!(
+            "another process answers on {shown}; stop it, or give this one another [management] socket"
+        ),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(socket)
+                .with_context(|| format!("cannot replace the stale socket {shown}"))?;
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot use {shown} as a socket")),
+    }
+    let listener =
+        UnixListener::bind(socket).with_context(|| format!("cannot bind the socket {shown}"))?;
+    // Whoever may write to the socket rules the appliance.
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+fn router(calls: Sender<Call>) -> Router {
+    macro_rules! read {
+        ($request:expr) => {
+            get(|State(calls): State<Sender<Call>>| async move { ask(&calls, $request).await })
+        };
+    }
+    macro_rules! write {
+        ($body:ty, $request:expr) => {
+            post(
+                |State(calls): State<Sender<Call>>, body: Result<Json<$body>, JsonRejection>| async move {
+                    match body {
+                        Ok(Json(body)) => ask(&calls, $request(body)).await,
+                        Err(rejection) => problem(&Problem::bad_request(rejection.body_text())),
+                    }
+                },
+            )
+        };
+    }
+    Router::new()
+        .route("/v1/status", read!(Request::Status))
+        .route("/v1/bindings", read!(Request::Bindings))
+        .route("/v1/flows", read!(Request::Flows).merge(write!(FlowAdd, Request::FlowAdd)))
+        .route("/v1/flows/move", write!(FlowMove, Request::FlowMove))
+        .route("/v1/flows/delete", write!(FlowDelete, Request::FlowDelete))
+        .route("/v1/paths", read!(Request::Paths))
+        .route("/v1/routes", read!(Request::Routes))
+        .route("/v1/peers", read!(Request::Peers))
+        .route("/v1/ports", read!(Request::Ports))
+        .route("/v1/workers", read!(Request::Workers))
+        .route("/v1/drops", read!(Request::Drops))
+        .route("/v1/mn", read!(Request::Mn))
+        .route("/v1/attach", write!(Attach, Request::Attach))
+        .route("/v1/detach", write!(Attach, Request::Detach))
+        .fallback(|| async { problem(&Problem::not_found("this path is not part of the API")) })
+        .with_state(calls)
+}
+
+/// Hands a request to the thread that owns the state and waits for its answer.
+async fn ask(calls: &Sender<Call>, request: Request) -> Response {
+    let (reply, answer) = oneshot::channel();
+    if calls.try_send(Call { request, reply }).is_err() {
+        return problem(&Problem::unavailable("the process is stopping or overloaded; try again"));
+    }
+    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(Ok(Ok(value))) => Json(value).into_response(),
+        Ok(Ok(Err(error))) => problem(&error),
+        Ok(Err(_)) => problem(&Problem::unavailable("the process is stopping")),
+        Err(_) => problem(&Problem::unavailable("no answer in a minute")),
+    }
+}
+
+fn problem(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Json(problem)).into_response();
+    let value = axum::http::HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(CONTENT_TYPE, value);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+
+    #[test]
+    fn requests_reach_the_owner_and_errors_come_back_as_problems() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("deep/er/test.sock");
+        let (calls, owner) = crossbeam::channel::bounded::<Call>(8);
+        let server = Server::start(&socket, calls.clone()).unwrap();
+        let answering = std::thread::spawn(move || {
+            for call in owner.iter().take(2) {
+                let answer = match call.request {
+                    Request::Bindings => Ok(serde_json::json!(["row"])),
+                    Request::FlowMove(_) => Err(Problem::not_found("no mobile node mn9")),
+                    _ => panic!("not asked"),
+                };
+                call.reply.send(answer).unwrap();
+            }
+        });
+        let client = Client::new(&socket);
+        assert_eq!(client.get("/v1/bindings").unwrap(), serde_json::json!(["row"]));
+        let body = serde_json::json!({"mn": "mn9", "fid": 1, "bid": 1});
+        let error = client.post("/v1/flows/move", &body).unwrap_err();
+        assert_eq!(error.to_string(), "no mobile node mn9");
+        let error = client.post("/v1/flows/move", &serde_json::json!({"mn": 9})).unwrap_err();
+        assert!(error.to_string().contains("mn"), "{error}");
+        assert!(client.get("/v1/nothing").unwrap_err().to_string().contains("not part of the API"));
+        answering.join().unwrap();
+
+        let second = Server::start(&socket, calls).unwrap_err();
+        assert!(second.to_string().contains("another process answers"), "{second}");
+        drop(server);
+        assert!(!socket.exists());
+        assert!(client.get("/v1/status").unwrap_err().to_string().contains("is it running"));
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("test.sock");
+        drop(UnixListener::bind(&socket).unwrap());
+        assert!(socket.exists());
+        let (calls, _owner) = crossbeam::channel::bounded(1);
+        drop(Server::start(&socket, calls).unwrap());
+    }
+}

@@ -1,0 +1,157 @@
+//! What a worker is told when it starts.
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::{MacAddr, PortId, RouteNext, WorkerId};
+use ipnet::Ipv6Net;
+
+pub use crate::police::Rate;
+
+/// All that a worker is told when it starts.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// The worker's number.
+    pub id: WorkerId,
+    /// Its ports; the one with [`PortId`] `n` at place `n`.
+    pub ports: Vec<PortConfig>,
+    /// The anchor's part, if the process is one.
+    pub lma: Option<LmaConfig>,
+    /// The gateway's part, if the process is one.
+    pub mag: Option<MagConfig>,
+    /// Static routes. Those to the ports' own prefixes are added by the worker.
+    pub routes: Vec<(Ipv6Net, RouteNext)>,
+    /// What to do while nothing comes in.
+    pub idle: Idle,
+    /// What the control plane may be asked, and how often.
+    pub punts: PuntRates,
+    /// ICMPv6 errors (RFC 4443 §2.4 f).
+    pub icmp_errors: Rate,
+    /// Packets waiting for neighbours.
+    pub neighbours: NeighbourLimits,
+    /// The clock is read once in so many turns.
+    pub clock_turns: u32,
+}
+
+impl WorkerConfig {
+    /// A configuration without roles and routes, and with the default limits.
+    pub fn new(id: WorkerId, ports: Vec<PortConfig>) -> Self {
+        Self {
+            id,
+            ports,
+            lma: None,
+            mag: None,
+            routes: Vec::new(),
+            idle: Idle::default(),
+            punts: PuntRates::default(),
+            icmp_errors: Rate {
+                per_second: 100,
+                burst: 100,
+            },
+            neighbours: NeighbourLimits::default(),
+            clock_turns: 32,
+        }
+    }
+}
+
+/// A port as a worker sees it.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// Its number, which is its place among the worker's ports.
+    pub id: PortId,
+    /// Its link-layer address. An access port with [`MacAddr::MAG`] is what RFC 6543 §3 asks for.
+    pub mac: MacAddr,
+    /// Greatest IPv6 packet it carries, in octets, at least 1280.
+    pub mtu: u16,
+    /// The appliance's addresses on it, each with the length of the link's prefix. The link-local
+    /// address of `mac` is added, and on access ports the one all MAGs share (RFC 6543 §3).
+    pub addresses: Vec<Ipv6Net>,
+    /// Whether mobiles attach here: what comes in is filtered by its source and tunnelled.
+    pub access: bool,
+}
+
+/// The anchor's part of a worker.
+#[derive(Clone, Debug)]
+pub struct LmaConfig {
+    /// The LMAAs: tunnel packets to them are for us.
+    pub addresses: Vec<Ipv6Addr>,
+    /// Where home network prefixes are taken from. A packet to an address in a pool that no binding
+    /// covers is not routed.
+    pub pools: Vec<Ipv6Net>,
+    /// Prefixes to make room for; a few more fit.
+    pub expected_bindings: usize,
+}
+
+/// The gateway's part of a worker.
+#[derive(Clone, Debug)]
+pub struct MagConfig {
+    /// The Proxy-CoAs: tunnel packets to them are for us.
+    pub addresses: Vec<Ipv6Addr>,
+    /// Prefixes to make room for; a few more fit.
+    pub expected_bindings: usize,
+}
+
+/// What a worker does while nothing comes in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Idle {
+    /// Polls on: for a core of its own.
+    #[default]
+    Poll,
+    /// Sleeps after some empty turns: for a shared core.
+    Adaptive {
+        /// Empty turns before the first sleep.
+        spins: u32,
+        /// Length of a sleep.
+        sleep: Duration,
+    },
+}
+
+/// Rates of what is handed to the control plane. Each kind has its own, so that none can crowd
+/// out another; of the ring, a quarter is left to signalling alone.
+#[derive(Clone, Copy, Debug)]
+pub struct PuntRates {
+    /// Mobility Header packets.
+    pub signalling: Rate,
+    /// Neighbour discovery messages.
+    pub neighbour_discovery: Rate,
+    /// Next hops to resolve.
+    pub resolve: Rate,
+    /// Unknown stations on access ports.
+    pub unknown_mobile: Rate,
+}
+
+impl Default for PuntRates {
+    fn default() -> Self {
+        let rate = |per_second| Rate {
+            per_second,
+            burst: per_second,
+        };
+        Self {
+            signalling: rate(20_000),
+            neighbour_discovery: rate(2_000),
+            resolve: rate(500),
+            unknown_mobile: rate(200),
+        }
+    }
+}
+
+/// Bounds on what neighbour resolution may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct NeighbourLimits {
+    /// Packets held for one neighbour.
+    pub held_each: usize,
+    /// Packets held in all.
+    pub held_total: usize,
+    /// Neighbours kept, next hops of routes and tunnels included.
+    pub entries: usize,
+}
+
+impl Default for NeighbourLimits {
+    fn default() -> Self {
+        Self {
+            held_each: 16,
+            held_total: 512,
+            entries: 8192,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What becomes of packets: the one place that acts on a [`Fate`].
+
+use flow::{DropReason, MacAddr, PortId, Punt};
+
+use crate::fate::{Arrival, Error, Fate, Punted};
+use crate::io::{Burst, PacketIo};
+use crate::local::discovery;
+use crate::neighbour::Held;
+use crate::packet::PacketBuf;
+use crate::packet::header::{ETHERNET_LEN, Ethernet, Frame};
+use crate::worker::Worker;
+use ipnet::Ipv6Net;
+
+/// A port as its worker knows it.
+#[derive(Debug)]
+pub(crate) struct Port<P> {
+    pub(crate) id: PortId,
+    pub(crate) mac: MacAddr,
+    pub(crate) mtu: u16,
+    pub(crate) access: bool,
+    /// Prefixes of its addresses.
+    pub(crate) prefixes: Vec<Ipv6Net>,
+    /// Packets that wait to be sent with their burst.
+    queue: Burst<P>,
+    queued_octets: u64,
+    pub(crate) counters: flow::PortCounters,
+}
+
+impl<P: PacketBuf> Port<P> {
+    pub(crate) fn new(config: &crate::config::PortConfig) -> Self {
+        Self {
+            id: config.id,
+            mac: config.mac,
+            mtu: config.mtu,
+            access: config.access,
+            prefixes: config.addresses.iter().map(Ipv6Net::trunc).collect(),
+            queue: Burst::new(),
+            queued_octets: 0,
+            counters: flow::PortCounters::default(),
+        }
+    }
+
+    /// Packets that the port has not taken yet.
+    pub(crate) fn backlog(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Offers the port what waits for it.
+    fn flush<Io: PacketIo<Packet = P>>(&mut self, io: &mut Io) {
+        let before = self.queue.len();
+        if before == 0 {
+            return;
+        }
+        io.tx(self.id, &mut self.queue);
+        let left: u64 = self.queue.iter().map(|p| p.data().len() as u64).sum();
+        self.counters.tx_packets += (before - self.queue.len()) as u64;
+        self.counters.tx_octets += self.queued_octets - left;
+        self.queued_octets = left;
+    }
+
+    /// Queues a packet; gives it back if the port is too busy.
+    fn send<Io: PacketIo<Packet = P>>(&mut self, io: &mut Io, packet: P) -> Result<(), P> {
+        if self.queue.is_full() {
+            self.flush(io);
+        }
+        let octets = packet.data().len() as u64;
+        match self.queue.try_push(packet) {
+            Ok(()) => {
+                self.queued_octets += octets;
+                Ok(())
+            }
+            Err(full) => Err(full.element()),
+        }
+    }
+}
+
+impl<Io: PacketIo> Worker<Io> {
+    /// Ends a packet's stay here.
+    #[inline]
+    pub(crate) fn finish(&mut self, packet: Io::Packet, fate: Fate, arrival: &Arrival) {
+        match fate {
+            Fate::Send(port) => self.send(port, packet),
+            Fate::Hold { adjacency, inner } => {
+                let held = Held {
+                    packet,
+                    inner,
+                    arrival: *arrival,
+                };
+                if self.neighbours.hold(adjacency, held).is_err() {
+                    self.count_drop(DropReason::NeighbourQueue);
+                }
+            }
+            Fate::Drop(reason) => self.count_drop(reason),
+            Fate::Refuse(reason, error) => {
+                self.count_drop(reason);
+                if arrival.in_transit() {
+                    self.tell(&packet, error, arrival);
+                }
+            }
+            Fate::Punt(kind) => match self.punt(kind, &packet, arrival) {
+                Ok(()) => self.punted += 1,
+                Err(reason) => self.count_drop(reason),
+            },
+            Fate::Answer => {
+                self.consumed += 1;
+                self.originate(packet, arrival);
+            }
+        }
+    }
+
+    /// Sends a packet of the worker's own in answer to one that arrived.
+    pub(crate) fn originate(&mut self, mut packet: Io::Packet, arrival: &Arrival) {
+        self.originated += 1;
+        let fate = match discovery::answer_station(&packet, arrival) {
+            Some(station) => self.link_to(arrival.port, station, &mut packet),
+            None => self.own_way(&mut packet),
+        };
+        self.finish(packet, fate, &Arrival::OWN);
+    }
+
+    /// Sends a complete frame.
+    #[inline]
+    pub(crate) fn send(&mut self, port: PortId, packet: Io::Packet) {
+        let reason = match self.ports.get_mut(usize::from(port.0)) {
+            Some(port) => match port.send(&mut self.io, packet) {
+                Ok(()) => return,
+                Err(_packet) => DropReason::TxFull,
+            },
+            None => DropReason::PortDown,
+        };
+        self.count_drop(reason);
+    }
+
+    /// Offers every port what waits for it.
+    pub(crate) fn flush(&mut self) {
+        for port in &mut self.ports {
+            port.flush(&mut self.io);
+        }
+    }
+
+    /// Sends what waited for a neighbour.
+    pub(crate) fn release(&mut self, mut held: Held<Io::Packet>, port: PortId, header: Ethernet) {
+        if let Some(frame) = Frame::of_mut(&mut held.packet) {
+            frame.ethernet = header;
+        }
+        self.send(port, held.packet);
+    }
+
+    /// Drops what waited for a neighbour in vain, and tells its sender (RFC 4443 §3.1, RFC 2473 §8).
+    pub(crate) fn give_up(&mut self, mut held: Held<Io::Packet>) {
+        held.packet.trim_front(held.inner - ETHERNET_LEN);
+        let fate = Fate::Refuse(DropReason::Neighbour, Error::AddressUnreachable);
+        self.finish(held.packet, fate, &held.arrival);
+    }
+
+    /// Copies a packet to the control plane.
+    pub(crate) fn punt(
+        &mut self,
+        kind: Punted,
+        packet: &Io::Packet,
+        arrival: &Arrival,
+    ) -> Result<(), DropReason> {
+        let port = arrival.port;
+        let copy = || {
+            packet
+                .data()
+                .get(ETHERNET_LEN..)
+                .unwrap_or_default()
+                .to_vec()
+        };
+        match kind {
+            Punted::Mobility => {
+                if !self.police.signalling.take() {
+                    return Err(DropReason::PuntRate);
+                }
+                let punt = Punt::Mobility {
+                    port,
+                    packet: copy(),
+                };
+                self.push_punt(punt, 0)
+            }
+            Punted::NeighbourDiscovery => {
+                if !self.police.neighbour_discovery.take() {
+                    return Err(DropReason::PuntRate);
+                }
+                let punt = Punt::NeighbourDiscovery {
+                    port,
+                    source: arrival.station,
+                    packet: copy(),
+                };
+                self.push_punt(punt, self.punt_reserve)
+            }
+        }
+    }
+
+    /// Asks the control plane for the neighbours that packets wait for, as fast as its rate and ring
+    /// allow; the rest is asked for in later turns.
+    pub(crate) fn ask_for_neighbours(&mut self) {
+        while let Some((port, next_hop)) = self.neighbours.question() {
+            let asked = self.police.resolve.take()
+                && self
+                    .push_punt(Punt::Resolve { port, next_hop }, self.punt_reserve)
+                    .is_ok();
+            if !asked {
+                break;
+            }
+            self.neighbours.question_asked();
+        }
+    }
+
+    /// Tells the control plane of a station that no binding names. A question, not a packet: what it
+    /// sent is dropped either way, and it will send again.
+    pub(crate) fn ask_for_mobile(&mut self, arrival: &Arrival) {
+        if self.police.unknown_mobile.take() {
+            let punt = Punt::UnknownMobile {
+                port: arrival.port,
+                source: arrival.station,
+            };
+            let _full = self.push_punt(punt, self.punt_reserve);
+        }
+    }
+
+    fn push_punt(&mut self, punt: Punt, reserve: usize) -> Result<(), DropReason> {
+        self.rings
+            .push_punt(punt, reserve)
+            .map_err(|_punt| DropReason::PuntRing)
+    }
+}

@@ -1,0 +1,88 @@
+//! How a packet ends. Every stage says it in these words, and one function acts on them.
+
+use flow::{DropReason, MacAddr, PortId};
+
+use crate::neighbour::AdjacencyId;
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// It leaves on this port; the frame is complete.
+    Send(PortId),
+    /// It waits for a neighbour; the frame is complete but for its Ethernet header. The IPv6 header
+    /// that its sender knows is at `inner`.
+    Hold {
+        adjacency: AdjacencyId,
+        inner: usize,
+    },
+    /// It is dropped.
+    Drop(DropReason),
+    /// It is dropped and its sender is told. Its IPv6 header is behind 14 octets and unchanged.
+    Refuse(DropReason, Error),
+    /// The control plane gets it.
+    Punt(Punted),
+    /// It was turned into an answer in its own buffer, which goes to its destination address.
+    Answer,
+}
+
+/// Which packets the control plane gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Punted {
+    Mobility,
+    NeighbourDiscovery,
+}
+
+/// What the sender of a refused packet is told (RFC 4443 §3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Error {
+    /// Type 1, code 0.
+    NoRoute,
+    /// Type 1, code 3.
+    AddressUnreachable,
+    /// Type 1, code 4.
+    PortUnreachable,
+    /// Type 2 with the MTU to use.
+    TooBig(u32),
+    /// Type 3, code 0.
+    HopLimit,
+    /// Type 4 with its code and pointer.
+    Parameter(u8, u32),
+}
+
+/// How a packet came to the worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) via: Via,
+    /// The port; meaningless for packets of our own.
+    pub(crate) port: PortId,
+    /// The station it came from.
+    pub(crate) station: MacAddr,
+    /// Whether the frame was for a group of stations.
+    pub(crate) group: bool,
+}
+
+/// By which door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Via {
+    /// From a port as it is.
+    Link,
+    /// Out of a tunnel whose end here is this address.
+    Tunnel(u128),
+    /// The worker or the control plane made it: no one is told what becomes of it.
+    Own,
+}
+
+impl Arrival {
+    /// Of a packet that the worker or the control plane made.
+    pub(crate) const OWN: Self = Self {
+        via: Via::Own,
+        port: PortId(u16::MAX),
+        station: MacAddr([0; 6]),
+        group: false,
+    };
+
+    /// Whether forwarding the packet costs a hop, and its sender may be told of trouble.
+    pub(crate) fn in_transit(&self) -> bool {
+        self.via != Via::Own
+    }
+}

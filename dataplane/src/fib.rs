@@ -1,0 +1,123 @@
+//! Where destinations are that no binding covers: connected prefixes and static routes.
+//!
+//! An appliance has a handful of routes, so they are searched in order of length.
+
+use flow::{PortId, RouteNext};
+use ipnet::Ipv6Net;
+
+use crate::neighbour::{AdjacencyId, Neighbours};
+use crate::table::other::mask;
+
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    network: u128,
+    mask: u128,
+    length: u8,
+    /// From a port's own address: not to be removed, and before a static route of the same length.
+    connected: bool,
+    next: RouteNext,
+}
+
+/// Where a packet goes next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NextHop {
+    pub(crate) port: PortId,
+    pub(crate) address: u128,
+}
+
+/// The routes of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Fib {
+    /// Longest prefix first.
+    routes: Vec<Route>,
+}
+
+impl Fib {
+    /// Adds the prefix of a port's own address.
+    pub(crate) fn connect(&mut self, prefix: Ipv6Net, port: PortId) {
+        self.insert(prefix, RouteNext::OnLink(port), true);
+    }
+
+    /// Creates, replaces or removes a static route.
+    pub(crate) fn set(&mut self, prefix: Ipv6Net, next: Option<RouteNext>) {
+        let network = prefix.network().to_bits();
+        self.routes
+            .retain(|r| r.connected || r.network != network || r.length != prefix.prefix_len());
+        if let Some(next) = next {
+            self.insert(prefix, next, false);
+        }
+    }
+
+    fn insert(&mut self, prefix: Ipv6Net, next: RouteNext, connected: bool) {
+        self.routes.push(Route {
+            network: prefix.network().to_bits(),
+            mask: mask(prefix.prefix_len()),
+            length: prefix.prefix_len(),
+            connected,
+            next,
+        });
+        self.routes
+            .sort_by_key(|r| (std::cmp::Reverse(r.length), !r.connected));
+    }
+
+    /// The next hop towards `destination`.
+    #[inline]
+    pub(crate) fn lookup(&self, destination: u128) -> Option<NextHop> {
+        let route = self
+            .routes
+            .iter()
+            .find(|route| destination & route.mask == route.network)?;
+        Some(match route.next {
+            RouteNext::OnLink(port) => NextHop {
+                port,
+                address: destination,
+            },
+            RouteNext::Via(port, gateway) => NextHop {
+                port,
+                address: gateway.to_bits(),
+            },
+        })
+    }
+
+    /// The neighbour's entry for a tunnel end, kept.
+    pub(crate) fn pin<P>(
+        &self,
+        destination: u128,
+        neighbours: &mut Neighbours<P>,
+    ) -> Option<(NextHop, AdjacencyId)> {
+        let hop = self.lookup(destination)?;
+        Some((hop, neighbours.pin(hop.port, hop.address)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> Ipv6Net {
+        text.parse().unwrap()
+    }
+
+    fn bits(text: &str) -> u128 {
+        text.parse::<std::net::Ipv6Addr>().unwrap().to_bits()
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_and_connected_ones_stay() {
+        let mut fib = Fib::default();
+        let via = RouteNext::Via(PortId(1), "fe80::1".parse().unwrap());
+        fib.set(net("::/0"), Some(via));
+        fib.connect(net("2001:db8::/64"), PortId(0));
+        fib.set(net("2001:db8::/64"), Some(via));
+        fib.set(net("2001:db8::8/128"), Some(RouteNext::OnLink(PortId(2))));
+        let port = |fib: &Fib, to| fib.lookup(bits(to)).map(|hop| hop.port.0);
+        assert_eq!(port(&fib, "2001:db8::1"), Some(0));
+        assert_eq!(port(&fib, "2001:db8::8"), Some(2));
+        assert_eq!(port(&fib, "2001:db9::1"), Some(1));
+        assert_eq!(fib.lookup(bits("::5")).unwrap().address, bits("fe80::1"));
+        fib.set(net("2001:db8::/64"), None);
+        fib.set(net("::/0"), None);
+        assert_eq!(port(&fib, "2001:db8::1"), Some(0));
+        assert_eq!(port(&fib, "2001:db9::1"), None);
+    }
+}

@@ -1,0 +1,420 @@
+//! The table of home network prefixes.
+//!
+//! Prefixes of 64 bits, which is what every deployment uses, live in buckets of eight keys: one cache
+//! line each. A prefix that finds its bucket full goes to the next one, so a lookup ends at the first
+//! bucket that has a free place. Removal closes the gap it leaves by pulling back whatever had been
+//! pushed past it: there are no tombstones, and the table does not age. Prefixes of other lengths are
+//! kept aside and cost nothing while there are none.
+//!
+//! A prefix's records lie in two arrays under the number of its place in the buckets.
+
+use flow::{Binding, BindingCounters, Hnp};
+
+use super::TableError;
+use super::hash::{Seed, halves, reduce};
+use super::other::OtherLengths;
+use super::prefetch::prefetch;
+use super::record::{self, Downlink, NOT_EXTENDED, Uplink};
+use super::rules::RuleSet;
+
+/// Keys in a bucket.
+const WAYS: usize = 8;
+/// The same, in the numbers of slots.
+const SLOTS: u32 = 8;
+/// Places for prefixes that are not of 64 bits, for each table.
+const OTHER_PLACES: u32 = 1024;
+/// The key of a free place. `::/64` is therefore kept with the other lengths.
+const FREE: u64 = 0;
+
+/// Where a prefix's records are. Good until the next update.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot(u32);
+
+/// Which bucket a key is looked for in first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Home(u32);
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Bucket([u64; WAYS]);
+
+impl Bucket {
+    const EMPTY: Self = Self([FREE; WAYS]);
+
+    /// One bit for each place that holds `key`.
+    #[inline]
+    fn places_of(&self, key: u64) -> u32 {
+        let mut places = 0;
+        for (i, held) in self.0.iter().enumerate() {
+            places |= u32::from(*held == key) << i;
+        }
+        places
+    }
+}
+
+/// Home network prefixes and their records.
+#[derive(Debug)]
+pub(crate) struct Bindings {
+    seed: Seed,
+    buckets: Vec<Bucket>,
+    downlink: Vec<Downlink>,
+    uplink: Vec<Uplink>,
+    other: OtherLengths,
+    extended: Vec<Option<Box<RuleSet>>>,
+    extended_free: Vec<u32>,
+    /// Prefixes of 64 bits held, and the most that are accepted.
+    len: usize,
+    capacity: usize,
+}
+
+impl Bindings {
+    /// A table for `expected` prefixes of 64 bits: three quarters of its places.
+    pub(crate) fn new(expected: usize) -> Self {
+        // Slots are numbered in 32 bits; 2^28 buckets would be 256 GiB of records.
+        let buckets = (expected.max(6) * 4).div_ceil(3 * WAYS).min(1 << 28);
+        let places = buckets * WAYS + OTHER_PLACES as usize;
+        let first_other = u32::try_from(buckets * WAYS).unwrap_or(u32::MAX - OTHER_PLACES);
+        Self {
+            seed: Seed::random(),
+            buckets: vec![Bucket::EMPTY; buckets],
+            downlink: vec![Downlink::EMPTY; places],
+            uplink: vec![Uplink::EMPTY; places],
+            other: OtherLengths::new(first_other..first_other + OTHER_PLACES),
+            extended: Vec::new(),
+            extended_free: Vec::new(),
+            len: 0,
+            // Past seven eighths full, chains of full buckets grow quickly.
+            capacity: buckets * (WAYS - 1),
+        }
+    }
+
+    /// Prefixes held.
+    pub(crate) fn len(&self) -> usize {
+        self.len + self.other.len()
+    }
+
+    /// The bucket to start at for `address`.
+    #[inline]
+    pub(crate) fn home(&self, address: u128) -> Home {
+        let [_, key] = halves(address);
+        self.home_of(key)
+    }
+
+    #[inline]
+    fn home_of(&self, key: u64) -> Home {
+        let count = u32::try_from(self.buckets.len()).unwrap_or(u32::MAX);
+        Home(reduce(self.seed.mix(key), count))
+    }
+
+    /// Fetches the bucket ahead of [`Bindings::find`].
+    #[inline]
+    pub(crate) fn prefetch(&self, home: Home) {
+        if let Some(bucket) = self.buckets.get(home.0 as usize) {
+            prefetch(bucket);
+        }
+    }
+
+    /// Fetches the record ahead of [`Bindings::downlink`].
+    #[inline]
+    pub(crate) fn prefetch_downlink(&self, slot: Slot) {
+        if let Some(record) = self.downlink.get(slot.0 as usize) {
+            prefetch(record);
+        }
+    }
+
+    /// Fetches the record ahead of [`Bindings::uplink`].
+    #[inline]
+    pub(crate) fn prefetch_uplink(&self, slot: Slot) {
+        if let Some(record) = self.uplink.get(slot.0 as usize) {
+            prefetch(record);
+        }
+    }
+
+    /// The longest prefix that holds `address`, whose home bucket is `home`.
+    #[inline]
+    pub(crate) fn find(&self, address: u128, home: Home) -> Option<Slot> {
+        let [_, key] = halves(address);
+        if self.other.is_empty() {
+            return self.find_64(key, home);
+        }
+        self.other
+            .find_longer_than_64(address)
+            .map(Slot)
+            .or_else(|| self.find_64(key, home))
+            .or_else(|| self.other.find_up_to_64(address).map(Slot))
+    }
+
+    /// As [`Bindings::find`], for a packet that came alone.
+    #[inline]
+    pub(crate) fn lookup(&self, address: u128) -> Option<Slot> {
+        self.find(address, self.home(address))
+    }
+
+    #[inline]
+    fn find_64(&self, key: u64, home: Home) -> Option<Slot> {
+        if key == FREE {
+            return None;
+        }
+        let mut number = home.0;
+        // The table is never full, so a bucket with a free place ends every chain.
+        loop {
+            let bucket = self.buckets.get(number as usize)?;
+            let places = bucket.places_of(key);
+            if places != 0 {
+                return Some(Slot(number * SLOTS + places.trailing_zeros()));
+            }
+            if bucket.places_of(FREE) != 0 {
+                return None;
+            }
+            number = self.next(number);
+        }
+    }
+
+    fn next(&self, number: u32) -> u32 {
+        let next = number + 1;
+        if (next as usize) < self.buckets.len() {
+            next
+        } else {
+            0
+        }
+    }
+
+    /// The record for packets to the prefix.
+    #[inline]
+    pub(crate) fn downlink(&mut self, slot: Slot) -> Option<&mut Downlink> {
+        self.downlink.get_mut(slot.0 as usize)
+    }
+
+    /// The record for packets from the prefix.
+    #[inline]
+    pub(crate) fn uplink(&mut self, slot: Slot) -> Option<&mut Uplink> {
+        self.uplink.get_mut(slot.0 as usize)
+    }
+
+    /// A prefix's rules that did not fit its record.
+    #[inline]
+    pub(crate) fn extended(&mut self, number: u32) -> Option<&mut RuleSet> {
+        self.extended.get_mut(number as usize)?.as_deref_mut()
+    }
+
+    /// Creates or replaces a prefix. Counters live on while the mobile stays the same, those of a
+    /// rule while its flow identifier does.
+    ///
+    /// # Errors
+    /// [`TableError`] if the binding is not well formed or there is no room; nothing has changed then.
+    pub(crate) fn set(&mut self, hnp: Hnp, binding: &Binding) -> Result<(), TableError> {
+        check(binding)?;
+        let old = self.counters(hnp);
+        let (slot, same_mobile) = match self.slot_of(hnp) {
+            Some(slot) => {
+                let held = self.uplink.get(slot.0 as usize).map(|record| record.mobile);
+                self.release_rules(slot);
+                (slot, held == Some(binding.mobile))
+            }
+            None => (self.claim(hnp)?, false),
+        };
+        let (mut down, mut up) = (Downlink::of(binding), Uplink::of(binding));
+        let mut set = (!Downlink::fits(binding)).then(|| Box::new(RuleSet::pack(&binding.rules)));
+        if let Some(old) = old.filter(|_| same_mobile) {
+            (down.packets, down.octets) = (old.downlink_packets, old.downlink_octets);
+            (up.packets, up.octets) = (old.uplink_packets, old.uplink_octets);
+            for (place, rule) in binding.rules.iter().enumerate() {
+                let Some((_, hits)) = old.rules.iter().find(|(fid, _)| *fid == rule.fid) else {
+                    continue;
+                };
+                match &mut set {
+                    Some(set) => {
+                        if let Some(counter) = set.hits.get_mut(place) {
+                            *counter = *hits;
+                        }
+                    }
+                    None => record::set_rule_hits(&mut down, &mut up, place, *hits),
+                }
+            }
+        }
+        if let Some(set) = set {
+            down.extended = self.keep_rules(set);
+        }
+        if let (Some(d), Some(u)) = (
+            self.downlink.get_mut(slot.0 as usize),
+            self.uplink.get_mut(slot.0 as usize),
+        ) {
+            (*d, *u) = (down, up);
+        }
+        Ok(())
+    }
+
+    /// Forgets a prefix; `false` if it was not known.
+    pub(crate) fn remove(&mut self, hnp: Hnp) -> bool {
+        let Some(slot) = self.slot_of(hnp) else {
+            return false;
+        };
+        self.release_rules(slot);
+        match short_key(hnp) {
+            Some(_) => {
+                self.close_gap(slot);
+                self.len -= 1;
+            }
+            None => self.other.remove(hnp),
+        }
+        true
+    }
+
+    /// What was counted for a prefix.
+    pub(crate) fn counters(&self, hnp: Hnp) -> Option<BindingCounters> {
+        let slot = self.slot_of(hnp)?;
+        let down = self.downlink.get(slot.0 as usize)?;
+        let up = self.uplink.get(slot.0 as usize)?;
+        let rules = match self.extended.get(down.extended as usize) {
+            Some(Some(set)) => set.fids.iter().copied().zip(set.hits.clone()).collect(),
+            Some(None) | None => record::rule_hits(down, up).collect(),
+        };
+        Some(BindingCounters {
+            downlink_packets: down.packets,
+            downlink_octets: down.octets,
+            uplink_packets: up.packets,
+            uplink_octets: up.octets,
+            rules,
+        })
+    }
+
+    /// The slot of exactly this prefix.
+    fn slot_of(&self, hnp: Hnp) -> Option<Slot> {
+        match short_key(hnp) {
+            Some(key) => self.find_64(key, self.home_of(key)),
+            None => self.other.slot(hnp).map(Slot),
+        }
+    }
+
+    /// A place for a prefix that has none.
+    fn claim(&mut self, hnp: Hnp) -> Result<Slot, TableError> {
+        let Some(key) = short_key(hnp) else {
+            let full = TableError::Full(OTHER_PLACES as usize);
+            return self.other.insert(hnp).map(Slot).ok_or(full);
+        };
+        let full = TableError::Full(self.capacity);
+        if self.len >= self.capacity {
+            return Err(full);
+        }
+        let mut number = self.home_of(key).0;
+        loop {
+            let bucket = self.buckets.get_mut(number as usize).ok_or(full)?;
+            let place = bucket.places_of(FREE).trailing_zeros();
+            if let Some(free) = bucket.0.get_mut(place as usize) {
+                *free = key;
+                self.len += 1;
+                return Ok(Slot(number * SLOTS + place));
+            }
+            number = self.next(number);
+        }
+    }
+
+    /// Frees a place in the buckets, moving others back so that every chain stays whole.
+    fn close_gap(&mut self, gap: Slot) {
+        let mut gap = gap.0;
+        let mut number = gap / SLOTS;
+        let mut passed = self.is_full(number);
+        // A prefix was pushed past a bucket only while that bucket was full.
+        while passed {
+            number = self.next(number);
+            passed = self.is_full(number);
+            let Some(mover) = self.pushed_past(gap / SLOTS, number) else {
+                continue;
+            };
+            self.move_place(mover, gap);
+            gap = mover;
+            // The chain now has its gap in this bucket; what follows it may fill that in turn.
+        }
+        self.set_key(gap, FREE);
+    }
+
+    /// A place in bucket `number` whose prefix would rather be in bucket `gap` or before it.
+    fn pushed_past(&self, gap: u32, number: u32) -> Option<u32> {
+        let count = u32::try_from(self.buckets.len()).unwrap_or(u32::MAX);
+        let distance = |from: u32| (number + count - from) % count;
+        let bucket = self.buckets.get(number as usize)?;
+        let place = bucket.0.iter().position(|key| {
+            *key != FREE && distance(self.home_of(*key).0) >= distance(gap) && number != gap
+        })?;
+        Some(number * SLOTS + u32::try_from(place).ok()?)
+    }
+
+    fn is_full(&self, number: u32) -> bool {
+        let bucket = self.buckets.get(number as usize);
+        bucket.is_some_and(|b| b.places_of(FREE) == 0)
+    }
+
+    fn move_place(&mut self, from: u32, to: u32) {
+        let (source, target) = (from as usize, to as usize);
+        if let Some(key) = self.key(from) {
+            self.set_key(to, key);
+        }
+        if source < self.downlink.len() && target < self.downlink.len() {
+            self.downlink.copy_within(source..=source, target);
+            self.uplink.copy_within(source..=source, target);
+        }
+    }
+
+    fn key(&self, place: u32) -> Option<u64> {
+        let bucket = self.buckets.get(place as usize / WAYS)?;
+        bucket.0.get(place as usize % WAYS).copied()
+    }
+
+    fn set_key(&mut self, place: u32, key: u64) {
+        if let Some(bucket) = self.buckets.get_mut(place as usize / WAYS)
+            && let Some(held) = bucket.0.get_mut(place as usize % WAYS)
+        {
+            *held = key;
+        }
+    }
+
+    fn keep_rules(&mut self, set: Box<RuleSet>) -> u32 {
+        if let Some(number) = self.extended_free.pop()
+            && let Some(place) = self.extended.get_mut(number as usize)
+        {
+            *place = Some(set);
+            return number;
+        }
+        self.extended.push(Some(set));
+        u32::try_from(self.extended.len() - 1).unwrap_or(NOT_EXTENDED)
+    }
+
+    fn release_rules(&mut self, slot: Slot) {
+        let Some(record) = self.downlink.get_mut(slot.0 as usize) else {
+            return;
+        };
+        let number = std::mem::replace(&mut record.extended, NOT_EXTENDED);
+        if let Some(place) = self.extended.get_mut(number as usize) {
+            *place = None;
+            self.extended_free.push(number);
+        }
+    }
+}
+
+/// The key of a prefix that belongs in the buckets.
+fn short_key(hnp: Hnp) -> Option<u64> {
+    let [_, key] = halves(hnp.addr().to_bits());
+    (hnp.len() == 64 && key != FREE).then_some(key)
+}
+
+fn check(binding: &Binding) -> Result<(), TableError> {
+    if binding.rules.len() > Binding::MAX_RULES {
+        return Err(TableError::Rules(binding.rules.len()));
+    }
+    if binding.sources.len() > Binding::MAX_SOURCES {
+        return Err(TableError::Sources(binding.sources.len()));
+    }
+    let rules = binding.rules.iter().filter_map(|rule| match rule.action {
+        flow::RuleAction::Forward(path) => Some(path),
+        flow::RuleAction::Drop => None,
+    });
+    let named = binding.default_path.into_iter().chain(binding.uplink);
+    let mut named = named.chain(binding.sources.iter().copied()).chain(rules);
+    match named.find(|path| path.0 > super::path::MAX_PATH) {
+        Some(path) => Err(TableError::PathNumber(path.0)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! Paths as the packet path needs them: everything that does not depend on the packet, prebuilt.
+
+use std::collections::HashMap;
+
+use flow::{MacAddr, Path, PathCounters, PathId, PortId, RuleAction, Tunnel};
+use zerocopy::network_endian::{U16, U32, U128};
+
+use super::TableError;
+use super::hash::Seed;
+use crate::neighbour::AdjacencyId;
+use crate::packet::header::{Ethernet, Frame, Ipv6, next_header};
+
+/// The greatest path number.
+pub(crate) const MAX_PATH: u16 = u16::MAX - 2;
+/// In a record: discard the packet.
+pub(crate) const DISCARD: u16 = u16::MAX - 1;
+/// In a record: no path.
+pub(crate) const NO_PATH: u16 = u16::MAX;
+
+/// A rule's action as records hold it.
+pub(crate) fn action_number(action: RuleAction) -> u16 {
+    match action {
+        RuleAction::Forward(path) => path.0,
+        RuleAction::Drop => DISCARD,
+    }
+}
+
+/// What can be done with a path now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// There is no such path.
+    #[default]
+    Absent,
+    /// A tunnel whose next hop is resolved.
+    Tunnel,
+    /// A tunnel whose next hop's link-layer address is not known.
+    TunnelUnresolved,
+    /// A tunnel whose remote end no route leads to.
+    TunnelUnreachable,
+    /// A tunnel whose ends are both here (RFC 2473 §4.1.2).
+    TunnelLoop,
+    /// A mobile's link.
+    Link,
+}
+
+/// One path, in one cache line: the frame header to copy and what to do with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Rewrite {
+    /// Of a tunnel Ethernet and outer IPv6; of a link Ethernet only.
+    pub(crate) header: Frame,
+    pub(crate) port: PortIndex,
+    /// Greatest outer packet that fits the way to the remote end and the port, in octets.
+    pub(crate) mtu: u16,
+    pub(crate) state: State,
+    pub(crate) copy_dscp: bool,
+    pub(crate) adjacency: AdjacencyId,
+}
+
+/// [`PortId`] with a default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PortIndex(u16);
+
+impl From<PortId> for PortIndex {
+    fn from(port: PortId) -> Self {
+        Self(port.0)
+    }
+}
+
+impl From<PortIndex> for PortId {
+    fn from(port: PortIndex) -> Self {
+        Self(port.0)
+    }
+}
+
+const _: () = assert!(size_of::<Rewrite>() == 64);
+
+impl Rewrite {
+    /// A tunnel that still has to find its next hop.
+    pub(crate) fn tunnel(tunnel: &Tunnel) -> Self {
+        let ip = Ipv6 {
+            version_class_label: U32::new(Ipv6::VERSION_6),
+            payload_len: U16::new(0),
+            next_header: next_header::IPV6,
+            hop_limit: tunnel.hop_limit,
+            source: U128::new(tunnel.local.to_bits()),
+            destination: U128::new(tunnel.remote.to_bits()),
+        };
+        Self {
+            header: Frame {
+                ip,
+                ..Frame::default()
+            },
+            mtu: tunnel.path_mtu,
+            state: State::TunnelUnreachable,
+            copy_dscp: tunnel.copy_dscp,
+            ..Self::default()
+        }
+    }
+
+    /// A mobile's link.
+    pub(crate) fn link(port: PortId, port_mac: MacAddr, mtu: u16, mobile: MacAddr) -> Self {
+        let ethernet = Ethernet::ipv6(port_mac, mobile);
+        Self {
+            header: Frame {
+                ethernet,
+                ..Frame::default()
+            },
+            port: port.into(),
+            mtu,
+            state: State::Link,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what is known of a tunnel's next hop.
+    pub(crate) fn set_next_hop(&mut self, header: Option<Ethernet>) {
+        match (self.state, header) {
+            (State::Tunnel | State::TunnelUnresolved, Some(header)) => {
+                self.header.ethernet = header;
+                self.state = State::Tunnel;
+            }
+            (State::Tunnel | State::TunnelUnresolved, None) => {
+                self.state = State::TunnelUnresolved;
+            }
+            // The number of a next hop means nothing in these.
+            (State::Absent | State::TunnelUnreachable | State::TunnelLoop | State::Link, _) => {}
+        }
+    }
+
+    /// Whether this is a tunnel between these outer addresses, as seen by its receiving end.
+    #[inline]
+    pub(crate) fn receives(&self, outer_source: u128, outer_destination: u128) -> bool {
+        self.header.ip.source.get() == outer_destination
+            && self.header.ip.destination.get() == outer_source
+            && !matches!(self.state, State::Absent | State::Link | State::TunnelLoop)
+    }
+
+    /// Whether this is the link of the station `mac` on `port`.
+    #[inline]
+    pub(crate) fn is_link_of(&self, port: PortId, mac: MacAddr) -> bool {
+        self.state == State::Link
+            && PortId::from(self.port) == port
+            && self.header.ethernet.destination == mac.0
+    }
+}
+
+/// The paths of one role.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    rewrites: Vec<Rewrite>,
+    counters: Vec<PathCounters>,
+    /// As the control plane gave them.
+    given: Vec<Option<Path>>,
+    /// Tunnels and links in use, to tell a stranger from a station that may not send this.
+    known: HashMap<Endpoint, usize, Seed>,
+}
+
+/// The far end of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Endpoint {
+    /// Local and remote address of a tunnel.
+    Tunnel(u128, u128),
+    /// Port and station of a link.
+    Link(PortId, MacAddr),
+}
+
+impl From<&Path> for Endpoint {
+    fn from(path: &Path) -> Self {
+        match path {
+            Path::Tunnel(t) => Self::Tunnel(t.local.to_bits(), t.remote.to_bits()),
+            Path::Link(l) => Self::Link(l.port, l.mac),
+        }
+    }
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            rewrites: Vec::new(),
+            counters: Vec::new(),
+            given: Vec::new(),
+            known: HashMap::with_hasher(Seed::random()),
+        }
+    }
+}
+
+impl Paths {
+    /// Creates, replaces or removes a path, whose rewrite the caller has built. The counters start
+    /// at zero if it leads elsewhere now.
+    ///
+    /// # Errors
+    /// [`TableError::PathNumber`] for a number above [`MAX_PATH`].
+    pub(crate) fn set(
+        &mut self,
+        id: PathId,
+        path: Option<Path>,
+        rewrite: Rewrite,
+    ) -> Result<(), TableError> {
+        if id.0 > MAX_PATH {
+            return Err(TableError::PathNumber(id.0));
+        }
+        let index = usize::from(id.0);
+        if path.is_some() && index >= self.given.len() {
+            self.given.resize(index + 1, None);
+            self.rewrites.resize(index + 1, Rewrite::default());
+            self.counters.resize(index + 1, PathCounters::default());
+        }
+        let Some(held) = self.given.get_mut(index) else {
+            return Ok(());
+        };
+        let old = std::mem::replace(held, path);
+        let (before, after) = (
+            old.as_ref().map(Endpoint::from),
+            path.as_ref().map(Endpoint::from),
+        );
+        if let Some(rewrites) = self.rewrites.get_mut(index) {
+            *rewrites = rewrite;
+        }
+        if before != after {
+            if let Some(counters) = self.counters.get_mut(index) {
+                *counters = PathCounters::default();
+            }
+            if let Some(endpoint) = after {
+                *self.known.entry(endpoint).or_default() += 1;
+            }
+            if let Some(endpoint) = before
+                && let Some(count) = self.known.get_mut(&endpoint)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.known.remove(&endpoint);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn rewrite(&self, number: u16) -> Option<&Rewrite> {
+        self.rewrites.get(usize::from(number))
+    }
+
+    #[inline]
+    pub(crate) fn count_out(&mut self, number: u16, octets: usize) {
+        if let Some(counters) = self.counters.get_mut(usize::from(number)) {
+            counters.out_packets += 1;
+            counters.out_octets += octets as u64;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count_in(&mut self, number: u16, octets: usize) {
+        if let Some(counters) = self.counters.get_mut(usize::from(number)) {
+            counters.in_packets += 1;
+            counters.in_octets += octets as u64;
+        }
+    }
+
+    /// Whether any path has this far end.
+    pub(crate) fn knows(&self, endpoint: &Endpoint) -> bool {
+        self.known.contains_key(endpoint)
+    }
+
+    /// All paths with their rewrites, to be resolved anew.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Path, &mut Rewrite)> {
+        let both = self.given.iter().zip(&mut self.rewrites);
+        both.filter_map(|(path, rewrite)| Some((path.as_ref()?, rewrite)))
+    }
+
+    pub(crate) fn counters(&self) -> &[PathCounters] {
+        &self.counters
+    }
+}

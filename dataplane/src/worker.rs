@@ -1,0 +1,369 @@
+//! The poll loop.
+
+mod update;
+
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use flow::{DropReason, MacAddr, PortId, Report, Role};
+use ipnet::Ipv6Net;
+
+use crate::config::{Idle, PortConfig, PuntRates, WorkerConfig};
+use crate::egress::Port;
+use crate::fate::{Arrival, Fate};
+use crate::fib::Fib;
+use crate::ingress::{Ingress, Lane, OwnAddresses, Parsed};
+use crate::io::{BURST, Burst, PacketIo};
+use crate::neighbour::Neighbours;
+use crate::packet::PacketBuf;
+use crate::packet::header::MIN_MTU;
+use crate::police::{Bucket, Rate};
+use crate::ring::WorkerRings;
+use crate::role::RoleState;
+use crate::table::{Slot, TableError};
+
+/// Most updates applied before packets are received again: a flood of them must not starve the ports.
+const UPDATES_PER_TURN: usize = 256;
+
+/// Why a worker cannot start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorkerError {
+    /// A port's number is not its place in the list.
+    #[error("port {port} is at place {place} of the worker's ports")]
+    PortNumber {
+        /// The number it has.
+        port: PortId,
+        /// Where it is.
+        place: usize,
+    },
+    /// An MTU below the IPv6 minimum.
+    #[error("port {port} has an MTU of {mtu}, IPv6 needs at least 1280")]
+    Mtu {
+        /// The port.
+        port: PortId,
+        /// Its MTU.
+        mtu: u16,
+    },
+    /// A static route that cannot be installed.
+    #[error("route to {prefix}: {error}")]
+    Route {
+        /// Its destinations.
+        prefix: Ipv6Net,
+        /// Why not.
+        error: TableError,
+    },
+}
+
+/// Where a worker takes the time from: once in many turns, never per packet.
+pub struct Clock(Box<dyn FnMut() -> Duration + Send>);
+
+impl Clock {
+    /// Time since this call, by the system's monotonic clock.
+    pub fn monotonic() -> Self {
+        let start = Instant::now();
+        Self(Box::new(move || start.elapsed()))
+    }
+
+    /// Any source of a time that never goes back.
+    pub fn new(source: impl FnMut() -> Duration + Send + 'static) -> Self {
+        Self(Box::new(source))
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Buckets of everything that has a rate.
+#[derive(Debug)]
+pub(crate) struct Police {
+    pub(crate) signalling: Bucket,
+    pub(crate) neighbour_discovery: Bucket,
+    pub(crate) resolve: Bucket,
+    pub(crate) unknown_mobile: Bucket,
+    pub(crate) icmp_errors: Bucket,
+}
+
+impl Police {
+    fn new(punts: &PuntRates, icmp_errors: Rate) -> Self {
+        Self {
+            signalling: Bucket::new(punts.signalling),
+            neighbour_discovery: Bucket::new(punts.neighbour_discovery),
+            resolve: Bucket::new(punts.resolve),
+            unknown_mobile: Bucket::new(punts.unknown_mobile),
+            icmp_errors: Bucket::new(icmp_errors),
+        }
+    }
+
+    fn fill(&mut self, now: Duration) {
+        for bucket in [
+            &mut self.signalling,
+            &mut self.neighbour_discovery,
+            &mut self.resolve,
+            &mut self.unknown_mobile,
+            &mut self.icmp_errors,
+        ] {
+            bucket.fill(now);
+        }
+    }
+}
+
+/// One poll-mode worker: it owns its queues and its tables, and shares nothing.
+///
+/// Give it to a thread and call [`Worker::run`]; or call [`Worker::turn`] in a loop of your own.
+#[derive(Debug)]
+pub struct Worker<Io: PacketIo> {
+    pub(crate) io: Io,
+    pub(crate) rings: WorkerRings,
+    id: flow::WorkerId,
+    idle: Idle,
+    clock: Clock,
+    clock_turns: u64,
+    pub(crate) ports: Vec<Port<Io::Packet>>,
+    pub(crate) own: OwnAddresses,
+    pub(crate) lma: Option<RoleState>,
+    pub(crate) mag: Option<RoleState>,
+    pub(crate) fib: Fib,
+    pub(crate) neighbours: Neighbours<Io::Packet>,
+    pub(crate) police: Police,
+    /// Places of the punt ring that only signalling may fill.
+    pub(crate) punt_reserve: usize,
+    pub(crate) drops: [u64; DropReason::ALL.len()],
+    pub(crate) punted: u64,
+    pub(crate) consumed: u64,
+    pub(crate) originated: u64,
+    turns: u64,
+    busy_turns: u64,
+    updates: u64,
+    updates_refused: u64,
+    /// A report that found its ring full: nothing more is applied until it is through.
+    stalled: Option<Report>,
+    stopped: bool,
+}
+
+impl<Io: PacketIo> Worker<Io> {
+    /// A worker on these ports, with empty tables.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if the configuration contradicts itself.
+    pub fn new(config: WorkerConfig, io: Io, rings: WorkerRings) -> Result<Self, WorkerError> {
+        Self::with_clock(config, io, rings, Clock::monotonic())
+    }
+
+    /// As [`Worker::new`] with a clock of one's own.
+    ///
+    /// # Errors
+    /// As [`Worker::new`].
+    pub fn with_clock(
+        config: WorkerConfig,
+        io: Io,
+        rings: WorkerRings,
+        clock: Clock,
+    ) -> Result<Self, WorkerError> {
+        let mut worker = Self {
+            io,
+            id: config.id,
+            idle: config.idle,
+            clock,
+            clock_turns: u64::from(config.clock_turns.max(1)),
+            ports: Vec::new(),
+            own: OwnAddresses::default(),
+            lma: config.lma.as_ref().map(RoleState::lma),
+            mag: config.mag.as_ref().map(RoleState::mag),
+            fib: Fib::default(),
+            neighbours: Neighbours::new(config.neighbours),
+            police: Police::new(&config.punts, config.icmp_errors),
+            punt_reserve: rings.punt_capacity() / 4,
+            rings,
+            drops: [0; DropReason::ALL.len()],
+            punted: 0,
+            consumed: 0,
+            originated: 0,
+            turns: 0,
+            busy_turns: 0,
+            updates: 0,
+            updates_refused: 0,
+            stalled: None,
+            stopped: false,
+        };
+        for port in &config.ports {
+            worker.add_port(port)?;
+        }
+        for role in [&worker.lma, &worker.mag].into_iter().flatten() {
+            for address in &role.addresses {
+                if !worker.own.is_ours(*address) {
+                    worker.own.add(*address, None);
+                }
+            }
+        }
+        for (prefix, next) in config.routes {
+            let error = |error| WorkerError::Route { prefix, error };
+            worker.set_route(prefix, Some(next)).map_err(error)?;
+        }
+        Ok(worker)
+    }
+
+    fn add_port(&mut self, config: &PortConfig) -> Result<(), WorkerError> {
+        let (port, place) = (config.id, self.ports.len());
+        if usize::from(port.0) != place {
+            return Err(WorkerError::PortNumber { port, place });
+        }
+        if config.mtu < MIN_MTU {
+            let mtu = config.mtu;
+            return Err(WorkerError::Mtu { port, mtu });
+        }
+        for address in &config.addresses {
+            self.own.add(address.addr().to_bits(), Some(port));
+            self.fib.connect(address.trunc(), port);
+        }
+        let shared = config.access.then_some(MacAddr::MAG);
+        for mac in std::iter::once(config.mac).chain(shared) {
+            self.own.add(mac.link_local().to_bits(), Some(port));
+        }
+        self.ports.push(Port::new(config));
+        Ok(())
+    }
+
+    /// One turn of the loop: updates, then each port's burst, then what is to be sent. Returns how
+    /// many packets came in.
+    pub fn turn(&mut self) -> usize {
+        if self.turns.is_multiple_of(self.clock_turns) {
+            let now = (self.clock.0)();
+            self.police.fill(now);
+        }
+        self.turns += 1;
+        self.apply_updates();
+        let mut burst = Burst::new();
+        let mut received = 0;
+        for port in 0..self.ports.len() {
+            received += self.poll(port, &mut burst);
+        }
+        self.ask_for_neighbours();
+        self.flush();
+        self.busy_turns += u64::from(received > 0);
+        received
+    }
+
+    /// Turns until [`flow::Update::Stop`] comes.
+    pub fn run(&mut self) {
+        let mut empty: u32 = 0;
+        while !self.stopped {
+            empty = match self.turn() {
+                0 => empty.saturating_add(1),
+                _ => 0,
+            };
+            match self.idle {
+                Idle::Adaptive { spins, sleep } if empty > spins => std::thread::sleep(sleep),
+                Idle::Adaptive { .. } | Idle::Poll => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    /// Whether [`flow::Update::Stop`] has come.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The ports.
+    pub fn io(&self) -> &Io {
+        &self.io
+    }
+
+    /// The ports, to be changed.
+    pub fn io_mut(&mut self) -> &mut Io {
+        &mut self.io
+    }
+
+    /// Receives and handles one burst. Each stage runs over the whole burst, so that the memory one
+    /// packet waits for is on its way while the others are looked at.
+    fn poll(&mut self, place: usize, burst: &mut Burst<Io::Packet>) -> usize {
+        let Some(port) = self.ports.get_mut(place) else {
+            return 0;
+        };
+        self.io.rx(port.id, burst);
+        if burst.is_empty() {
+            return 0;
+        }
+        let received = burst.len();
+        port.counters.rx_packets += received as u64;
+        port.counters.rx_octets += burst.iter().map(|p| p.data().len() as u64).sum::<u64>();
+        let ingress = Ingress {
+            port: port.id,
+            mac: port.mac,
+            access: port.access,
+            own: &self.own,
+            lma: self.lma.as_ref(),
+            mag: self.mag.as_ref(),
+        };
+        let parsed: ArrayVec<Parsed, BURST> = burst.iter_mut().map(|p| ingress.parse(p)).collect();
+        let slots: ArrayVec<Option<Slot>, BURST> = parsed.iter().map(|p| self.find(p)).collect();
+        for ((mut packet, parsed), slot) in burst.drain(..).zip(&parsed).zip(slots) {
+            let mut arrival = parsed.arrival;
+            let fate = self.decide(parsed.lane, slot, &mut packet, &mut arrival);
+            self.finish(packet, fate, &arrival);
+        }
+        received
+    }
+
+    /// Finds a packet's binding and fetches the record its way needs.
+    #[inline]
+    fn find(&self, parsed: &Parsed) -> Option<Slot> {
+        let (role, address, home) = parsed.lookup?;
+        let bindings = &self.role(role)?.table.bindings;
+        let slot = bindings.find(address, home)?;
+        match parsed.lane {
+            Lane::Forward => bindings.prefetch_downlink(slot),
+            Lane::Exit(Role::Mag, _) => {
+                bindings.prefetch_downlink(slot);
+                bindings.prefetch_uplink(slot);
+            }
+            Lane::Exit(Role::Lma, _) | Lane::Access => bindings.prefetch_uplink(slot),
+            Lane::Drop(_) | Lane::Local => {}
+        }
+        Some(slot)
+    }
+
+    /// Sends a packet its way.
+    #[inline]
+    fn decide(
+        &mut self,
+        lane: Lane,
+        slot: Option<Slot>,
+        packet: &mut Io::Packet,
+        arrival: &mut Arrival,
+    ) -> Fate {
+        match lane {
+            Lane::Forward => self.forward(slot, packet, arrival),
+            Lane::Exit(role, offset) => self.exit(role, offset, slot, packet, arrival),
+            Lane::Access => self.access_uplink(slot, packet, arrival),
+            Lane::Local => self.local(packet, arrival),
+            Lane::Drop(reason) => Fate::Drop(reason),
+        }
+    }
+
+    /// One role's tables.
+    #[inline]
+    pub(crate) fn role(&self, role: Role) -> Option<&RoleState> {
+        match role {
+            Role::Lma => self.lma.as_ref(),
+            Role::Mag => self.mag.as_ref(),
+        }
+    }
+
+    /// One role's tables, to be changed.
+    #[inline]
+    pub(crate) fn role_mut(&mut self, role: Role) -> Option<&mut RoleState> {
+        match role {
+            Role::Lma => self.lma.as_mut(),
+            Role::Mag => self.mag.as_mut(),
+        }
+    }
+
+    /// Whether mobiles attach on this port.
+    pub(crate) fn is_access(&self, port: PortId) -> bool {
+        let port = self.ports.get(usize::from(port.0));
+        port.is_some_and(|port| port.access)
+    }
+}

@@ -1,0 +1,255 @@
+//! What the control plane says, applied between two bursts.
+
+use std::net::Ipv6Addr;
+
+use flow::{
+    Counters, DropReason, MacAddr, Path, PathId, PortId, Report, ReportRequest, Role, RouteNext,
+    TableUpdate, Transmit, TransmitTo, Tunnel, Update,
+};
+use ipnet::Ipv6Net;
+
+use super::{UPDATES_PER_TURN, Worker};
+use crate::egress::Port;
+use crate::fate::{Arrival, Fate};
+use crate::fib::Fib;
+use crate::ingress::OwnAddresses;
+use crate::io::PacketIo;
+use crate::neighbour::{self, Neighbours};
+use crate::packet::{PacketBuf, build};
+use crate::table::path::State;
+use crate::table::{Rewrite, TableError};
+
+impl<Io: PacketIo> Worker<Io> {
+    /// Applies what has come, in order, and lets the control thread see how far it got.
+    pub(super) fn apply_updates(&mut self) {
+        if let Some(report) = self.stalled.take() {
+            self.answer(report);
+        }
+        let before = self.updates;
+        for _ in 0..UPDATES_PER_TURN {
+            if self.stalled.is_some() || self.stopped {
+                break;
+            }
+            let Some(update) = self.rings.pop_update() else {
+                break;
+            };
+            if self.apply(update).is_err() {
+                self.updates_refused += 1;
+            }
+            self.updates += 1;
+            self.rings.note_applied();
+        }
+        if self.updates != before {
+            self.rings.publish();
+        }
+    }
+
+    fn apply(&mut self, update: Update) -> Result<(), TableError> {
+        match update {
+            Update::Table(role, TableUpdate::Path { id, path }) => self.set_path(role, id, path),
+            Update::Table(role, TableUpdate::Binding { hnp, binding }) => {
+                let state = self.role_mut(role).ok_or(TableError::Role)?;
+                state.set(hnp, binding.as_deref())
+            }
+            Update::Route { prefix, next } => self.set_route(prefix, next),
+            Update::Neighbour { port, address, mac } => self.set_neighbour(port, address, mac),
+            Update::Transmit(transmit) => {
+                self.transmit(&transmit);
+                Ok(())
+            }
+            Update::Report(request) => {
+                let report = self.report(request);
+                self.answer(report);
+                Ok(())
+            }
+            Update::Stop => {
+                self.stopped = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn set_path(&mut self, role: Role, id: PathId, path: Option<Path>) -> Result<(), TableError> {
+        let rewrite = match &path {
+            None => Rewrite::default(),
+            Some(Path::Link(link)) => {
+                let port = self.ports.get(usize::from(link.port.0));
+                let port = port.ok_or(TableError::Port(link.port))?;
+                Rewrite::link(link.port, port.mac, port.mtu, link.mac)
+            }
+            Some(Path::Tunnel(tunnel)) => {
+                let mut rewrite = Rewrite::tunnel(tunnel);
+                let (fib, neighbours) = (&self.fib, &mut self.neighbours);
+                resolve(
+                    tunnel,
+                    &mut rewrite,
+                    fib,
+                    neighbours,
+                    &self.own,
+                    &self.ports,
+                );
+                rewrite
+            }
+        };
+        let state = self.role_mut(role).ok_or(TableError::Role)?;
+        state.table.paths.set(id, path, rewrite)
+    }
+
+    /// Creates, replaces or removes a static route; tunnels may lead elsewhere then.
+    pub(super) fn set_route(
+        &mut self,
+        prefix: Ipv6Net,
+        next: Option<RouteNext>,
+    ) -> Result<(), TableError> {
+        if let Some(RouteNext::OnLink(port) | RouteNext::Via(port, _)) = next
+            && usize::from(port.0) >= self.ports.len()
+        {
+            return Err(TableError::Port(port));
+        }
+        if let Some(RouteNext::Via(port, gateway)) = next {
+            let gateway = self.neighbours.pin(port, gateway.to_bits());
+            gateway.ok_or(TableError::Neighbours)?;
+        }
+        self.fib.set(prefix, next);
+        for role in [&mut self.lma, &mut self.mag].into_iter().flatten() {
+            for (path, rewrite) in role.table.paths.iter_mut() {
+                if let Path::Tunnel(tunnel) = path {
+                    let (fib, neighbours) = (&self.fib, &mut self.neighbours);
+                    resolve(tunnel, rewrite, fib, neighbours, &self.own, &self.ports);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_neighbour(
+        &mut self,
+        port: PortId,
+        address: Ipv6Addr,
+        mac: Option<MacAddr>,
+    ) -> Result<(), TableError> {
+        let state = self.ports.get(usize::from(port.0));
+        let own = state.ok_or(TableError::Port(port))?.mac;
+        let header = mac.map(|mac| neighbour::header(own, mac));
+        let (id, waiting) = match header {
+            Some(header) => self
+                .neighbours
+                .resolved(port, address.to_bits(), header)
+                .ok_or(TableError::Neighbours)?,
+            // A neighbour nobody asked for cannot fail.
+            None => match self.neighbours.failed(port, address.to_bits()) {
+                Some(failed) => failed,
+                None => return Ok(()),
+            },
+        };
+        for role in [&mut self.lma, &mut self.mag].into_iter().flatten() {
+            for (_, rewrite) in role.table.paths.iter_mut() {
+                if rewrite.adjacency == id {
+                    rewrite.set_next_hop(header);
+                }
+            }
+        }
+        for held in waiting {
+            match header {
+                Some(header) => self.release(held, port, header),
+                None => self.give_up(held),
+            }
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self, transmit: &Transmit) {
+        self.originated += 1;
+        let Some(mut packet) = self.io.alloc() else {
+            self.count_drop(DropReason::NoBuffer);
+            return;
+        };
+        let fate = if build::copy(&mut packet, &transmit.packet) {
+            match transmit.to {
+                TransmitTo::Routed => self.own_way(&mut packet),
+                TransmitTo::Link(port, mac) => self.link_to(port, mac, &mut packet),
+            }
+        } else {
+            Fate::Drop(DropReason::TooBig)
+        };
+        self.finish(packet, fate, &Arrival::OWN);
+    }
+
+    fn report(&self, request: ReportRequest) -> Report {
+        match request {
+            ReportRequest::Counters { token } => Report::Counters {
+                token,
+                worker: self.id,
+                counters: Box::new(self.counters()),
+            },
+            ReportRequest::Binding { token, role, hnp } => {
+                let state = self.role(role);
+                let counters = state.and_then(|state| state.table.bindings.counters(hnp));
+                Report::Binding {
+                    token,
+                    worker: self.id,
+                    counters: counters.map(Box::new),
+                }
+            }
+        }
+    }
+
+    /// Hands a report over, or keeps it for the next turn.
+    fn answer(&mut self, report: Report) {
+        self.stalled = self.rings.push_report(report).err();
+    }
+
+    /// What this worker has counted since it started.
+    pub fn counters(&self) -> Counters {
+        let backlog: usize = self.ports.iter().map(Port::backlog).sum();
+        let paths = |role: Role| {
+            self.role(role)
+                .map(|state| state.table.paths.counters().to_vec())
+                .unwrap_or_default()
+        };
+        Counters {
+            ports: self.ports.iter().map(|port| port.counters).collect(),
+            drops: self.drops.to_vec(),
+            punted: self.punted,
+            consumed: self.consumed,
+            originated: self.originated,
+            held: (self.neighbours.held() + backlog) as u64,
+            lma_paths: paths(Role::Lma),
+            mag_paths: paths(Role::Mag),
+            turns: self.turns,
+            busy_turns: self.busy_turns,
+            updates: self.updates,
+            updates_refused: self.updates_refused,
+        }
+    }
+}
+
+/// Finds a tunnel's next hop and sets its rewrite accordingly.
+fn resolve<P: PacketBuf>(
+    tunnel: &Tunnel,
+    rewrite: &mut Rewrite,
+    fib: &Fib,
+    neighbours: &mut Neighbours<P>,
+    own: &OwnAddresses,
+    ports: &[Port<P>],
+) {
+    let remote = tunnel.remote.to_bits();
+    if tunnel.local == tunnel.remote || own.is_ours(remote) {
+        rewrite.state = State::TunnelLoop;
+        return;
+    }
+    let hop = fib.pin(remote, neighbours);
+    let Some((hop, adjacency)) = hop else {
+        rewrite.state = State::TunnelUnreachable;
+        return;
+    };
+    let Some(port) = ports.get(usize::from(hop.port.0)) else {
+        rewrite.state = State::TunnelUnreachable;
+        return;
+    };
+    rewrite.port = hop.port.into();
+    rewrite.mtu = tunnel.path_mtu.min(port.mtu);
+    rewrite.adjacency = adjacency;
+    rewrite.state = State::TunnelUnresolved;
+    rewrite.set_next_hop(neighbours.get(adjacency).and_then(|entry| entry.header));
+}

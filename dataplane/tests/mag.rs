@@ -1,0 +1,180 @@
+//! Packets through a whole worker that is a MAG.
+
+mod common;
+
+use common::*;
+use flow::{Binding, DropReason, Link, MacAddr, MobileId, Path, PathId, Punt, Role};
+
+fn inner(to: std::net::Ipv6Addr) -> Vec<u8> {
+    packet(&udp(CN_MAC, CORE, cn(), to, 5001, b"downlink")).to_vec()
+}
+
+fn from_lma(inner: &[u8]) -> Vec<u8> {
+    tunnelled(LMA_MAC, lmaa(), mag1(), inner)
+}
+
+#[test]
+fn a_downlink_packet_reaches_the_mobiles_link() {
+    let mut rig = Rig::mag();
+    let inner = inner(mn(1));
+    let out = rig.through(CORE, &from_lma(&inner), EDGE);
+    let (ethernet, ip, _) = parse(&out);
+    assert_eq!(
+        (ethernet.source, ethernet.destination),
+        (PORT_MACS[1].0, MN_MAC.0)
+    );
+    assert_eq!(ip.hop_limit, inner[7] - 1);
+    assert_eq!(packet(&out)[8..], inner[8..]);
+    let counters = rig.counters();
+    assert_eq!(counters.mag_paths[1].in_packets, 1);
+    assert_eq!(counters.mag_paths[2].out_packets, 1);
+}
+
+#[test]
+fn a_downlink_packet_must_come_from_the_sessions_anchor() {
+    let mut rig = Rig::mag();
+    let other = ip("2001:db8:ffff::2");
+    let frame = tunnelled(LMA_MAC, other, mag1(), &inner(mn(1)));
+    rig.drops(CORE, &frame, DropReason::NoTunnel);
+    rig.path(Role::Mag, 3, Some(tunnel(mag1(), other)));
+    rig.drops(CORE, &frame, DropReason::OuterSource);
+    rig.drops(CORE, &from_lma(&inner(mn(5))), DropReason::NoBinding);
+    // Outside a tunnel a mobile is nobody this router knows.
+    let plain = udp(LMA_MAC, CORE, lmaa(), mn(1), 1, b"");
+    rig.rx(CORE, &plain);
+    assert_eq!(rig.counters().dropped(DropReason::NoRoute), 1);
+}
+
+#[test]
+fn an_uplink_packet_is_tunnelled_to_the_anchor() {
+    let mut rig = Rig::mag();
+    let frame = udp(MN_MAC, EDGE, mn(1), cn(), 5001, b"uplink");
+    let out = rig.through(EDGE, &frame, CORE);
+    let (ethernet, outer, inner) = parse(&out);
+    assert_eq!(ethernet.destination, LMA_MAC.0);
+    assert_eq!(
+        (outer.source_addr(), outer.destination_addr()),
+        (mag1(), lmaa())
+    );
+    let mut expected = packet(&frame).to_vec();
+    expected[7] -= 1;
+    assert_eq!(inner, expected);
+    assert_eq!(rig.counters().mag_paths[2].in_packets, 1);
+    assert_eq!(rig.counters().mag_paths[1].out_packets, 1);
+}
+
+#[test]
+fn only_a_mobiles_own_sources_pass() {
+    let mut rig = Rig::mag();
+    let stranger = MacAddr([2, 0, 0, 0, 0, 0xbb]);
+    let from = |mac, source| udp(mac, EDGE, source, cn(), 1, b"");
+    // A known station with another's address: filtered, and nothing to learn from it.
+    rig.drops(EDGE, &from(MN_MAC, mn(2)), DropReason::IngressFilter);
+    assert!(rig.punts().is_empty());
+    // An unknown one, even with a known address.
+    rig.drops(EDGE, &from(stranger, mn(1)), DropReason::IngressFilter);
+    let punt = Punt::UnknownMobile {
+        port: EDGE,
+        source: stranger,
+    };
+    assert_eq!(rig.punts(), [punt]);
+    rig.drops(EDGE, &from(MN_MAC, ip("fe80::1")), DropReason::LinkLocal);
+    rig.drops(EDGE, &from(MN_MAC, ip("::")), DropReason::BadSource);
+    // Nor may a mobile pose as a tunnel end or signal.
+    let forged = ipv6(MN_MAC, PORT_MACS[1], lmaa(), mag1(), 41, 64, &inner(mn(1)));
+    rig.drops(EDGE, &forged, DropReason::IngressFilter);
+    let forged = ipv6(
+        MN_MAC,
+        PORT_MACS[1],
+        mn(1),
+        mag1(),
+        135,
+        64,
+        &[59, 0, 5, 0, 0, 0, 0, 0],
+    );
+    rig.drops(EDGE, &forged, DropReason::IngressFilter);
+}
+
+#[test]
+fn a_granted_prefix_is_the_mobiles_own() {
+    let mut rig = Rig::mag();
+    rig.binding(
+        Role::Mag,
+        2,
+        Some(Binding {
+            mobile: MobileId(1),
+            default_path: Some(PathId(2)),
+            sources: vec![PathId(2)],
+            uplink: Some(PathId(1)),
+            rules: vec![],
+        }),
+    );
+    rig.through(EDGE, &udp(MN_MAC, EDGE, mn(2), cn(), 1, b""), CORE);
+    rig.through(CORE, &from_lma(&inner(mn(2))), EDGE);
+    rig.binding(Role::Mag, 2, None);
+    rig.drops(
+        EDGE,
+        &udp(MN_MAC, EDGE, mn(2), cn(), 1, b""),
+        DropReason::IngressFilter,
+    );
+}
+
+#[test]
+fn the_access_links_mtu_and_the_hop_limit_hold() {
+    let mut rig = Rig::mag();
+    let mut frame = udp(MN_MAC, EDGE, mn(1), cn(), 1, &[0; 1452]);
+    let out = rig.through(EDGE, &frame, EDGE);
+    let (kind, _, mtu, _) = parse_icmp(&out);
+    assert_eq!((kind, mtu), (2, 1460));
+    assert_eq!(parse(&out).0.destination, MN_MAC.0, "by the mobile's link");
+    assert_eq!(parse(&out).1.source_addr(), mag1());
+    frame.truncate(14 + 48);
+    frame[18..20].copy_from_slice(&8u16.to_be_bytes());
+    set_hop_limit(&mut frame, 1);
+    let out = rig.through(EDGE, &frame, EDGE);
+    assert_eq!(parse_icmp(&out).0, 3);
+}
+
+#[test]
+fn the_shared_gateway_address_is_answered_at_either_mac() {
+    let mut rig = Rig::mag();
+    let mag = ip("fe80::200:5eff:fe00:5213");
+    let mn_link_local = MN_MAC.link_local();
+    let echo = icmp(mn_link_local, mag, 128, [0, 1, 0, 2], b"ping");
+    for to in [MacAddr::MAG, PORT_MACS[1]] {
+        let frame = ipv6(MN_MAC, to, mn_link_local, mag, 58, 64, &echo);
+        let out = rig.through(EDGE, &frame, EDGE);
+        assert_eq!(parse_icmp(&out), (129, 0, 0x0001_0002, b"ping".to_vec()));
+        assert_eq!(parse(&out).0.destination, MN_MAC.0);
+        assert_eq!(parse(&out).1.source_addr(), mag);
+    }
+    // Not on the core, where it is nobody's.
+    let frame = ipv6(LMA_MAC, MacAddr::MAG, mn_link_local, mag, 58, 64, &echo);
+    rig.drops(CORE, &frame, DropReason::NotForUs);
+}
+
+#[test]
+fn a_mobile_reaches_the_gateway_with_its_own_address_only() {
+    let mut rig = Rig::mag();
+    let ping = |source| {
+        let echo = icmp(source, mag1(), 128, [0; 4], b"");
+        ipv6(MN_MAC, PORT_MACS[1], source, mag1(), 58, 64, &echo)
+    };
+    let out = rig.through(EDGE, &ping(mn(1)), EDGE);
+    assert_eq!(parse_icmp(&out).0, 129);
+    rig.drops(EDGE, &ping(mn(2)), DropReason::IngressFilter);
+}
+
+#[test]
+fn a_mobile_that_moves_ports_is_followed() {
+    let mut rig = Rig::mag();
+    let mac = MacAddr([2, 0, 0, 0, 0, 0xab]);
+    rig.path(Role::Mag, 2, Some(Path::Link(Link { port: EDGE, mac })));
+    let out = rig.through(CORE, &from_lma(&inner(mn(1))), EDGE);
+    assert_eq!(parse(&out).0.destination, mac.0);
+    rig.drops(
+        EDGE,
+        &udp(MN_MAC, EDGE, mn(1), cn(), 1, b""),
+        DropReason::IngressFilter,
+    );
+}
