@@ -98,7 +98,7 @@ pub struct Lma {
     pub signal_hosted_moves: bool,
     /// Most mobiles served at once.
     pub max_mobiles: u32,
-    /// Most attachments of one mobile.
+    /// Most attachments of one mobile, at most `flow::Binding::MAX_SOURCES`.
     pub max_sessions_per_mobile: u16,
     /// Most flow rules of one mobile, at most `flow::Binding::MAX_RULES`.
     pub max_flows_per_mobile: u16,

@@ -167,8 +167,6 @@ pub struct Port {
     pub mtu: u16,
     /// The appliance's addresses on it, with the length of the prefix that is on its link.
     pub addresses: Vec<Ipv6Net>,
-    /// Receive queues; `None` for one per worker, or fewer if the device has fewer.
-    pub queues: Option<u16>,
 }
 
 /// A static route: `[[route]]`.

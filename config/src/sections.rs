@@ -110,7 +110,6 @@ fn port(t: &mut Table<'_>) -> Port {
             .into_iter()
             .map(|OwnAddress(net)| net)
             .collect(),
-        queues: t.optional_number("queues", 1..=256),
     }
 }
 
@@ -214,7 +213,7 @@ fn lma(t: &mut Table<'_>) -> Lma {
         drain: t.millis("drain_ms", 1000, 0..=60_000),
         signal_hosted_moves: t.or("signal_hosted_moves", true),
         max_mobiles: t.number("max_mobiles", 100_000, 1..=16_000_000),
-        max_sessions_per_mobile: t.number("max_sessions_per_mobile", 8, 1..=64),
+        max_sessions_per_mobile: t.number("max_sessions_per_mobile", 4, 1..=4),
         max_flows_per_mobile: t.number("max_flows_per_mobile", 64, 1..=max_flows()),
         tunnel: t.section("tunnel", tunnel),
         peers: t.tables("peer", |t| peer(t, ProxyCoa)),

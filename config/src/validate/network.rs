@@ -108,16 +108,11 @@ fn addresses(config: &Config, notes: &mut Notes) {
 
 fn resources(config: &Config, i: usize, port: &Port, notes: &mut Notes) {
     let workers = config.process.workers;
-    if let Some(queues) = port.queues
-        && queues > workers
-    {
+    if matches!(port.device, Device::Pcap { .. }) && workers > 1 {
         notes.push(
-            Draft::warning(
-                format!("port[{i}].queues"),
-                "more receive queues than workers",
-            )
-            .label(format!("{queues} queues for {workers} workers"))
-            .help("leave `queues` out for one per worker"),
+            Draft::error(device_path(i, port), "a capture file has one queue")
+                .label(format!("cannot be shared by {workers} workers"))
+                .help("set workers = 1 in [process]"),
         );
     }
     if matches!(port.device, Device::Pci { .. }) && config.process.memory == Memory::Anonymous {
