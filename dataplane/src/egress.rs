@@ -101,6 +101,11 @@ impl<Io: PacketIo> Worker<Io> {
                 Ok(()) => self.punted += 1,
                 Err(reason) => self.count_drop(reason),
             },
+            Fate::Consume => self.consumed += 1,
+            Fate::Relay(error) => {
+                self.consumed += 1;
+                self.tell(&packet, error, arrival);
+            }
             Fate::Answer => {
                 self.consumed += 1;
                 self.originate(packet, arrival);

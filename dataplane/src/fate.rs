@@ -21,6 +21,11 @@ pub(crate) enum Fate {
     Refuse(DropReason, Error),
     /// The control plane gets it.
     Punt(Punted),
+    /// It was for us and is done with.
+    Consume,
+    /// It was an error about a packet we tunnelled; the inner packet, which is all that is left of
+    /// it, behind 14 octets, was its subject, and its sender is told.
+    Relay(Error),
     /// It was turned into an answer in its own buffer, which goes to its destination address.
     Answer,
 }

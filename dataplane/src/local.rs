@@ -2,6 +2,7 @@
 //! understands.
 
 pub(crate) mod discovery;
+mod tunnel_error;
 
 use flow::DropReason;
 use zerocopy::network_endian::U128;
@@ -93,7 +94,7 @@ impl<Io: PacketIo> Worker<Io> {
         ip: &Ipv6,
         upper: &walk::Upper,
         packet: &mut Io::Packet,
-        arrival: &Arrival,
+        arrival: &mut Arrival,
     ) -> Fate {
         let octets = packet.data().get(ETHERNET_LEN..).unwrap_or_default();
         let message = octets.get(upper.offset..).unwrap_or_default();
@@ -119,10 +120,14 @@ impl<Io: PacketIo> Worker<Io> {
                     Fate::Drop(DropReason::BadIcmp)
                 }
             }
-            // Errors, echo replies, router advertisements, and what is to be ignored silently when
-            // not known (RFC 4443 §2.4 b).
-            // TODO-correctness RFC 2473 §8: errors about our tunnel packets are to reach the inner
-            // source, and Packet Too Big is to lower the tunnel's MTU.
+            // Errors about tunnel packets come from the core, never from a mobile.
+            ..icmp_type::ECHO_REQUEST
+                if arrival.via == Via::Link && !self.is_access(arrival.port) =>
+            {
+                self.tunnel_error(upper.offset, packet, arrival)
+            }
+            // Echo replies, router advertisements, and what is to be ignored silently when not known
+            // (RFC 4443 §2.4 b).
             _ => Fate::Drop(DropReason::Unhandled),
         }
     }

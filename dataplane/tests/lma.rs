@@ -442,3 +442,49 @@ fn refused_updates_are_counted_and_change_nothing() {
     assert_eq!(rig.counters().updates_refused, 2);
     assert_eq!(rig.control.applied(), rig.control.pushed());
 }
+
+#[test]
+fn errors_from_inside_a_tunnel_reach_the_inner_source() {
+    let mut rig = Rig::lma();
+    let router = ip("2001:db8:ffff::fe");
+    let big = udp(CN_MAC, EDGE, cn(), mn(1), 1, &[7; 1400]);
+    let tunnelled = rig.through(EDGE, &big, CORE);
+    let about = |kind, word: u32, quote: &[u8]| {
+        let quote = &quote[..quote.len().min(1232)];
+        let message = icmp(router, lmaa(), kind, word.to_be_bytes(), quote);
+        ipv6(MAG1_MAC, PORT_MACS[0], router, lmaa(), 58, 64, &message)
+    };
+    let out = rig.through(CORE, &about(3, 0, packet(&tunnelled)), EDGE);
+    let (kind, code, _, quote) = parse_icmp(&out);
+    assert_eq!((kind, code), (1, 3));
+    assert_eq!(quote[8..100], packet(&big)[8..100]);
+    assert_eq!(parse(&out).1.source_addr(), lmaa());
+    assert_eq!(parse(&out).1.destination_addr(), cn());
+    // Packet Too Big is told, and remembered.
+    let out = rig.through(CORE, &about(2, 1400, packet(&tunnelled)), EDGE);
+    assert_eq!(parse_icmp(&out).2, 1360);
+    let out = rig.through(EDGE, &big, EDGE);
+    assert_eq!((parse_icmp(&out).0, parse_icmp(&out).2), (2, 1360));
+    // A small packet's source could do nothing about it; and others' tunnels are not ours.
+    let small = rig.through(EDGE, &downlink(1, 1), CORE);
+    let consumed = rig.counters().consumed;
+    rig.rx(CORE, &about(2, 100, packet(&small)));
+    assert_eq!(rig.counters().consumed, consumed + 1);
+    let mut other = small.clone();
+    other[14 + 39] ^= 1;
+    rig.drops(CORE, &about(3, 0, packet(&other)), DropReason::Unhandled);
+    rig.drops(
+        CORE,
+        &about(3, 0, &packet(&small)[..60]),
+        DropReason::Unhandled,
+    );
+    // No error about an error: the inner packet is one itself.
+    let error = icmp(cn(), mn(1), 1, [0; 4], &[0; 48]);
+    let inner = rig.through(
+        EDGE,
+        &ipv6(CN_MAC, PORT_MACS[1], cn(), mn(1), 58, 9, &error),
+        CORE,
+    );
+    rig.rx(CORE, &about(3, 0, packet(&inner)));
+    assert!(rig.sent(EDGE).is_empty() && rig.sent(CORE).is_empty());
+}

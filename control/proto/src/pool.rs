@@ -144,7 +144,10 @@ mod tests {
         let lent: Vec<String> = std::iter::from_fn(|| pool.allocate(s(0)))
             .map(|h| h.to_string())
             .collect();
-        assert_eq!(lent, ["2001:db8::/64", "2001:db8:0:2::/64", "2001:db8:0:3::/64"]);
+        assert_eq!(
+            lent,
+            ["2001:db8::/64", "2001:db8:0:2::/64", "2001:db8:0:3::/64"]
+        );
         assert_eq!(pool.used(), 4);
     }
 
@@ -174,7 +177,10 @@ mod tests {
     #[test]
     fn lengths_are_checked() {
         for (range, len) in [("2001:db8::/64", 63), ("2001:db8::/64", 129), ("::/0", 0)] {
-            assert!(PrefixPool::new(hnp(range), len, s(0)).is_err(), "{range} {len}");
+            assert!(
+                PrefixPool::new(hnp(range), len, s(0)).is_err(),
+                "{range} {len}"
+            );
         }
         let mut all = PrefixPool::new(hnp("::/0"), 128, s(0)).unwrap();
         assert_eq!(all.allocate(s(0)), Some(hnp("::/128")));

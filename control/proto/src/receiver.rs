@@ -169,7 +169,10 @@ mod tests {
 
     fn reply(mh: &[u8], from: Ipv6Addr) -> Option<Reply> {
         let mut receiver = Receiver::new(1);
-        receiver.receive(Now::default(), from, LMA, mh).unwrap_err().reply
+        receiver
+            .receive(Now::default(), from, LMA, mh)
+            .unwrap_err()
+            .reply
     }
 
     #[test]
@@ -191,16 +194,29 @@ mod tests {
         };
         assert_eq!(reply(&unknown, MAG), Some(expected));
 
-        let proto = sealed(vec![6, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], MAG, LMA);
-        assert_eq!(reply(&proto, MAG), Some(Reply::ParameterProblem { pointer: 40 }));
+        let proto = sealed(
+            vec![6, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            MAG,
+            LMA,
+        );
+        assert_eq!(
+            reply(&proto, MAG),
+            Some(Reply::ParameterProblem { pointer: 40 })
+        );
         let short = sealed(vec![59, 0, 5, 0, 0, 0, 0, 0], MAG, LMA);
-        assert_eq!(reply(&short, MAG), Some(Reply::ParameterProblem { pointer: 41 }));
+        assert_eq!(
+            reply(&short, MAG),
+            Some(Reply::ParameterProblem { pointer: 41 })
+        );
 
         let mut damaged = unknown.clone();
         damaged[7] = 1;
         assert_eq!(reply(&damaged, MAG), None);
         let short_be = sealed(vec![59, 0, 7, 0, 0, 0, 1, 0], MAG, LMA);
-        assert_eq!(reply(&short_be, MAG), Some(Reply::ParameterProblem { pointer: 41 }));
+        assert_eq!(
+            reply(&short_be, MAG),
+            Some(Reply::ParameterProblem { pointer: 41 })
+        );
         let group: Ipv6Addr = "ff02::1".parse().unwrap();
         assert_eq!(reply(&sealed(unknown, group, LMA), group), None);
     }

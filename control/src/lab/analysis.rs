@@ -113,7 +113,6 @@ pub(crate) struct Watcher {
     flows: Vec<FlowMatch>,
     sightings: Vec<Sighting>,
     heard: Vec<Heard>,
-    frames: u64,
 }
 
 impl Watcher {
@@ -124,7 +123,6 @@ impl Watcher {
 
     /// One frame.
     pub(crate) fn watch(&mut self, time: Duration, frame: &[u8]) {
-        self.frames += 1;
         let Some(outer) = ethernet_payload(frame).and_then(Ipv6::parse) else {
             return;
         };
@@ -166,11 +164,6 @@ impl Watcher {
     /// Mobility messages, in the order they were heard.
     pub(crate) fn heard(&self) -> &[Heard] {
         &self.heard
-    }
-
-    /// Frames watched.
-    pub(crate) fn frames(&self) -> u64 {
-        self.frames
     }
 
     /// Packets of a flow per tunnel within a window.
@@ -220,7 +213,11 @@ mod tests {
         "2001:db8:100::100".parse().unwrap()
     }
 
-    fn tunnelled(outer: (Ipv6Addr, Ipv6Addr), inner: (Ipv6Addr, Ipv6Addr), ports: [u8; 4]) -> Vec<u8> {
+    fn tunnelled(
+        outer: (Ipv6Addr, Ipv6Addr),
+        inner: (Ipv6Addr, Ipv6Addr),
+        ports: [u8; 4],
+    ) -> Vec<u8> {
         let datagram = [&ports[..], &[0, 8, 0, 0]].concat();
         let packet = ipv6_packet(inner.0, inner.1, next_header::UDP, 63, &datagram);
         let packet = ipv6_packet(outer.0, outer.1, next_header::IPV6, 64, &packet);
@@ -266,14 +263,16 @@ mod tests {
         assert_eq!(w.count(Flow::Y, Direction::Downlink, all), both);
         let up = w.count(Flow::Y, Direction::Uplink, all);
         assert_eq!((up.mag1, up.mag2), (1, 0));
-        assert_eq!(w.count(Flow::X, Direction::Downlink, all), PerMag::default());
+        assert_eq!(
+            w.count(Flow::X, Direction::Downlink, all),
+            PerMag::default()
+        );
         let half = Window { to: at(2), ..all };
         assert_eq!(w.count(Flow::Y, Direction::Downlink, half).mag1, 0);
         let first = w.first(Flow::Y, Direction::Downlink, Mag::Mag1, at(1));
         assert_eq!(first, Some(at(2)));
         let none = w.first(Flow::Y, Direction::Downlink, Mag::Mag2, at(2));
         assert_eq!(none, None);
-        assert_eq!(w.frames(), 6);
     }
 
     proptest! {

@@ -84,11 +84,6 @@ impl Capture {
         lock(&self.watcher).set_flows(flows);
     }
 
-    /// What has been seen so far.
-    pub(crate) fn with<T>(&self, look: impl FnOnce(&Watcher) -> T) -> T {
-        look(&lock(&self.watcher))
-    }
-
     /// Ends the capture after what has already arrived.
     ///
     /// # Errors
@@ -154,7 +149,10 @@ fn capture(
         // Each look resets the kernel's counters.
         out.dropped += u64::from(socket.statistics()?.drops);
         if last {
-            writer.get_mut().flush().context("cannot write the capture")?;
+            writer
+                .get_mut()
+                .flush()
+                .context("cannot write the capture")?;
             return Ok(out);
         }
     }

@@ -122,7 +122,10 @@ pub(crate) fn clean(running: bool) -> anyhow::Result<Swept> {
 fn claim(name: &str) -> anyhow::Result<Option<(String, PathBuf, Flock<File>)>> {
     let directory = Path::new(ROOT).join(name);
     // Namespaces of such a name that are not written down are somebody else's.
-    if Host::ALL.iter().any(|h| netns::path(&namespace(name, *h)).exists()) {
+    if Host::ALL
+        .iter()
+        .any(|h| netns::path(&namespace(name, *h)).exists())
+    {
         return Ok(None);
     }
     fs::create_dir_all(ROOT).with_context(|| format!("cannot make {ROOT}"))?;

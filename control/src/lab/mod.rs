@@ -168,7 +168,11 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
     instance::clean(false)?;
     let mut passed = true;
     for scenario in args.scenario.scenarios() {
-        progress.say(&format!("scenario \"{}\": {}", scenario.name(), scenario.title()));
+        progress.say(&format!(
+            "scenario \"{}\": {}",
+            scenario.name(),
+            scenario.title()
+        ));
         let plan = Plan {
             scenario: *scenario,
             workers: args.workers,

@@ -44,7 +44,10 @@ pub(crate) fn path(name: &str) -> PathBuf {
 /// # Errors
 /// What `ip` says about the line that failed.
 pub(crate) fn ip(name: &str, commands: &str) -> anyhow::Result<()> {
-    run(Command::new("ip").args(["-n", name, "-batch", "-"]), commands)
+    run(
+        Command::new("ip").args(["-n", name, "-batch", "-"]),
+        commands,
+    )
 }
 
 /// What one `ip` command in a namespace prints.

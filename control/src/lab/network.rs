@@ -99,7 +99,10 @@ impl Network {
             Scenario::Shared => one == two,
         };
         let name = scenario.name();
-        anyhow::ensure!(as_asked, "prefixes {one} and {two} are not those of \"{name}\"");
+        anyhow::ensure!(
+            as_asked,
+            "prefixes {one} and {two} are not those of \"{name}\""
+        );
         Ok([one, two])
     }
 
@@ -142,7 +145,9 @@ impl Network {
 
     /// The management socket of a host's process.
     pub(crate) fn socket(&self, host: Host) -> PathBuf {
-        self.instance.directory().join(format!("{}.sock", host.name()))
+        self.instance
+            .directory()
+            .join(format!("{}.sock", host.name()))
     }
 
     /// Fails if one of the processes has ended.
@@ -192,7 +197,9 @@ impl Network {
     }
 
     fn config_path(&self, host: Host) -> PathBuf {
-        self.instance.directory().join(format!("{}.toml", host.name()))
+        self.instance
+            .directory()
+            .join(format!("{}.toml", host.name()))
     }
 
     fn start(&mut self, host: Host) -> anyhow::Result<()> {

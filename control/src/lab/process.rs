@@ -76,18 +76,12 @@ impl Process {
         &self.log
     }
 
-    /// Its process identifier.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The end of its log.
-    pub(crate) fn last_words(&self) -> String {
+    fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let from = lines.len().saturating_sub(LOG_LINES);
         let end = lines.get(from..).unwrap_or_default();
-        end.iter().map(|l| format!("    {l}\n")).collect()
+        end.iter().flat_map(|line| ["    ", *line, "\n"]).collect()
     }
 
     /// Asks it to end, waits, and ends it by force if it does not.

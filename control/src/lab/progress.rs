@@ -101,7 +101,10 @@ impl Progress {
             match ready()? {
                 Ok(value) => return Ok(value),
                 Err(reason) if Instant::now() > deadline => {
-                    bail!("{what} did not happen within {} s: {reason}", patience.as_secs())
+                    bail!(
+                        "{what} did not happen within {} s: {reason}",
+                        patience.as_secs()
+                    )
                 }
                 Err(_) => self.pause(TURN)?,
             }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use flow::Hnp;
 
 use super::analysis::{Direction, Flow, PerMag};
@@ -12,15 +12,14 @@ use super::scenario::Report;
 use super::tables::{Routes, Tables};
 use super::topology::{Mag, Scenario};
 
+/// Columns of a report that goes to a file.
+const WIDTH: u16 = 140;
+
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
     let names = Names(report);
     let scenario = report.scenario;
-    let mut out = format!(
-        "\nScenario \"{}\": {}\n",
-        scenario.name(),
-        scenario.title()
-    );
+    let mut out = format!("\nScenario \"{}\": {}\n", scenario.name(), scenario.title());
     let [one, two] = report.prefixes;
     let _ = match scenario {
         Scenario::Unique => writeln!(out, "pref1 = {one}, pref2 = {two}"),
@@ -44,7 +43,11 @@ pub(crate) fn render(report: &Report) -> String {
     let failed = report.criteria.iter().filter(|c| !c.passed).count();
     let _ = match failed {
         0 => writeln!(out, "\n{}: passed", scenario.name()),
-        _ => writeln!(out, "\n{}: FAILED, {failed} criteria not met", scenario.name()),
+        _ => writeln!(
+            out,
+            "\n{}: FAILED, {failed} criteria not met",
+            scenario.name()
+        ),
     };
     out
 }
@@ -65,7 +68,14 @@ impl Names<'_> {
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
+    // On a terminal the tables take its width.
+    if !table.is_tty() {
+        table.set_width(WIDTH);
+    }
     table
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use flow::Hnp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::api::{BindingRow, FlowAdd, FlowAdded, FlowMove, FlowMoved, FlowRow, RouteRow};
 use crate::mn::packet::next_header;
@@ -63,10 +63,12 @@ pub(crate) struct Report {
     /// The prefixes of the sessions at MAG1 and MAG2.
     pub(crate) prefixes: [Hnp; 2],
     /// The tables at each stage.
+    #[serde(serialize_with = "by_stage")]
     pub(crate) tables: Vec<(Stage, Tables)>,
     /// The UDP flows.
     pub(crate) flows: Vec<Outcome>,
-    /// The TCP transfer: sent and received.
+    /// The TCP transfer: sent and received, or why it broke.
+    #[serde(serialize_with = "tcp")]
     pub(crate) tcp: Result<(Digest, Digest), String>,
     /// The moves.
     pub(crate) moves: Vec<Move>,
@@ -77,6 +79,22 @@ pub(crate) struct Report {
     pub(crate) signalling: Vec<Heard>,
     /// How complete the capture is.
     pub(crate) capture: Completeness,
+}
+
+/// Tables as an object with a member for each stage.
+fn by_stage<S: Serializer>(tables: &[(Stage, Tables)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(tables.iter().map(|(stage, tables)| (stage.name(), tables)))
+}
+
+/// A transfer as an object: `sent` and `received`, or `error`.
+fn tcp<S: Serializer>(
+    result: &Result<(Digest, Digest), String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match result {
+        Ok((sent, received)) => serializer.collect_map([("sent", sent), ("received", received)]),
+        Err(error) => serializer.collect_map([("error", error)]),
+    }
 }
 
 /// Runs one scenario; files go to `directory`.
@@ -246,7 +264,7 @@ impl Stages<'_> {
             .progress
             .wait_for("the tables of the slides", TABLE_PATIENCE, || {
                 self.network.check()?;
-                let tables = tables(self.network, &self.fids)?;
+                let tables = tables(self.network, self.fids)?;
                 let wrong = tables.differences(&expected);
                 let settled = wrong.is_empty();
                 last = Some((tables, wrong));
@@ -265,7 +283,7 @@ impl Stages<'_> {
     }
 }
 
-fn tables(network: &Network, fids: &Fids) -> anyhow::Result<Tables> {
+fn tables(network: &Network, fids: Fids) -> anyhow::Result<Tables> {
     let bindings: Vec<BindingRow> = network.read(Host::Lma, "/v1/bindings")?;
     let flows: Vec<FlowRow> = network.read(Host::Lma, "/v1/flows")?;
     let one: Vec<RouteRow> = network.read(Host::Mag1, "/v1/routes")?;

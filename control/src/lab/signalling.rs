@@ -278,7 +278,13 @@ mod tests {
         let heard = Heard::new(Duration::ZERO, mag, LMAA, &damaged).unwrap();
         assert_eq!(heard.kind, Kind::Undecodable);
         let stranger = Ipv6Addr::LOCALHOST;
-        assert_eq!(Heard::new(Duration::ZERO, stranger, LMAA, &octets(FMA)), None);
-        assert_eq!(Heard::new(Duration::ZERO, mag, stranger, &octets(FMA)), None);
+        assert_eq!(
+            Heard::new(Duration::ZERO, stranger, LMAA, &octets(FMA)),
+            None
+        );
+        assert_eq!(
+            Heard::new(Duration::ZERO, mag, stranger, &octets(FMA)),
+            None
+        );
     }
 }

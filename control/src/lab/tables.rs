@@ -100,7 +100,7 @@ impl Tables {
         bindings: &[BindingRow],
         flows: &[FlowRow],
         routes: [&[RouteRow]; 2],
-        fids: &Fids,
+        fids: Fids,
     ) -> Self {
         let mut out = Self {
             bindings: bindings.iter().filter_map(binding).collect(),
@@ -191,7 +191,7 @@ fn binding(row: &BindingRow) -> Option<Binding> {
     })
 }
 
-fn flow_state(row: &FlowRow, fids: &Fids) -> Option<FlowState> {
+fn flow_state(row: &FlowRow, fids: Fids) -> Option<FlowState> {
     if row.role != Role::Lma {
         return None;
     }
@@ -289,13 +289,13 @@ mod tests {
         let flows = [flow_row(2, Mag::Mag1), flow_row(1, Mag::Mag1)];
         let at_mag1 = [route(two), route(one)];
         let at_mag2 = [route(two)];
-        let tables = Tables::read(&bindings, &flows, [&at_mag1, &at_mag2], &FIDS);
+        let tables = Tables::read(&bindings, &flows, [&at_mag1, &at_mag2], FIDS);
         let expected = |stage| Tables::expected(Scenario::Unique, stage, [one, two]);
         assert_eq!(tables.differences(&expected(Stage::After)), [""; 0]);
         let wrong = tables.differences(&expected(Stage::Before));
         assert_eq!(wrong.len(), 3, "{wrong:?}");
         // Without the route that the FMI asked for, only MAG1 is wrong.
-        let tables = Tables::read(&bindings, &flows, [&at_mag1[1..], &at_mag2], &FIDS);
+        let tables = Tables::read(&bindings, &flows, [&at_mag1[1..], &at_mag2], FIDS);
         let wrong = tables.differences(&expected(Stage::After));
         assert_eq!(wrong.len(), 1);
         assert!(wrong[0].starts_with("MAG1: "), "{wrong:?}");

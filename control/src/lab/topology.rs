@@ -329,13 +329,16 @@ pub(crate) fn config(
     let process = if host == Host::Mn {
         String::new()
     } else {
+        // Every worker has queues, and buffers for them, on every port.
+        let memory = 64 + 64 * u32::from(workers);
         format!(
-            "[process]\nmemory = \"anonymous\"\nmemory_mib = 64\nworkers = {workers}\n\
+            "[process]\nmemory = \"anonymous\"\nmemory_mib = {memory}\nworkers = {workers}\n\
              idle = \"adaptive\"\n\n"
         )
     };
+    let socket = socket.display();
     Some(format!(
-        "name = \"{name}\"\n\n{process}[management]\nsocket = {socket:?}\n\n{body}"
+        "name = \"{name}\"\n\n{process}[management]\nsocket = \"{socket}\"\n\n{body}"
     ))
 }
 
@@ -362,7 +365,11 @@ fn lma_config() -> String {
 
 fn mag_config(mag: Mag, scenario: Scenario) -> String {
     let address = mag.proxy_coa();
-    let mut out = port_config("core0", &mag.core_mac().to_string(), &format!("{address}/64"));
+    let mut out = port_config(
+        "core0",
+        &mag.core_mac().to_string(),
+        &format!("{address}/64"),
+    );
     out += &port_config("access0", &MacAddr::MAG.to_string(), "");
     out += &route_config(LMAA);
     let share = scenario == Scenario::Shared && mag == Mag::Mag2;
@@ -395,7 +402,9 @@ fn port_config(device: &str, mac: &str, address: &str) -> String {
     } else {
         format!("addresses = [\"{address}\"]\n")
     };
-    format!("[[port]]\nname = \"{device}\"\ndevice = \"tap:{device}\"\nmac = \"{mac}\"\n{addresses}\n")
+    format!(
+        "[[port]]\nname = \"{device}\"\ndevice = \"tap:{device}\"\nmac = \"{mac}\"\n{addresses}\n"
+    )
 }
 
 /// The core is one link: what is not in the port's own prefix is a neighbour there all the same.

@@ -127,12 +127,6 @@ impl UdpFlow {
         Ok(out)
     }
 
-    /// Packets received so far, both directions.
-    pub(crate) fn received(&self) -> u64 {
-        let halves = self.halves.iter();
-        halves.map(|h| h.received.load(Ordering::Relaxed)).sum()
-    }
-
     /// Tells the senders to stop, without waiting.
     pub(crate) fn stop_sending(&self) {
         self.senders_stop.store(true, Ordering::Relaxed);
@@ -218,7 +212,7 @@ fn send(socket: &UdpSocket, rate: u32, stop: &AtomicBool) -> Sent {
         packets: 0,
         refused: 0,
     };
-    let mut pace = Pace::new(f64::from(rate));
+    let mut pace = Pace::new(rate, 1);
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..pace.due() {
             let datagram = datagram(sent.packets, now());
@@ -265,31 +259,38 @@ fn parse(datagram: &[u8]) -> Option<(u64, u64)> {
     if datagram.len() != DATAGRAM || datagram.get(..8)? != MAGIC {
         return None;
     }
-    let number = |at: usize| Some(u64::from_be_bytes(datagram.get(at..at + 8)?.try_into().ok()?));
+    let number = |at: usize| {
+        Some(u64::from_be_bytes(
+            datagram.get(at..at + 8)?.try_into().ok()?,
+        ))
+    };
     Some((number(8)?, number(16)?))
 }
 
-/// Says how many things are due, so that there are `rate` of them a second.
+/// Says how many things are due.
 struct Pace {
     start: Instant,
-    rate: f64,
+    /// Nanoseconds from one to the next; at least one.
+    interval: u64,
     done: u64,
 }
 
 impl Pace {
-    fn new(rate: f64) -> Self {
+    /// Things of `size` units each, `rate` units a second.
+    fn new(rate: u32, size: u64) -> Self {
         Self {
             start: Instant::now(),
-            rate: rate.max(1.0),
+            interval: (size * 1_000_000_000 / u64::from(rate.max(1))).max(1),
             done: 0,
         }
     }
 
     /// Sleeps until something is due.
     fn due(&mut self) -> u64 {
-        let next = Duration::from_secs_f64((self.done + 1) as f64 / self.rate);
+        let next = Duration::from_nanos((self.done + 1).saturating_mul(self.interval));
         thread::sleep(next.saturating_sub(self.start.elapsed()));
-        let total = (self.start.elapsed().as_secs_f64() * self.rate) as u64;
+        let elapsed = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let total = elapsed / self.interval;
         let due = total.saturating_sub(self.done);
         self.done = total.max(self.done);
         due
@@ -382,7 +383,7 @@ fn tcp_send(mut stream: TcpStream, rate: u32, stop: &AtomicBool) -> anyhow::Resu
     let mut digest = Digest::EMPTY;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut chunk = [0; CHUNK];
-    let mut pace = Pace::new(f64::from(rate) / CHUNK as f64);
+    let mut pace = Pace::new(rate, CHUNK as u64);
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..pace.due() {
             for octets in chunk.chunks_exact_mut(8) {
@@ -392,7 +393,9 @@ fn tcp_send(mut stream: TcpStream, rate: u32, stop: &AtomicBool) -> anyhow::Resu
                 state ^= state << 17;
                 octets.copy_from_slice(&state.to_be_bytes());
             }
-            stream.write_all(&chunk).context("the TCP sender is stuck")?;
+            stream
+                .write_all(&chunk)
+                .context("the TCP sender is stuck")?;
             digest.add(&chunk);
         }
     }
@@ -439,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_pace_catches_up_and_does_not_run_ahead() {
-        let mut pace = Pace::new(1000.0);
+        let mut pace = Pace::new(1000, 1);
         thread::sleep(Duration::from_millis(20));
         let mut done = pace.due();
         assert!(done >= 20);

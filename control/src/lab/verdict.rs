@@ -1,5 +1,7 @@
 //! Whether a run was what the draft promises: a list of criteria, each with its evidence.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use super::analysis::{Direction, Flow, PerMag};
@@ -84,10 +86,10 @@ fn whole(flow: Flow, direction: Direction, outcomes: &[Outcome]) -> Criterion {
         a.sent, a.received, a.lost, a.duplicated
     );
     if a.foreign > 0 {
-        text += &format!(", {} never sent", a.foreign);
+        let _ = write!(text, ", {} never sent", a.foreign);
     }
     if !a.lost_ranges.is_empty() {
-        text += &format!("; lost numbers {:?}", a.lost_ranges);
+        let _ = write!(text, "; lost numbers {:?}", a.lost_ranges);
     }
     Criterion::new(name, a.is_whole(), text)
 }
@@ -153,7 +155,10 @@ fn exchange(exchange: &Exchange) -> String {
     match &exchange.acknowledge {
         Some(fma) => {
             let took = fma.time.saturating_sub(exchange.initiate.time);
-            format!("sequence {sequence}, answered after {} us", took.as_micros())
+            format!(
+                "sequence {sequence}, answered after {} us",
+                took.as_micros()
+            )
         }
         None => format!("sequence {sequence}, no FMA that accepts it"),
     }

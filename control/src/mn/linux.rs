@@ -50,8 +50,12 @@ pub(crate) fn run(
     })?;
     let mut ports = Vec::new();
     for access in &settings.accesses {
-        let port = AccessPort::open(&access.interface)
-            .with_context(|| format!("cannot use {} as access \"{}\"", access.interface, access.name))?;
+        let port = AccessPort::open(&access.interface).with_context(|| {
+            format!(
+                "cannot use {} as access \"{}\"",
+                access.interface, access.name
+            )
+        })?;
         ports.push(port);
     }
     prepare_tun(&settings.interface)?;
@@ -149,7 +153,7 @@ impl Node {
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
             if now >= next_link_check {
-                self.check_links(now)?;
+                self.check_links(now);
                 next_link_check = now + LINK_CHECK;
             }
             if self.machine.poll_timeout().is_some_and(|t| t <= now) {
@@ -172,7 +176,9 @@ impl Node {
 
     fn wait(&self, now: Instant) -> anyhow::Result<()> {
         let due = self.machine.poll_timeout();
-        let sleep = due.map_or(MAX_SLEEP, |t| t.saturating_duration_since(now).min(MAX_SLEEP));
+        let sleep = due.map_or(MAX_SLEEP, |t| {
+            t.saturating_duration_since(now).min(MAX_SLEEP)
+        });
         let timeout = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO);
         let mut fds = vec![PollFd::new(self.tun.as_fd(), PollFlags::POLLIN)];
         let sockets = self.ports.iter().map(|p| p.socket.as_fd());
@@ -225,7 +231,7 @@ impl Node {
         Ok(())
     }
 
-    fn check_links(&mut self, now: Instant) -> anyhow::Result<()> {
+    fn check_links(&mut self, now: Instant) {
         for (number, port) in self.ports.iter_mut().enumerate() {
             // An interface that is gone is a link that is down: it may be a dongle.
             let running = find_interface(&port.interface).is_ok_and(|i| i.running);
@@ -235,7 +241,6 @@ impl Node {
                 self.machine.handle_link(AccessId(number), running, now);
             }
         }
-        Ok(())
     }
 
     fn perform(&mut self) {

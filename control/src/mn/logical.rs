@@ -289,13 +289,7 @@ impl LogicalInterface {
         *self.drops.entry(reason).or_default() += 1;
     }
 
-    fn advertised(
-        &mut self,
-        id: AccessId,
-        ra: &RouterAdvertisement,
-        from: MacAddr,
-        now: Instant,
-    ) {
+    fn advertised(&mut self, id: AccessId, ra: &RouterAdvertisement, from: MacAddr, now: Instant) {
         for info in &ra.prefixes {
             // RFC 4862 §5.5.3: the prefix and the interface identifier must fill an address.
             let usable = info.autonomous && info.len == 64;

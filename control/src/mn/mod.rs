@@ -13,7 +13,7 @@ pub(crate) mod packet;
 pub(crate) mod status;
 
 pub(crate) use linux::run;
-pub(crate) use status::{MnStatus, StatusHandle, status_channel};
+pub(crate) use status::{StatusHandle, status_channel};
 
 /// An access of the mobile node, numbered from 0 in the order of the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

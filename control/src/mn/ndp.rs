@@ -6,8 +6,7 @@ use std::time::Duration;
 use flow::MacAddr;
 
 use super::packet::{
-    ETHERNET_LEN, ETHERTYPE_IPV6, Ipv6, address, be16, be32, checksum, ipv6_packet,
-    next_header,
+    ETHERNET_LEN, ETHERTYPE_IPV6, Ipv6, address, be16, be32, checksum, ipv6_packet, next_header,
 };
 
 const ROUTER_SOLICITATION: u8 = 133;
@@ -276,13 +275,7 @@ pub(crate) mod testing {
             icmp.extend(prefix.parse::<Ipv6Addr>().unwrap().octets());
         }
         let to = MacAddr::for_multicast(ALL_NODES);
-        frame(
-            MacAddr::MAG,
-            to,
-            MacAddr::MAG.link_local(),
-            ALL_NODES,
-            icmp,
-        )
+        frame(MacAddr::MAG, to, MacAddr::MAG.link_local(), ALL_NODES, icmp)
     }
 
     /// A frame in which `source` asks for `target`.

@@ -211,7 +211,8 @@ mod tests {
     fn udp(payload: &[u8]) -> Vec<u8> {
         let source: Ipv6Addr = "2001:db8:c::5".parse().unwrap();
         let destination: Ipv6Addr = "2001:db8:100::100".parse().unwrap();
-        let builder = PacketBuilder::ipv6(source.octets(), destination.octets(), 64).udp(4000, 5004);
+        let builder =
+            PacketBuilder::ipv6(source.octets(), destination.octets(), 64).udp(4000, 5004);
         let mut out = Vec::new();
         builder.write(&mut out, payload).unwrap();
         out

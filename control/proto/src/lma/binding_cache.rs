@@ -173,25 +173,25 @@ impl Mobile {
             return Some(*bid);
         }
         if self.interfaces.len() >= REMEMBERED_INTERFACES {
-            let unused = |bid: Bid| {
-                self.session(bid).is_none() && self.flows.iter().all(|f| !f.names(bid))
-            };
+            let unused =
+                |bid: Bid| self.session(bid).is_none() && self.flows.iter().all(|f| !f.names(bid));
             let oldest = self.interfaces.iter().position(|(_, bid)| unused(*bid));
             if let Some(oldest) = oldest {
                 self.interfaces.remove(oldest);
             }
         }
         let taken: BTreeSet<Bid> = self.interfaces.iter().map(|(_, bid)| *bid).collect();
-        let bid = (1..=u16::MAX).filter_map(Bid::new).find(|bid| {
-            !taken.contains(bid) && self.session(*bid).is_none()
-        })?;
+        let bid = (1..=u16::MAX)
+            .filter_map(Bid::new)
+            .find(|bid| !taken.contains(bid) && self.session(*bid).is_none())?;
         self.interfaces.push((interface, bid));
         Some(bid)
     }
 
     /// Notes that a session is now on another interface (HI = 2).
     pub(crate) fn rename_interface(&mut self, bid: Bid, interface: Interface) {
-        self.interfaces.retain(|(i, b)| *b != bid && *i != interface);
+        self.interfaces
+            .retain(|(i, b)| *b != bid && *i != interface);
         self.interfaces.push((interface, bid));
     }
 

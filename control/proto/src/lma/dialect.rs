@@ -1,7 +1,7 @@
 //! Flow mobility messages as each kind of MAG understands them.
 
 use flow::MnId;
-use pmip_wire::{Fma, FmaStatus, FlowLifetime, Fmi, HnpOption, Message};
+use pmip_wire::{FlowLifetime, Fma, FmaStatus, Fmi, HnpOption, Message};
 
 use super::binding_cache::Bce;
 use super::sync::{Change, Outcome};

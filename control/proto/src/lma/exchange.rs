@@ -34,7 +34,10 @@ impl Lma {
         let Some(session) = mobile.active_session(bid).filter(|s| self.can_signal(s)) else {
             return;
         };
-        let mut there = mobile.sessions.iter().filter(|s| s.proxy_coa == session.proxy_coa);
+        let mut there = mobile
+            .sessions
+            .iter()
+            .filter(|s| s.proxy_coa == session.proxy_coa);
         if there.any(Bce::is_signalling) {
             return;
         }
@@ -81,7 +84,8 @@ impl Lma {
             outstanding.sequence,
             self.config.flow_lifetime,
         );
-        self.outbox.send(session.lmaa.0, session.proxy_coa.0, message);
+        self.outbox
+            .send(session.lmaa.0, session.proxy_coa.0, message);
         let deadline = now + self.config.fmi_interval;
         self.timers.set((mobile.id, Timer::Fmi(bid)), deadline);
     }
@@ -194,7 +198,8 @@ impl Lma {
             return;
         }
         peer.refuses = true;
-        self.outbox.event(LmaEvent::SignallingRefused { proxy_coa: from });
+        self.outbox
+            .event(LmaEvent::SignallingRefused { proxy_coa: from });
         for (id, bid) in owners {
             self.with_mobile(id, |lma, mobile| {
                 lma.end_exchange(now, mobile, bid, Outcome::NotUnderstood);
@@ -228,7 +233,12 @@ impl Lma {
                         session.sync.give_up(fid);
                     }
                     let mn_id = mobile.mn_id.clone();
-                    self.outbox.event(LmaEvent::FlowNotInstalled { mn_id, fid, bid, reason });
+                    self.outbox.event(LmaEvent::FlowNotInstalled {
+                        mn_id,
+                        fid,
+                        bid,
+                        reason,
+                    });
                 }
             }
             (Change::Delete(..), _) => self.outbox.event(LmaEvent::FlowReleased {

@@ -140,7 +140,6 @@ impl FmcEntry {
     pub(crate) fn names(&self, bid: Bid) -> bool {
         self.bid == bid || self.moving.is_some_and(|m| m.to == bid)
     }
-
 }
 
 /// Whether the MAG has to be told for a flow to be on its session.
@@ -199,7 +198,7 @@ impl Mobile {
 
     /// Whether packets of a flow to one of the mobile's prefixes may be sent to the session it is on.
     pub(crate) fn may_use(&self, flow: &FmcEntry, at: &Bce, hnp: Hnp) -> bool {
-        at.is_active() && (self.hosts(at, hnp) || at.sync.serves(flow.fid, hnp))
+        at.is_active() && (self.hosts(at, hnp) || at.sync.serves(flow.fid, &flow.selector, hnp))
     }
 
     /// Where a flow stands.

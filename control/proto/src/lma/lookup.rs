@@ -113,7 +113,12 @@ fn by_link_layer_id(mobile: &Mobile, request: &Request, policy: Policy) -> Looku
     let same = |s: &&Bce| s.access == request.access && s.ll_id == request.ll_id;
     match mobile.sessions.iter().find(same) {
         Some(bce) => Lookup::Update(bce.bid),
-        None => by_handoff(mobile, request, policy, &[HandoffIndicator::BETWEEN_INTERFACES]),
+        None => by_handoff(
+            mobile,
+            request,
+            policy,
+            &[HandoffIndicator::BETWEEN_INTERFACES],
+        ),
     }
 }
 

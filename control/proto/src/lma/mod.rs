@@ -146,10 +146,19 @@ impl Lma {
                 pool.take(*hnp);
             }
         }
-        let tunnels = config.peers.iter().map(|p| (p.proxy_coa, p.tunnel)).collect();
+        let tunnels = config
+            .peers
+            .iter()
+            .map(|p| (p.proxy_coa, p.tunnel))
+            .collect();
         let peer = |p| Peer::new(p, &mut random);
         let peers: Vec<Peer> = config.peers.iter().map(peer).collect();
-        let peers = config.peers.iter().map(|p| p.proxy_coa).zip(peers).collect();
+        let peers = config
+            .peers
+            .iter()
+            .map(|p| p.proxy_coa)
+            .zip(peers)
+            .collect();
         let (rate, burst) = UNKNOWN_PEER_ANSWERS;
         Self {
             config,
@@ -245,13 +254,24 @@ impl Lma {
     /// # Errors
     /// [`FlowError`]; then nothing has changed.
     pub fn add_flow(&mut self, now: Now, request: FlowRequest) -> Result<Fid, FlowError> {
-        let FlowRequest { mn_id, fid, priority, selector, bid } = request;
+        let FlowRequest {
+            mn_id,
+            fid,
+            priority,
+            selector,
+            bid,
+        } = request;
         let (id, mobile) = self.mobile(&mn_id)?;
         selector.validate()?;
         if selector.ipv6().is_none() {
             return Err(FlowError::Ipv4);
         }
-        if mobile.flows.len() >= self.config.max_flows_per_mobile.min(flow::Binding::MAX_RULES) {
+        if mobile.flows.len()
+            >= self
+                .config
+                .max_flows_per_mobile
+                .min(flow::Binding::MAX_RULES)
+        {
             return Err(FlowError::TooMany(mn_id));
         }
         if let Some(other) = mobile.flows.iter().find(|f| f.selector == selector) {
@@ -336,9 +356,7 @@ impl Lma {
                 started = MoveStarted::Signalling;
             }
             lma.settle(now.monotonic, mobile);
-            if mobile.flow(fid).is_some_and(|f| f.bid == to)
-                && started == MoveStarted::Signalling
-            {
+            if mobile.flow(fid).is_some_and(|f| f.bid == to) && started == MoveStarted::Signalling {
                 started = MoveStarted::Done;
             }
         });
@@ -391,7 +409,9 @@ impl Lma {
 
     /// The MAGs, in the order of their addresses.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
-        self.peers.iter().map(|(proxy_coa, peer)| peer.view(*proxy_coa))
+        self.peers
+            .iter()
+            .map(|(proxy_coa, peer)| peer.view(*proxy_coa))
     }
 
     /// What has been counted.
@@ -440,10 +460,12 @@ impl Lma {
         flow: &FmcEntry,
         bid: Bid,
     ) -> Result<&'m Bce, FlowError> {
-        let session = mobile.active_session(bid).ok_or_else(|| FlowError::NotAttached {
-            mn_id: mobile.mn_id.clone(),
-            bid,
-        })?;
+        let session = mobile
+            .active_session(bid)
+            .ok_or_else(|| FlowError::NotAttached {
+                mn_id: mobile.mn_id.clone(),
+                bid,
+            })?;
         if !mobile.is_ready(flow, session, self.config.signal_hosted) && !self.can_signal(session) {
             return Err(FlowError::NoSignalling(bid));
         }
@@ -468,7 +490,12 @@ impl Lma {
     fn switch(&mut self, now: Duration, mobile: &mut Mobile) {
         let active: BTreeSet<Bid> = mobile.active().map(|s| s.bid).collect();
         let stranded = |f: &&FmcEntry| f.moving.is_some_and(|m| !active.contains(&m.to));
-        let stranded: Vec<Fid> = mobile.flows.iter().filter(stranded).map(|f| f.fid).collect();
+        let stranded: Vec<Fid> = mobile
+            .flows
+            .iter()
+            .filter(stranded)
+            .map(|f| f.fid)
+            .collect();
         for fid in stranded {
             self.cancel_move(now, mobile, fid, MoveFailure::AccessGone);
         }
@@ -477,7 +504,8 @@ impl Lma {
             self.outbox.event(event);
         }
         for flow in &mut mobile.flows {
-            flow.draining.retain(|bid, until| *until > now && active.contains(bid));
+            flow.draining
+                .retain(|bid, until| *until > now && active.contains(bid));
             let key = (mobile.id, Timer::Drain(flow.fid));
             match flow.draining.values().min() {
                 Some(until) => self.timers.set(key, *until),

@@ -176,7 +176,11 @@ impl Lma {
             None if self.config.serve_unknown => MobileProfile::default(),
             None => return Err(BindingStatus::NOT_LMA_FOR_THIS_MOBILE_NODE.into()),
         };
-        if profile.mags.as_ref().is_some_and(|mags| !mags.contains(&proxy_coa)) {
+        if profile
+            .mags
+            .as_ref()
+            .is_some_and(|mags| !mags.contains(&proxy_coa))
+        {
             return Err(BindingStatus::MAG_NOT_AUTHORIZED_FOR_PROXY_REG.into());
         }
         if !profile.enabled {
@@ -224,7 +228,11 @@ impl Lma {
         found: Lookup,
     ) -> Result<(), Stop> {
         let id = self.cache.id_of(mn_id);
-        let foreign = |hnp: &Hnp| self.cache.owner(*hnp).is_some_and(|owner| Some(owner) != id);
+        let foreign = |hnp: &Hnp| {
+            self.cache
+                .owner(*hnp)
+                .is_some_and(|owner| Some(owner) != id)
+        };
         if request.hnps.iter().any(foreign) {
             return Err(BindingStatus::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX.into());
         }
@@ -277,7 +285,10 @@ impl Lma {
         share: Option<Bid>,
     ) -> Result<(), Stop> {
         let full = Stop::Refuse(BindingStatus::INSUFFICIENT_RESOURCES);
-        let most = self.config.max_sessions_per_mobile.min(Binding::MAX_SOURCES);
+        let most = self
+            .config
+            .max_sessions_per_mobile
+            .min(Binding::MAX_SOURCES);
         if mobile.sessions.len() >= most {
             return Err(full);
         }
@@ -286,7 +297,9 @@ impl Lma {
             ll_id: request.ll_id.clone(),
         };
         let bid = mobile.assign_bid(interface).ok_or(full)?;
-        let shared = share.and_then(|bid| mobile.session(bid)).map(|s| s.hnps.clone());
+        let shared = share
+            .and_then(|bid| mobile.session(bid))
+            .map(|s| s.hnps.clone());
         let hnps = match shared {
             Some(hnps) => hnps,
             None if request.hnps.is_empty() => self.allocate(now.monotonic, mobile, profile)?,
@@ -338,7 +351,12 @@ impl Lma {
             || request.handoff != HandoffIndicator::NO_CHANGE;
         if from != arrival.proxy_coa {
             let to = arrival.proxy_coa;
-            self.outbox.event(LmaEvent::Handoff { mn_id, bid, from, to });
+            self.outbox.event(LmaEvent::Handoff {
+                mn_id,
+                bid,
+                from,
+                to,
+            });
         } else if anew {
             self.outbox.event(LmaEvent::BindingRenewed { mn_id, bid });
         }
@@ -382,7 +400,8 @@ impl Lma {
         let Some(session) = mobile.session(bid) else {
             return;
         };
-        self.timers.set((mobile.id, Timer::Expiry(bid)), session.expires);
+        self.timers
+            .set((mobile.id, Timer::Expiry(bid)), session.expires);
         self.switch(now.monotonic, mobile);
         self.accept(arrival, mobile, bid, lifetime);
         self.signal(now.monotonic, mobile);
@@ -412,11 +431,13 @@ impl Lma {
             if session.is_active() {
                 session.state = BceState::Deregistering;
                 let mn_id = mobile.mn_id.clone();
-                lma.outbox.event(LmaEvent::BindingDeregistered { mn_id, bid });
+                lma.outbox
+                    .event(LmaEvent::BindingDeregistered { mn_id, bid });
                 lma.forget_signalling(mobile, bid);
                 lma.timers.cancel((id, Timer::Expiry(bid)));
                 let delay = lma.config.min_delay_before_bce_delete;
-                lma.timers.set((id, Timer::Delete(bid)), now.monotonic + delay);
+                lma.timers
+                    .set((id, Timer::Delete(bid)), now.monotonic + delay);
                 lma.switch(now.monotonic, mobile);
             }
             lma.accept(arrival, mobile, bid, BindingLifetime::ZERO);
@@ -450,7 +471,10 @@ impl Lma {
         profile: &MobileProfile,
     ) -> Result<Vec<Hnp>, Stop> {
         let mut hnps = Vec::new();
-        let unused = profile.prefixes.iter().filter(|hnp| self.cache.owner(**hnp).is_none());
+        let unused = profile
+            .prefixes
+            .iter()
+            .filter(|hnp| self.cache.owner(**hnp).is_none());
         let own: Vec<Hnp> = unused.copied().collect();
         for _ in 0..self.config.prefixes_per_session.clamp(1, MAX_PREFIXES) {
             let own = own.get(hnps.len()).copied();
@@ -508,7 +532,12 @@ impl Lma {
         let pba = Pba {
             status: BindingStatus::ACCEPTED,
             lifetime,
-            hnps: session.hnps.iter().copied().map(HnpOption::on_link).collect(),
+            hnps: session
+                .hnps
+                .iter()
+                .copied()
+                .map(HnpOption::on_link)
+                .collect(),
             link_local: arrival.pbu.link_local.map(|_| session.link_local),
             ..echo(&arrival.pbu)
         };

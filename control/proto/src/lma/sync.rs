@@ -24,7 +24,10 @@ pub(crate) struct Statement {
 impl Statement {
     /// Whether it makes the MAG route a prefix that it does not host.
     fn grants(&self, hnp: Hnp) -> bool {
-        self.hnps.contains(&StatedPrefix { hnp, off_link: true })
+        self.hnps.contains(&StatedPrefix {
+            hnp,
+            off_link: true,
+        })
     }
 }
 
@@ -165,7 +168,10 @@ impl Sync {
                 Some(_) | None => return Some(Change::Add(*fid, want.clone())),
             }
         }
-        let mut superfluous = self.held.iter().filter(|(fid, _)| !wanted.contains_key(fid));
+        let mut superfluous = self
+            .held
+            .iter()
+            .filter(|(fid, _)| !wanted.contains_key(fid));
         superfluous
             .find(|(_, held)| !held.parked)
             .map(|(fid, held)| Change::Delete(*fid, held.statement.clone()))
@@ -195,7 +201,12 @@ impl Sync {
             (_, Outcome::NotAttached(_)) => self.held.clear(),
             (Change::Add(_, s) | Change::Refresh(_, s), Outcome::Accepted(lifetime)) => {
                 let held = Held {
-                    confirmed: s.hnps.iter().filter(|s| s.off_link).map(|s| s.hnp).collect(),
+                    confirmed: s
+                        .hnps
+                        .iter()
+                        .filter(|s| s.off_link)
+                        .map(|s| s.hnp)
+                        .collect(),
                     certain: true,
                     refresh: lifetime.map(|l| done.first_sent + l / 2),
                     expires: lifetime.map(|l| done.first_sent + l),
@@ -320,8 +331,10 @@ impl Sync {
 
     /// Whether the flow's packets to this off-link prefix may be sent to the MAG: it has
     /// acknowledged them and not been told otherwise since.
-    pub(crate) fn serves(&self, fid: Fid, hnp: Hnp) -> bool {
+    pub(crate) fn serves(&self, fid: Fid, selector: &TrafficSelector, hnp: Hnp) -> bool {
+        // A FID may have been given to another flow before its last one was forgotten.
         let held = self.held.get(&fid);
+        let held = held.filter(|held| held.statement.selector == *selector);
         let deleting = || {
             let change = self.outstanding.as_ref().map(|o| &o.change);
             matches!(change, Some(Change::Delete(f, _)) if *f == fid)
@@ -343,7 +356,9 @@ impl Sync {
     }
 
     fn is_busy_with(&self, fid: Fid) -> bool {
-        self.outstanding.as_ref().is_some_and(|o| o.change.fid() == fid)
+        self.outstanding
+            .as_ref()
+            .is_some_and(|o| o.change.fid() == fid)
     }
 }
 

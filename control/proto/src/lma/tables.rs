@@ -41,9 +41,15 @@ impl Tunnels {
         let hnps = mobile.hnps();
         for hnp in &hnps {
             let binding = self.binding(mobile, *hnp, outbox);
-            mobile.installed.set(*hnp, Some(binding), &mut self.paths, outbox);
+            mobile
+                .installed
+                .set(*hnp, Some(binding), &mut self.paths, outbox);
         }
-        let gone: Vec<Hnp> = mobile.installed.hnps().filter(|h| !hnps.contains(h)).collect();
+        let gone: Vec<Hnp> = mobile
+            .installed
+            .hnps()
+            .filter(|h| !hnps.contains(h))
+            .collect();
         for hnp in gone {
             mobile.installed.set(hnp, None, &mut self.paths, outbox);
         }
@@ -70,7 +76,8 @@ impl Tunnels {
         let mut rules = Vec::new();
         for flow in &mobile.flows {
             let at = mobile.active_session(flow.bid);
-            let at = at.filter(|at| can_match(&flow.selector, hnp) && mobile.may_use(flow, at, hnp));
+            let at =
+                at.filter(|at| can_match(&flow.selector, hnp) && mobile.may_use(flow, at, hnp));
             if let Some(path) = at.and_then(|at| self.path(at, outbox)) {
                 rules.push(Rule {
                     fid: flow.fid,
@@ -91,7 +98,11 @@ impl Tunnels {
     }
 
     fn path(&mut self, session: &Bce, outbox: &mut Outbox<LmaEvent>) -> Option<PathId> {
-        let config = self.configs.get(&session.proxy_coa).copied().unwrap_or_default();
+        let config = self
+            .configs
+            .get(&session.proxy_coa)
+            .copied()
+            .unwrap_or_default();
         let tunnel = Tunnel {
             local: session.lmaa.0,
             remote: session.proxy_coa.0,

@@ -90,7 +90,10 @@ impl Bule {
     /// Prefixes routed to it that are not its own.
     pub fn off_link(&self) -> BTreeSet<Hnp> {
         let granted = self.flows.iter().flat_map(|f| &f.off_link);
-        granted.filter(|hnp| !self.hnps.contains(hnp)).copied().collect()
+        granted
+            .filter(|hnp| !self.hnps.contains(hnp))
+            .copied()
+            .collect()
     }
 
     pub(crate) fn link(&self) -> (PortId, MacAddr) {
@@ -157,7 +160,9 @@ impl Bul {
     /// A mobile's sessions, in the order they began.
     pub(crate) fn sessions_of(&self, mobile: MobileId) -> Vec<SessionId> {
         let entry = self.mobiles.get(&mobile);
-        entry.map(|m| m.sessions.iter().copied().collect()).unwrap_or_default()
+        entry
+            .map(|m| m.sessions.iter().copied().collect())
+            .unwrap_or_default()
     }
 
     /// Begins a session; the caller checked that the link has none.
@@ -229,7 +234,10 @@ impl Bul {
 
     /// Forgets a mobile, if it has no session.
     pub(crate) fn forget(&mut self, mobile: MobileId) {
-        if self.mobiles.get(&mobile).is_some_and(|m| m.sessions.is_empty())
+        if self
+            .mobiles
+            .get(&mobile)
+            .is_some_and(|m| m.sessions.is_empty())
             && let Some(entry) = self.mobiles.remove(&mobile)
         {
             self.by_name.remove(&entry.mn_id);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flow::{Hnp, Lmaa, MobileId, TrafficSelector};
-use pmip_wire::{Fma, FmaStatus, Fmi, FlowLifetime, HnpOption, MnIdOption, SelectorFaultKind};
+use pmip_wire::{FlowLifetime, Fma, FmaStatus, Fmi, HnpOption, MnIdOption, SelectorFaultKind};
 
 use super::bul::{Bule, BuleState, FlowEntry, SessionId};
 use super::{Mag, Timer};
@@ -26,7 +26,11 @@ impl Mag {
             self.send_fma(from, answer(fmi, status, FlowLifetime::ZERO));
             return;
         };
-        let last = self.bul.mobiles.get(&mobile).and_then(|m| m.last_fmi.as_ref());
+        let last = self
+            .bul
+            .mobiles
+            .get(&mobile)
+            .and_then(|m| m.last_fmi.as_ref());
         match last {
             Some((lmaa, sequence, fma)) if *lmaa == from && *sequence == fmi.sequence => {
                 let fma = fma.clone();
@@ -67,7 +71,10 @@ impl Mag {
         let Some(entry) = self.bul.mobiles.get(&mobile) else {
             return;
         };
-        let sessions = entry.sessions.iter().filter_map(|id| self.bul.sessions.get(id));
+        let sessions = entry
+            .sessions
+            .iter()
+            .filter_map(|id| self.bul.sessions.get(id));
         self.outbox.event(MagEvent::FlowMobility {
             mn_id: entry.mn_id.clone(),
             status: status.0,
@@ -113,7 +120,8 @@ impl Mag {
     /// mobiles), and of the interface if it is named; without a name, all.
     fn addressed(&self, mobile: MobileId, from: Lmaa, fmi: &Fmi) -> Vec<SessionId> {
         let named = |bule: &&Bule| {
-            fmi.access.is_none_or(|access| access == bule.attachment.access)
+            fmi.access
+                .is_none_or(|access| access == bule.attachment.access)
                 && (fmi.ll_id.is_none() || fmi.ll_id == bule.attachment.ll_id)
         };
         let ids = self.bul.sessions_of(mobile);
@@ -139,7 +147,8 @@ impl Mag {
         }
         for id in sessions {
             if let Some(bule) = self.bul.sessions.get_mut(id) {
-                bule.flows.retain(|flow| !selectors.contains(&flow.selector));
+                bule.flows
+                    .retain(|flow| !selectors.contains(&flow.selector));
             }
         }
         Ok(())
@@ -264,7 +273,8 @@ impl Mag {
             return;
         };
         let before = bule.flows.len();
-        bule.flows.retain(|flow| flow.expires.is_none_or(|at| at > now));
+        bule.flows
+            .retain(|flow| flow.expires.is_none_or(|at| at > now));
         let expired = before - bule.flows.len();
         let (mobile, mn_id) = (bule.mobile, bule.attachment.mn_id.clone());
         for _ in 0..expired {

@@ -210,7 +210,9 @@ impl Mag {
         }
         let lmas = self.config.lmas.iter().map(|peer| peer.lmaa);
         let mut fitting = lmas.filter(|lmaa| attachment.lma.is_none_or(|named| named == *lmaa));
-        let lmaa = fitting.next().ok_or(AttachError::UnknownLma(attachment.lma))?;
+        let lmaa = fitting
+            .next()
+            .ok_or(AttachError::UnknownLma(attachment.lma))?;
         let present = self.bul.by_link((attachment.port, attachment.mac));
         let (id, same) = match present {
             Some(bule) => (
@@ -277,18 +279,22 @@ impl Mag {
 
     /// The routes to mobiles, by session.
     pub fn routes(&self) -> impl Iterator<Item = RouteView<'_>> {
-        self.bul.sessions.values().filter(|b| b.is_routed()).flat_map(|bule| {
-            let own = bule.hnps.iter().map(|hnp| (*hnp, false));
-            let granted = bule.off_link().into_iter().map(|hnp| (hnp, true));
-            own.chain(granted).map(|(hnp, off_link)| RouteView {
-                mn_id: &bule.attachment.mn_id,
-                hnp,
-                port: bule.attachment.port,
-                mac: bule.attachment.mac,
-                off_link,
-                lmaa: bule.lmaa,
+        self.bul
+            .sessions
+            .values()
+            .filter(|b| b.is_routed())
+            .flat_map(|bule| {
+                let own = bule.hnps.iter().map(|hnp| (*hnp, false));
+                let granted = bule.off_link().into_iter().map(|hnp| (hnp, true));
+                own.chain(granted).map(|(hnp, off_link)| RouteView {
+                    mn_id: &bule.attachment.mn_id,
+                    hnp,
+                    port: bule.attachment.port,
+                    mac: bule.attachment.mac,
+                    off_link,
+                    lmaa: bule.lmaa,
+                })
             })
-        })
     }
 
     /// A mobile's number in the workers' tables.
@@ -303,12 +309,18 @@ impl Mag {
 
     /// Tells the workers what has become of a mobile.
     fn update_routes(&mut self, mobile: MobileId) {
-        self.routes.update(&mut self.bul, mobile, &self.config, &mut self.outbox);
+        self.routes
+            .update(&mut self.bul, mobile, &self.config, &mut self.outbox);
     }
 
     /// Stops forwarding for a session, and forgets its prefixes and flows.
     fn withdraw(&mut self, id: SessionId) {
-        let timers = [Timer::Refresh(id), Timer::Expiry(id), Timer::Advertise(id), Timer::Flows(id)];
+        let timers = [
+            Timer::Refresh(id),
+            Timer::Expiry(id),
+            Timer::Advertise(id),
+            Timer::Flows(id),
+        ];
         for timer in timers {
             self.timers.cancel(timer);
         }
@@ -339,7 +351,10 @@ impl Mag {
             self.timers.set(Timer::Forget(mobile), now + LINGER);
         }
         let mn_id = bule.attachment.mn_id;
-        self.outbox.event(MagEvent::Detached { mn_id, acknowledged });
+        self.outbox.event(MagEvent::Detached {
+            mn_id,
+            acknowledged,
+        });
     }
 }
 

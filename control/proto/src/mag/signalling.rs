@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use flow::{HandoffIndicator, Hnp, Lmaa};
-use pmip_wire::{BindingLifetime, BindingStatus, HnpOption, MnIdOption, Pba, PbaFlags, Pbu, PbuFlags, Timestamp};
+use pmip_wire::{
+    BindingLifetime, BindingStatus, HnpOption, MnIdOption, Pba, PbaFlags, Pbu, PbuFlags, Timestamp,
+};
 
 use super::bul::{Attachment, Bule, BuleState, Request, SessionId};
 use super::{Mag, Timer};
@@ -119,7 +121,10 @@ impl Mag {
         };
         let first = self.config.initial_bindack_timeout;
         let (copies, patience) = match &bule.request {
-            Some(r) => (r.copies + 1, (r.patience * 2).min(self.config.max_bindack_timeout)),
+            Some(r) => (
+                r.copies + 1,
+                (r.patience * 2).min(self.config.max_bindack_timeout),
+            ),
             None => (1, first),
         };
         let sequence = self.next_sequence;
@@ -149,8 +154,10 @@ impl Mag {
             ..Pbu::default()
         };
         self.counters.pbus += 1;
-        self.outbox.send(self.config.proxy_coa.0, bule.lmaa.0, pbu.into());
-        self.timers.set(Timer::Request(id), now.monotonic + patience);
+        self.outbox
+            .send(self.config.proxy_coa.0, bule.lmaa.0, pbu.into());
+        self.timers
+            .set(Timer::Request(id), now.monotonic + patience);
     }
 
     pub(super) fn handle_pba(&mut self, now: Now, from: Lmaa, pba: &Pba) {
@@ -212,7 +219,10 @@ impl Mag {
     }
 
     fn handle_accepted(&mut self, now: Now, id: SessionId, request: &Request, pba: &Pba) {
-        let on_link = pba.hnps.iter().filter(|hnp| !hnp.off_link && !hnp.is_all_zero());
+        let on_link = pba
+            .hnps
+            .iter()
+            .filter(|hnp| !hnp.off_link && !hnp.is_all_zero());
         let mut hnps: Vec<Hnp> = on_link.map(|hnp| hnp.prefix).collect();
         hnps.sort_unstable();
         hnps.dedup();
@@ -225,7 +235,8 @@ impl Mag {
         let lifetime = pba.lifetime.duration();
         let expires = request.sent + lifetime;
         self.timers.set(Timer::Expiry(id), expires);
-        self.timers.set(Timer::Refresh(id), request.sent + lifetime / 2);
+        self.timers
+            .set(Timer::Refresh(id), request.sent + lifetime / 2);
         self.take_over(id, &hnps);
         let Some(bule) = self.bul.sessions.get_mut(&id) else {
             return;
@@ -246,7 +257,11 @@ impl Mag {
         let gone: Vec<Hnp> = old.into_iter().filter(|hnp| !hnps.contains(hnp)).collect();
         self.advertise(now.monotonic, id, &gone);
         if news {
-            self.outbox.event(MagEvent::Registered { mn_id, access, hnps });
+            self.outbox.event(MagEvent::Registered {
+                mn_id,
+                access,
+                hnps,
+            });
         }
     }
 
@@ -268,7 +283,8 @@ impl Mag {
                 self.update_routes(loser);
                 let names = self.bul.mobiles.get(&loser);
                 if let Some(mn_id) = names.map(|m| m.mn_id.clone()) {
-                    self.outbox.event(MagEvent::PrefixReassigned { mn_id, hnp: old });
+                    self.outbox
+                        .event(MagEvent::PrefixReassigned { mn_id, hnp: old });
                 }
             }
         }

@@ -65,7 +65,11 @@ impl Routes {
             entry.installed.set(hnp, binding, &mut self.paths, outbox);
             self.owners.insert(hnp, mobile);
         }
-        let gone: Vec<Hnp> = entry.installed.hnps().filter(|h| !hnps.contains(h)).collect();
+        let gone: Vec<Hnp> = entry
+            .installed
+            .hnps()
+            .filter(|h| !hnps.contains(h))
+            .collect();
         for hnp in gone {
             entry.installed.set(hnp, None, &mut self.paths, outbox);
             self.owners.remove(&hnp);
@@ -84,7 +88,9 @@ impl Routes {
         // Downlink packets take the interface whose prefix it is, or else the first that it was
         // granted to; uplink packets may come from any of them.
         let own = sessions.iter().filter(|bule| bule.hnps.contains(&hnp));
-        let granted = sessions.iter().filter(|bule| bule.off_link().contains(&hnp));
+        let granted = sessions
+            .iter()
+            .filter(|bule| bule.off_link().contains(&hnp));
         let users: Vec<&&Bule> = own.chain(granted).collect();
         let first = users.first()?;
         let links = users.iter().map(|bule| self.link(bule, outbox));

@@ -14,23 +14,42 @@ impl Tables {
     /// Applies an update, and checks what the data plane relies on.
     pub(crate) fn apply(&mut self, update: TableUpdate) {
         match update {
-            TableUpdate::Path { id, path: Some(path) } => {
-                assert!(!self.paths.contains_key(&id), "path {id} is given out twice");
+            TableUpdate::Path {
+                id,
+                path: Some(path),
+            } => {
+                assert!(
+                    !self.paths.contains_key(&id),
+                    "path {id} is given out twice"
+                );
                 self.paths.insert(id, path);
             }
             TableUpdate::Path { id, path: None } => {
                 assert!(self.paths.remove(&id).is_some(), "path {id} is not there");
                 let named = self.bindings.iter().find(|(_, b)| names(b).contains(&id));
-                assert!(named.is_none(), "path {id} is removed but named by {named:?}");
+                assert!(
+                    named.is_none(),
+                    "path {id} is removed but named by {named:?}"
+                );
             }
-            TableUpdate::Binding { hnp, binding: Some(binding) } => {
+            TableUpdate::Binding {
+                hnp,
+                binding: Some(binding),
+            } => {
                 for id in names(&binding) {
-                    assert!(self.paths.contains_key(&id), "{hnp} names missing path {id}");
+                    assert!(
+                        self.paths.contains_key(&id),
+                        "{hnp} names missing path {id}"
+                    );
                 }
                 assert!(binding.sources.len() <= Binding::MAX_SOURCES);
                 assert!(binding.rules.is_sorted_by_key(|r| r.priority));
                 let old = self.bindings.insert(hnp, *binding.clone());
-                assert_ne!(old.as_ref(), Some(&*binding), "{hnp}: an update that changes nothing");
+                assert_ne!(
+                    old.as_ref(),
+                    Some(&*binding),
+                    "{hnp}: an update that changes nothing"
+                );
             }
             TableUpdate::Binding { hnp, binding: None } => {
                 assert!(self.bindings.remove(&hnp).is_some(), "{hnp} has no binding");
@@ -53,7 +72,10 @@ impl Tables {
     /// The flow that a packet belongs to.
     pub(crate) fn rule(&self, hnp: Hnp, key: &FlowKey) -> Option<Fid> {
         let rules = &self.bindings.get(&hnp)?.rules;
-        rules.iter().find(|r| r.selector.matches(key)).map(|r| r.fid)
+        rules
+            .iter()
+            .find(|r| r.selector.matches(key))
+            .map(|r| r.fid)
     }
 
     /// Where packets from a prefix may come from.
@@ -70,5 +92,8 @@ fn names(binding: &Binding) -> Vec<PathId> {
         RuleAction::Drop => None,
     });
     let paths = binding.default_path.into_iter().chain(binding.uplink);
-    paths.chain(binding.sources.iter().copied()).chain(rules).collect()
+    paths
+        .chain(binding.sources.iter().copied())
+        .chain(rules)
+        .collect()
 }

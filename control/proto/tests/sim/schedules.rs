@@ -31,7 +31,11 @@ fn random_config(dice: &mut Dice) -> LmaConfig {
     LmaConfig {
         // Few prefixes, so that they change hands.
         pools: vec![pool("2001:db8:1000::/60")],
-        prefix_model: dice.pick(&[PrefixModel::Unique, PrefixModel::Unique, PrefixModel::Shared]),
+        prefix_model: dice.pick(&[
+            PrefixModel::Unique,
+            PrefixModel::Unique,
+            PrefixModel::Shared,
+        ]),
         signal_hosted: dice.chance(60),
         flow_lifetime: dice.pick(&[0xffff, 0xffff, 20]),
         drain: Duration::from_millis(dice.pick(&[0, 100, 1000])),
@@ -64,10 +68,18 @@ fn act(world: &mut World, flows_only: bool) {
     match world.dice.below(if flows_only { 8 } else { 16 }) {
         0..=1 => {
             let view = world.lma.binding(&mn_id);
-            let hnps: Vec<_> = view.iter().flat_map(|v| v.sessions).flat_map(|s| s.hnps.clone()).collect();
+            let hnps: Vec<_> = view
+                .iter()
+                .flat_map(|v| v.sessions)
+                .flat_map(|s| s.hnps.clone())
+                .collect();
             let port = u16::try_from(5000 + world.dice.below(6)).unwrap();
             let any = hnps.is_empty() || world.dice.chance(20);
-            let hnp = if any { None } else { Some(world.dice.pick(&hnps)) };
+            let hnp = if any {
+                None
+            } else {
+                Some(world.dice.pick(&hnps))
+            };
             world.add_flow(&mn_id, udp(hnp, port), to);
         }
         action @ 2..=7 => {
@@ -115,11 +127,6 @@ fn settle(world: &mut World) {
     world.weather = Weather::FAIR;
     world.run(Duration::from_secs(150));
     world.run_to_quiet();
-    if std::env::var_os("FLOWMOB_SIM_SEED").is_some() {
-        for sent in &world.log {
-            println!("{:?} to {}: {:?}", sent.at, sent.to, sent.message);
-        }
-    }
     world.check_agreement();
 }
 
@@ -150,7 +157,12 @@ fn no_packet_meets_a_missing_route() {
         let mut world = build(seed, |_| Weather::FAIR);
         for n in 0..3 {
             for interface in 0..2 {
-                world.attach(&mn(n), interface, interface.into(), HandoffIndicator::NEW_INTERFACE);
+                world.attach(
+                    &mn(n),
+                    interface,
+                    interface.into(),
+                    HandoffIndicator::NEW_INTERFACE,
+                );
                 world.run_ms(100);
             }
         }
@@ -170,7 +182,8 @@ fn no_packet_meets_a_missing_route() {
                 for (hnp, binding) in &world.lma_tables.bindings {
                     for port in 5000..5006 {
                         let mag = world.mag_of(*hnp, port);
-                        let routed = mag.is_some_and(|m| world.mag_tables[m].bindings.contains_key(hnp));
+                        let routed =
+                            mag.is_some_and(|m| world.mag_tables[m].bindings.contains_key(hnp));
                         assert!(routed, "{hnp} port {port} to {mag:?} of {binding:?}");
                     }
                 }

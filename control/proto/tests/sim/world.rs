@@ -6,8 +6,8 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use flow::{
-    AccessTechnology, Bid, Fid, FlowKey, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId, Path,
-    PortId, ProxyCoa, Selector, TrafficSelector,
+    AccessTechnology, Bid, Fid, FlowKey, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId,
+    Path, PortId, ProxyCoa, Selector, TrafficSelector,
 };
 use pmip_proto::lma::FlowState;
 use pmip_proto::mag::BuleState;
@@ -187,7 +187,10 @@ impl World {
         Self {
             clock: Duration::ZERO,
             lma: Lma::new(lma, seed),
-            mags: [Mag::new(mags[0].clone(), seed ^ 1), Mag::new(mags[1].clone(), seed ^ 2)],
+            mags: [
+                Mag::new(mags[0].clone(), seed ^ 1),
+                Mag::new(mags[1].clone(), seed ^ 2),
+            ],
             lma_tables: Tables::default(),
             mag_tables: [Tables::default(), Tables::default()],
             mag_config: mags,
@@ -219,7 +222,13 @@ impl World {
         }
     }
 
-    pub(crate) fn attach(&mut self, mn_id: &MnId, interface: u8, mag: usize, handoff: HandoffIndicator) {
+    pub(crate) fn attach(
+        &mut self,
+        mn_id: &MnId,
+        interface: u8,
+        mag: usize,
+        handoff: HandoffIndicator,
+    ) {
         let now = self.now();
         let mac = mac(mn_id, interface);
         let attachment = Attachment {
@@ -262,7 +271,12 @@ impl World {
         }
     }
 
-    pub(crate) fn add_flow(&mut self, mn_id: &MnId, selector: TrafficSelector, bid: Bid) -> Option<Fid> {
+    pub(crate) fn add_flow(
+        &mut self,
+        mn_id: &MnId,
+        selector: TrafficSelector,
+        bid: Bid,
+    ) -> Option<Fid> {
         let now = self.now();
         let request = FlowRequest {
             mn_id: mn_id.clone(),
@@ -276,7 +290,12 @@ impl World {
         fid
     }
 
-    pub(crate) fn move_flow(&mut self, mn_id: &MnId, fid: Fid, to: Bid) -> Option<pmip_proto::MoveStarted> {
+    pub(crate) fn move_flow(
+        &mut self,
+        mn_id: &MnId,
+        fid: Fid,
+        to: Bid,
+    ) -> Option<pmip_proto::MoveStarted> {
         let now = self.now();
         let started = self.lma.move_flow(now, mn_id, fid, to).ok();
         self.drain();
@@ -323,6 +342,9 @@ impl World {
             message,
         };
         let lost = (self.lose)(&sent);
+        if std::env::var_os("FLOWMOB_SIM_SEED").is_some() {
+            println!("{:?} to {to}: {:?}", sent.at, sent.message);
+        }
         self.log.push(sent);
         if lost || self.dice.chance(self.weather.loss) {
             return;
@@ -338,7 +360,8 @@ impl World {
             let at = self.clock + Duration::from_millis(delay);
             self.packets += 1;
             let octets = octets.clone();
-            self.wire.insert((at, self.packets), Packet { from, to, octets });
+            self.wire
+                .insert((at, self.packets), Packet { from, to, octets });
         }
     }
 
@@ -362,7 +385,10 @@ impl World {
         };
         self.clock = self.clock.max(at);
         let now = self.now();
-        let due = self.wire.first_key_value().filter(|((at, _), _)| *at <= self.clock);
+        let due = self
+            .wire
+            .first_key_value()
+            .filter(|((at, _), _)| *at <= self.clock);
         if let Some((key, _)) = due.map(|(k, v)| (*k, v.clone())) {
             let packet = self.wire.remove(&key).unwrap();
             self.deliver(&packet);
@@ -425,12 +451,20 @@ impl World {
         let mag = COAS.iter().position(|coa| coa.0 == to).unwrap();
         let name = fmi.mn_id.as_ref().unwrap().nai().unwrap().clone();
         let selector = format!("{:?}", fmi.selectors);
-        let hnps = fmi.hnps.iter().filter(|h| h.off_link).map(|h| h.prefix).collect();
+        let hnps = fmi
+            .hnps
+            .iter()
+            .filter(|h| h.off_link)
+            .map(|h| h.prefix)
+            .collect();
         if fmi.is_deletion() {
-            self.acknowledged.remove(&(mag, name.clone(), selector.clone()));
-            self.asked.insert((mag, fmi.sequence), (name, selector, BTreeSet::new()));
+            self.acknowledged
+                .remove(&(mag, name.clone(), selector.clone()));
+            self.asked
+                .insert((mag, fmi.sequence), (name, selector, BTreeSet::new()));
         } else {
-            self.asked.insert((mag, fmi.sequence), (name, selector, hnps));
+            self.asked
+                .insert((mag, fmi.sequence), (name, selector, hnps));
         }
     }
 
@@ -470,7 +504,11 @@ impl World {
             }
         }
         let bound: BTreeSet<Hnp> = self.lma_tables.bindings.keys().copied().collect();
-        assert_eq!(bound, owners.keys().copied().collect(), "bindings are the sessions' prefixes");
+        assert_eq!(
+            bound,
+            owners.keys().copied().collect(),
+            "bindings are the sessions' prefixes"
+        );
         self.check_flows(&owners);
         for mag in 0..2 {
             self.check_mag(mag, &owners);
@@ -488,7 +526,13 @@ impl World {
                 assert!(signalling <= 1, "two FMIs to {coa} for {name}");
             }
             for flow in view.flows {
-                let port = flow.selector.ipv6().unwrap().destination_port.unwrap().start;
+                let port = flow
+                    .selector
+                    .ipv6()
+                    .unwrap()
+                    .destination_port
+                    .unwrap()
+                    .start;
                 let key = packet(*hnp, port);
                 // Another flow, or none, may have the packet.
                 if self.lma_tables.rule(*hnp, &key) != Some(flow.fid) {
@@ -531,7 +575,10 @@ impl World {
             );
         }
         for hnp in self.mag_tables[mag].bindings.keys() {
-            assert!(self.mags[mag].routes().any(|r| r.hnp == *hnp), "{hnp} is a ghost");
+            assert!(
+                self.mags[mag].routes().any(|r| r.hnp == *hnp),
+                "{hnp} is a ghost"
+            );
         }
     }
 
@@ -563,13 +610,24 @@ impl World {
         }
         assert_eq!(lma, mags, "binding cache and binding update lists");
         assert_eq!(grants, routes, "granted prefixes and off-link routes");
-        let real = self.attached.iter().map(|((mn_id, i), mag)| {
-            (*mag, mn_id.clone(), mac(mn_id, *i))
-        });
-        let known = lma.iter().map(|(mag, mn_id, ll, _)| (*mag, mn_id.clone(), ll.mac().unwrap()));
-        assert_eq!(real.collect::<BTreeSet<_>>(), known.collect(), "who is attached");
+        let real = self
+            .attached
+            .iter()
+            .map(|((mn_id, i), mag)| (*mag, mn_id.clone(), mac(mn_id, *i)));
+        let known = lma
+            .iter()
+            .map(|(mag, mn_id, ll, _)| (*mag, mn_id.clone(), ll.mac().unwrap()));
+        assert_eq!(
+            real.collect::<BTreeSet<_>>(),
+            known.collect(),
+            "who is attached"
+        );
         for (mn_id, flow, state) in self.lma.flows() {
-            assert!(flow.moving.is_none(), "{mn_id} {} is still moving", flow.fid);
+            assert!(
+                flow.moving.is_none(),
+                "{mn_id} {} is still moving",
+                flow.fid
+            );
             assert_ne!(state, FlowState::Pending, "{mn_id} {} waits", flow.fid);
         }
     }
@@ -586,7 +644,9 @@ impl World {
                     let what = if fmi.is_deletion() { "del" } else { "add" };
                     names.push(format!("FMI {what} MAG{}", last.unwrap()));
                 }
-                Message::Fma(fma) => names.push(format!("FMA {} MAG{}", fma.status.0, last.unwrap())),
+                Message::Fma(fma) => {
+                    names.push(format!("FMA {} MAG{}", fma.status.0, last.unwrap()))
+                }
                 _ => {}
             }
         }

@@ -132,10 +132,7 @@ fn each_fault_fails_its_own_criterion() {
             |r| r.outcomes[0].accounting.sent = 0,
             "flow X downlink lossless",
         ),
-        (
-            |r| drop(r.outcomes.remove(3)),
-            "flow Y uplink lossless",
-        ),
+        (|r| drop(r.outcomes.remove(3)), "flow Y uplink lossless"),
         (
             |r| r.tcp.as_mut().unwrap().1.checksum = 3,
             "flow Z (TCP) intact",

@@ -81,7 +81,7 @@ fn solicitations_back_off_until_a_router_answers() {
     assert_eq!(sent, [0, 250, 750, 1750, 3750, 7750, 11750, 15750]);
     let now = start + Duration::from_secs(16);
     lif.handle_frame(IF1, &advertisement(1800, 1460, &[]), now);
-    lif.handle_timeout(now + Duration::from_secs(60));
+    lif.handle_timeout(now + Duration::from_mins(1));
     let solicited: Vec<_> = outputs(&mut lif)
         .into_iter()
         .filter(|o| matches!(o, Output::Transmit(IF1, _)))
@@ -204,10 +204,7 @@ fn an_access_without_router_is_not_used() {
     // Up again: it asks at once.
     lif.handle_link(IF1, true, now);
     lif.handle_timeout(now);
-    assert!(matches!(
-        outputs(&mut lif)[..],
-        [Output::Transmit(IF1, _)]
-    ));
+    assert!(matches!(outputs(&mut lif)[..], [Output::Transmit(IF1, _)]));
 }
 
 #[test]
@@ -221,7 +218,7 @@ fn lifetimes_end() {
     assert_eq!(lif.handle_packet(&up).unwrap().0, IF1);
     lif.handle_timeout(now + Duration::from_secs(30));
     assert_eq!(lif.handle_packet(&up).unwrap().0, IF2);
-    lif.handle_timeout(now + Duration::from_secs(60));
+    lif.handle_timeout(now + Duration::from_mins(1));
     assert_eq!(lif.status().prefixes[0].accesses, ["lte"]);
     outputs(&mut lif);
     lif.handle_timeout(now + Duration::from_secs(90));
