@@ -307,7 +307,12 @@ impl Problem {
 
     /// The request cannot be read.
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new("bad-request", "The request cannot be understood", 400, detail)
+        Self::new(
+            "bad-request",
+            "The request cannot be understood",
+            400,
+            detail,
+        )
     }
 
     /// The request is clear but what it asks cannot be done now.

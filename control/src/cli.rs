@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Network-based flow mobility: a Proxy Mobile IPv6 LMA, MAG and mobile node on DPDK.
 #[derive(Debug, Parser)]
-#[command(name = "flowmob", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "flowmob",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Cli {
     /// Management socket of the process to speak to.
     #[arg(

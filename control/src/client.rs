@@ -21,7 +21,9 @@ pub(crate) struct Client {
 impl Client {
     /// A client of the process that serves this socket.
     pub(crate) fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self {
+            socket: socket.to_owned(),
+        }
     }
 
     /// Reads a resource.
@@ -41,7 +43,9 @@ impl Client {
     }
 
     fn request(&self, method: hyper::Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             let stream = match tokio::net::UnixStream::connect(&self.socket).await {
                 Ok(stream) => stream,
@@ -73,13 +77,14 @@ impl Client {
 
     fn no_answer(&self, error: std::io::Error) -> anyhow::Error {
         let socket = self.socket.display();
-        let hint = match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                "; is it running (flowmob run -c FILE), and is this its [management] socket \
-                 (--socket, FLOWMOB_SOCKET)?"
-            }
-            ErrorKind::PermissionDenied => "; try as root, or as the socket's owner",
-            _ => "",
+        let kind = error.kind();
+        let hint = if matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+            "; is it running (flowmob run -c FILE), and is this its [management] socket \
+             (--socket, FLOWMOB_SOCKET)?"
+        } else if kind == ErrorKind::PermissionDenied {
+            "; try as root, or as the socket's owner"
+        } else {
+            ""
         };
         anyhow::Error::new(error).context(format!("no flowmob answers on {socket}{hint}"))
     }

@@ -70,7 +70,12 @@ pub(crate) fn router_advertisement(advertisement: &RouterAdvertisement, mac: Mac
     message.extend([OPTION_MTU, 1, 0, 0]);
     message.extend(u32::from(advertisement.mtu).to_be_bytes());
     for prefix in &advertisement.prefixes {
-        message.extend([OPTION_PREFIX_INFORMATION, 4, prefix.hnp.len(), ON_LINK_AUTONOMOUS]);
+        message.extend([
+            OPTION_PREFIX_INFORMATION,
+            4,
+            prefix.hnp.len(),
+            ON_LINK_AUTONOMOUS,
+        ]);
         for _valid_and_preferred in 0..2 {
             message.extend(seconds(prefix.lifetime).to_be_bytes());
         }
@@ -81,7 +86,11 @@ pub(crate) fn router_advertisement(advertisement: &RouterAdvertisement, mac: Mac
 }
 
 /// A parameter problem of code 0, erroneous header field, about a whole IPv6 packet (RFC 4443 §3.4).
-pub(crate) fn parameter_problem(source: Ipv6Addr, offending: &[u8], pointer: u32) -> Option<Vec<u8>> {
+pub(crate) fn parameter_problem(
+    source: Ipv6Addr,
+    offending: &[u8],
+    pointer: u32,
+) -> Option<Vec<u8>> {
     let to: [u8; 16] = offending.get(8..24)?.try_into().ok()?;
     let mut message = vec![PARAMETER_PROBLEM, 0, 0, 0];
     message.extend(pointer.to_be_bytes());
@@ -187,12 +196,12 @@ impl NeighbourMessage {
         let from: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
         let target: [u8; 16] = message.get(8..24)?.try_into().ok()?;
         let options = message.get(24..)?;
-        match message.first()? {
-            &NEIGHBOUR_SOLICITATION => Some(Self::Solicitation {
+        match *message.first()? {
+            NEIGHBOUR_SOLICITATION => Some(Self::Solicitation {
                 from: from.into(),
                 link_layer: link_layer(options, OPTION_SOURCE_LINK_LAYER),
             }),
-            &NEIGHBOUR_ADVERTISEMENT => Some(Self::Advertisement {
+            NEIGHBOUR_ADVERTISEMENT => Some(Self::Advertisement {
                 target: target.into(),
                 link_layer: link_layer(options, OPTION_TARGET_LINK_LAYER),
             }),
@@ -226,7 +235,9 @@ mod tests {
     /// An independent reader: also verifies the checksum.
     fn read(packet: &[u8]) -> etherparse::Icmpv6Slice<'_> {
         let sliced = etherparse::SlicedPacket::from_ip(packet).unwrap();
-        let Some(etherparse::TransportSlice::Icmpv6(icmp)) = sliced.transport else { panic!() };
+        let Some(etherparse::TransportSlice::Icmpv6(icmp)) = sliced.transport else {
+            panic!()
+        };
         let source: [u8; 16] = packet[8..24].try_into().unwrap();
         let destination: [u8; 16] = packet[24..40].try_into().unwrap();
         assert!(icmp.is_checksum_valid(source, destination));
@@ -240,11 +251,17 @@ mod tests {
         let target: Ipv6Addr = "2001:db8::2".parse().unwrap();
         let packet = neighbour_solicitation(from, solicited_node(target), target, mac);
         assert_eq!(read(&packet).type_u8(), 135);
-        let expected = NeighbourMessage::Solicitation { from, link_layer: Some(mac) };
+        let expected = NeighbourMessage::Solicitation {
+            from,
+            link_layer: Some(mac),
+        };
         assert_eq!(NeighbourMessage::parse(&packet), Some(expected));
         let packet = unsolicited_advertisement(target, mac);
         assert_eq!(read(&packet).type_u8(), 136);
-        let expected = NeighbourMessage::Advertisement { target, link_layer: Some(mac) };
+        let expected = NeighbourMessage::Advertisement {
+            target,
+            link_layer: Some(mac),
+        };
         assert_eq!(NeighbourMessage::parse(&packet), Some(expected));
     }
 
@@ -262,11 +279,11 @@ mod tests {
             port: flow::PortId(0),
             mac: MacAddr([2, 0, 0, 0, 1, 1]),
             source: MacAddr::MAG.link_local(),
-            router_lifetime: Duration::from_secs(1800),
+            router_lifetime: Duration::from_mins(30),
             mtu: 1460,
             prefixes: vec![pmip_proto::AdvertisedPrefix {
                 hnp: flow::Hnp::new("2001:db8:1::".parse().unwrap(), 64).unwrap(),
-                lifetime: Duration::from_secs(600),
+                lifetime: Duration::from_mins(10),
             }],
         };
         let packet = router_advertisement(&advertisement, MacAddr::MAG);
@@ -283,7 +300,13 @@ mod tests {
 
     #[test]
     fn a_parameter_problem_quotes_what_fits() {
-        let offending = ipv6("2001:db8::2".parse().unwrap(), "2001:db8::1".parse().unwrap(), 135, 64, &[7; 2000]);
+        let offending = ipv6(
+            "2001:db8::2".parse().unwrap(),
+            "2001:db8::1".parse().unwrap(),
+            135,
+            64,
+            &[7; 2000],
+        );
         let packet = parameter_problem("2001:db8::1".parse().unwrap(), &offending, 40).unwrap();
         assert_eq!(packet.len(), MAX_ERROR);
         let icmp = read(&packet);

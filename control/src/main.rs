@@ -19,7 +19,7 @@ mod selector_text;
 mod server;
 mod show;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let client = Client::new(&cli.socket);
     match cli.command {
         Command::Run { config } => run(&config),
-        Command::Check { config } => Ok(check(&config)),
+        Command::Check { config } => check(&config),
         Command::Show { what, json } => say(&show::show(&client, what, json)?),
         Command::Flow(command) => say(&show::flow(&client, command)?),
         Command::Attach(mobile) => say(&show::mobile(&client, "attach", mobile)?),
@@ -73,21 +73,29 @@ fn report(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "flowmob: {error:#}");
 }
 
-fn check(path: &Path) -> ExitCode {
-    let (text, code) = match config::load(path) {
-        Ok(config) => (warnings(&config), ExitCode::SUCCESS),
-        Err(errors) => (errors.to_string(), ExitCode::FAILURE),
-    };
-    let verdict = match code == ExitCode::SUCCESS {
-        true => format!("{text}{} is a valid configuration", path.display()),
-        false => text,
-    };
-    let _ = writeln!(std::io::stderr(), "{verdict}");
-    code
+fn check(path: &Path) -> anyhow::Result<ExitCode> {
+    match config::load(path) {
+        Ok(config) => say(&format!(
+            "{}{} is a valid configuration",
+            warnings(&config),
+            path.display()
+        )),
+        Err(errors) => {
+            writeln!(std::io::stderr(), "{errors}")?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 fn warnings(config: &Config) -> String {
-    config.warnings.iter().map(|warning| format!("{warning}\n\n")).collect()
+    let mut text = String::new();
+    for warning in &config.warnings {
+        text += &warning.to_string();
+        text += "
+
+";
+    }
+    text
 }
 
 fn run(path: &Path) -> anyhow::Result<ExitCode> {
@@ -123,7 +131,10 @@ fn log(config: &Config) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.log.format {
         LogFormat::Text => lines.with_target(false).init(),
         LogFormat::Json => lines.json().init(),

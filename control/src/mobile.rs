@@ -32,8 +32,9 @@ pub(crate) fn run(config: &Config, mn: &config::Mn, stop: &Arc<AtomicBool>) -> a
     let _server = Server::start(&config.management.socket, calls)?;
     let name = config.name.clone();
     let stopped = Arc::clone(stop);
-    let answering =
-        std::thread::Builder::new().name("answers".into()).spawn(move || {
+    let answering = std::thread::Builder::new()
+        .name("answers".into())
+        .spawn(move || {
             answer_all(&name, &queue, &status, &stopped);
         })?;
     tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
@@ -44,7 +45,10 @@ pub(crate) fn run(config: &Config, mn: &config::Mn, stop: &Arc<AtomicBool>) -> a
 }
 
 fn access(access: &config::MnAccess) -> AccessSettings {
-    AccessSettings { name: access.name.clone(), interface: access.interface.to_string() }
+    AccessSettings {
+        name: access.name.clone(),
+        interface: access.interface.to_string(),
+    }
 }
 
 fn answer_all(name: &str, queue: &Receiver<Call>, status: &StatusHandle, stop: &AtomicBool) {

@@ -69,7 +69,12 @@ pub(crate) struct NeighbourDiscovery {
 impl NeighbourDiscovery {
     /// Starts with no neighbour known; `ports` are indexed by [`PortId`].
     pub(crate) fn new(ports: Vec<NdPort>) -> Self {
-        Self { ports, entries: BTreeMap::new(), outputs: VecDeque::new(), refused: 0 }
+        Self {
+            ports,
+            entries: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            refused: 0,
+        }
     }
 
     /// Announces our addresses on every port, so that neighbours that knew a former station learn the new
@@ -78,11 +83,9 @@ impl NeighbourDiscovery {
         for (index, port) in (0u16..).zip(&self.ports) {
             for address in &port.addresses {
                 let packet = icmp6::unsolicited_advertisement(address.addr(), port.mac);
-                let to = TransmitTo::Link(
-                    PortId(index),
-                    MacAddr::for_multicast(icmp6::ALL_NODES),
-                );
-                self.outputs.push_back(Update::Transmit(Box::new(Transmit { packet, to })));
+                let to = TransmitTo::Link(PortId(index), MacAddr::for_multicast(icmp6::ALL_NODES));
+                self.outputs
+                    .push_back(Update::Transmit(Box::new(Transmit { packet, to })));
             }
         }
     }
@@ -101,7 +104,13 @@ impl NeighbourDiscovery {
             }
             None => {
                 let state = State::Incomplete { sent: 1 };
-                self.entries.insert((port, address), Entry { state, due: now + RETRANSMIT });
+                self.entries.insert(
+                    (port, address),
+                    Entry {
+                        state,
+                        due: now + RETRANSMIT,
+                    },
+                );
                 self.solicit(port, address, None);
             }
         }
@@ -119,21 +128,32 @@ impl NeighbourDiscovery {
             Some(icmp6::NeighbourMessage::Advertisement { target, link_layer }) => {
                 self.advertised(now, port, target, link_layer.unwrap_or(source));
             }
-            Some(icmp6::NeighbourMessage::Solicitation { from, link_layer: Some(mac) }) => {
+            Some(icmp6::NeighbourMessage::Solicitation {
+                from,
+                link_layer: Some(mac),
+            }) => {
                 self.solicited(now, port, from, mac);
             }
             // Without the option nothing is learnt (RFC 4861 §7.2.3).
-            Some(icmp6::NeighbourMessage::Solicitation { link_layer: None, .. }) | None => {}
+            Some(icmp6::NeighbourMessage::Solicitation {
+                link_layer: None, ..
+            })
+            | None => {}
         }
     }
 
     /// An advertisement changes what was asked for; it creates nothing (RFC 4861 §7.2.5).
     fn advertised(&mut self, now: Duration, port: PortId, address: Ipv6Addr, mac: MacAddr) {
-        let Some(entry) = self.entries.get_mut(&(port, address)) else { return };
+        let Some(entry) = self.entries.get_mut(&(port, address)) else {
+            return;
+        };
         if mac.is_multicast() {
             return;
         }
-        *entry = Entry { state: State::Reachable { mac }, due: now + REACHABLE };
+        *entry = Entry {
+            state: State::Reachable { mac },
+            due: now + REACHABLE,
+        };
         self.tell(port, address, Some(mac));
     }
 
@@ -150,7 +170,13 @@ impl NeighbourDiscovery {
             None if self.entries.len() >= MAX_NEIGHBOURS => self.refused += 1,
             Some(_) | None => {
                 let state = State::Reachable { mac };
-                self.entries.insert((port, from), Entry { state, due: now + REACHABLE });
+                self.entries.insert(
+                    (port, from),
+                    Entry {
+                        state,
+                        due: now + REACHABLE,
+                    },
+                );
                 self.tell(port, from, Some(mac));
             }
         }
@@ -182,13 +208,23 @@ impl NeighbourDiscovery {
                     (Some(State::Incomplete { sent: sent + 1 }), None)
                 }
                 State::Reachable { mac } => (Some(State::Probing { mac, sent: 1 }), Some(mac)),
-                State::Probing { mac, sent } if sent < SOLICITATIONS => {
-                    (Some(State::Probing { mac, sent: sent + 1 }), Some(mac))
-                }
+                State::Probing { mac, sent } if sent < SOLICITATIONS => (
+                    Some(State::Probing {
+                        mac,
+                        sent: sent + 1,
+                    }),
+                    Some(mac),
+                ),
                 State::Incomplete { .. } | State::Probing { .. } => (None, None),
             };
             if let Some(state) = next {
-                self.entries.insert((port, address), Entry { state, due: now + RETRANSMIT });
+                self.entries.insert(
+                    (port, address),
+                    Entry {
+                        state,
+                        due: now + RETRANSMIT,
+                    },
+                );
                 self.solicit(port, address, ask);
             } else {
                 self.entries.remove(&(port, address));
@@ -208,23 +244,30 @@ impl NeighbourDiscovery {
     }
 
     fn tell(&mut self, port: PortId, address: Ipv6Addr, mac: Option<MacAddr>) {
-        self.outputs.push_back(Update::Neighbour { port, address, mac });
+        self.outputs
+            .push_back(Update::Neighbour { port, address, mac });
     }
 
     /// Sends a solicitation: to the group while the station is unknown, else to the station.
     fn solicit(&mut self, port: PortId, target: Ipv6Addr, station: Option<MacAddr>) {
-        let Some(ours) = self.ports.get(usize::from(port.0)) else { return };
+        let Some(ours) = self.ports.get(usize::from(port.0)) else {
+            return;
+        };
         let source = ours
             .addresses
             .iter()
             .find(|net| net.contains(&target))
             .map_or_else(|| ours.mac.link_local(), Ipv6Net::addr);
-        let destination =
-            if station.is_some() { target } else { icmp6::solicited_node(target) };
+        let destination = if station.is_some() {
+            target
+        } else {
+            icmp6::solicited_node(target)
+        };
         let packet = icmp6::neighbour_solicitation(source, destination, target, ours.mac);
         let mac = station.unwrap_or_else(|| MacAddr::for_multicast(destination));
         let to = TransmitTo::Link(port, mac);
-        self.outputs.push_back(Update::Transmit(Box::new(Transmit { packet, to })));
+        self.outputs
+            .push_back(Update::Transmit(Box::new(Transmit { packet, to })));
     }
 }
 
@@ -246,7 +289,11 @@ mod tests {
 
     fn discovery(access: bool) -> NeighbourDiscovery {
         let addresses = vec!["2001:db8:f::1/64".parse().unwrap()];
-        NeighbourDiscovery::new(vec![NdPort { mac: OURS, addresses, access }])
+        NeighbourDiscovery::new(vec![NdPort {
+            mac: OURS,
+            addresses,
+            access,
+        }])
     }
 
     fn updates(nd: &mut NeighbourDiscovery) -> Vec<Update> {
@@ -254,7 +301,9 @@ mod tests {
     }
 
     fn solicitation(update: &Update) -> (Ipv6Addr, TransmitTo) {
-        let Update::Transmit(transmit) = update else { panic!("{update:?}") };
+        let Update::Transmit(transmit) = update else {
+            panic!("{update:?}")
+        };
         let destination: [u8; 16] = transmit.packet[24..40].try_into().unwrap();
         assert_eq!(transmit.packet[40], 135);
         assert_eq!(transmit.packet[7], 255);
@@ -262,7 +311,11 @@ mod tests {
     }
 
     fn told(mac: Option<MacAddr>) -> Update {
-        Update::Neighbour { port: PORT, address: neighbour(), mac }
+        Update::Neighbour {
+            port: PORT,
+            address: neighbour(),
+            mac,
+        }
     }
 
     fn advertisement() -> Vec<u8> {
@@ -278,7 +331,10 @@ mod tests {
         assert_eq!(sent.len(), 1);
         let group = "ff02::1:ff00:2".parse().unwrap();
         let station = MacAddr([0x33, 0x33, 0xff, 0, 0, 2]);
-        assert_eq!(solicitation(&sent[0]), (group, TransmitTo::Link(PORT, station)));
+        assert_eq!(
+            solicitation(&sent[0]),
+            (group, TransmitTo::Link(PORT, station))
+        );
 
         nd.handle_packet(at(0), PORT, THEIRS, &advertisement());
         assert_eq!(updates(&mut nd), [told(Some(THEIRS))]);
@@ -289,7 +345,10 @@ mod tests {
             assert_eq!(nd.poll_timeout(), Some(at(second)));
             nd.handle_timeout(at(second));
             let sent = updates(&mut nd);
-            assert_eq!(solicitation(&sent[0]), (neighbour(), TransmitTo::Link(PORT, THEIRS)));
+            assert_eq!(
+                solicitation(&sent[0]),
+                (neighbour(), TransmitTo::Link(PORT, THEIRS))
+            );
         }
         nd.handle_timeout(at(33));
         assert_eq!(updates(&mut nd), [told(None)]);
@@ -340,6 +399,9 @@ mod tests {
         }
         assert_eq!(nd.refused(), 1);
         assert_eq!(nd.entries.len(), MAX_NEIGHBOURS);
-        assert!(matches!(updates(&mut nd).last(), Some(Update::Neighbour { mac: None, .. })));
+        assert!(matches!(
+            updates(&mut nd).last(),
+            Some(Update::Neighbour { mac: None, .. })
+        ));
     }
 }

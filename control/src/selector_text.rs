@@ -36,7 +36,9 @@ pub(crate) fn parse(request: &FlowAdd) -> Result<TrafficSelector, Problem> {
         next_header: field("proto", request.proto.as_deref(), protocol)?,
     };
     let selector = TrafficSelector::from(selector);
-    selector.validate().map_err(|error| Problem::bad_request(error.to_string()))?;
+    selector
+        .validate()
+        .map_err(|error| Problem::bad_request(error.to_string()))?;
     Ok(selector)
 }
 
@@ -46,7 +48,10 @@ fn field<T>(
     parse: fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, Problem> {
     let wrong = |expected| {
-        Problem::bad_request(format!("{name}: {:?}: {expected}", text.unwrap_or_default()))
+        Problem::bad_request(format!(
+            "{name}: {:?}: {expected}",
+            text.unwrap_or_default()
+        ))
     };
     text.map(parse).transpose().map_err(wrong)
 }
@@ -72,19 +77,27 @@ fn numbers<T: TryFrom<u32> + PartialOrd + Copy>(text: &str) -> Result<Interval<T
 }
 
 fn protocol(text: &str) -> Result<Interval<u8>, String> {
-    let known = PROTOCOLS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+    let known = PROTOCOLS
+        .iter()
+        .find(|(name, _)| text.eq_ignore_ascii_case(name));
     known.map_or_else(
         || {
             numbers(text).map_err(|_| {
                 let names: Vec<_> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
-                format!("expected one of {} or a number from 0 to 255", names.join(", "))
+                format!(
+                    "expected one of {} or a number from 0 to 255",
+                    names.join(", ")
+                )
             })
         },
         |(_, number)| Ok(Interval::single(*number)),
     )
 }
 
-fn range<T: FromStr + PartialOrd + Copy>(text: &str, expected: &str) -> Result<Interval<T>, String> {
+fn range<T: FromStr + PartialOrd + Copy>(
+    text: &str,
+    expected: &str,
+) -> Result<Interval<T>, String> {
     let value = |part: &str| part.trim().parse().map_err(|_| expected.to_owned());
     match text.split_once('-') {
         None => Ok(Interval::single(value(text)?)),
@@ -135,11 +148,41 @@ mod tests {
     fn mistakes_are_named() {
         let wrong = |request: FlowAdd| parse(&request).unwrap_err().detail;
         let cases = [
-            (FlowAdd { src: Some("10.0.0.1".into()), ..FlowAdd::default() }, "src: \"10.0.0.1\""),
-            (FlowAdd { dport: Some("65536".into()), ..FlowAdd::default() }, "at most 16 bits"),
-            (FlowAdd { dport: Some("9-1".into()), ..FlowAdd::default() }, "greater than its end"),
-            (FlowAdd { proto: Some("upd".into()), ..FlowAdd::default() }, "tcp, udp"),
-            (FlowAdd { flow_label: Some("0x100000".into()), ..FlowAdd::default() }, "20 bits"),
+            (
+                FlowAdd {
+                    src: Some("10.0.0.1".into()),
+                    ..FlowAdd::default()
+                },
+                "src: \"10.0.0.1\"",
+            ),
+            (
+                FlowAdd {
+                    dport: Some("65536".into()),
+                    ..FlowAdd::default()
+                },
+                "at most 16 bits",
+            ),
+            (
+                FlowAdd {
+                    dport: Some("9-1".into()),
+                    ..FlowAdd::default()
+                },
+                "greater than its end",
+            ),
+            (
+                FlowAdd {
+                    proto: Some("upd".into()),
+                    ..FlowAdd::default()
+                },
+                "tcp, udp",
+            ),
+            (
+                FlowAdd {
+                    flow_label: Some("0x100000".into()),
+                    ..FlowAdd::default()
+                },
+                "20 bits",
+            ),
         ];
         for (request, expected) in cases {
             let detail = wrong(request);

@@ -72,7 +72,7 @@ pub(crate) struct Call {
 }
 
 /// Longest time an answer may take: a flow move that is retransmitted to the end.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A running management server. Dropping it ends the thread and removes the socket.
 #[derive(Debug)]
@@ -90,27 +90,36 @@ impl Server {
     pub(crate) fn start(socket: &Path, calls: Sender<Call>) -> anyhow::Result<Self> {
         let listener = bind(socket)?;
         listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("management".into()).spawn(move || {
-            runtime.block_on(async move {
-                let listener = match tokio::net::UnixListener::from_std(listener) {
-                    Ok(listener) => listener,
-                    Err(error) => {
-                        tracing::error!(%error, "the management socket cannot be served");
-                        return;
+        let thread = std::thread::Builder::new()
+            .name("management".into())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let listener = match tokio::net::UnixListener::from_std(listener) {
+                        Ok(listener) => listener,
+                        Err(error) => {
+                            tracing::error!(%error, "the management socket cannot be served");
+                            return;
+                        }
+                    };
+                    let serving =
+                        axum::serve(listener, router(calls)).with_graceful_shutdown(async {
+                            // An error means the sender is gone, which says the same.
+                            let _ = stopped.await;
+                        });
+                    if let Err(error) = serving.await {
+                        tracing::error!(%error, "the management server ended");
                     }
-                };
-                let serving = axum::serve(listener, router(calls)).with_graceful_shutdown(async {
-                    // An error means the sender is gone, which says the same.
-                    let _ = stopped.await;
                 });
-                if let Err(error) = serving.await {
-                    tracing::error!(%error, "the management server ended");
-                }
-            });
-        })?;
-        Ok(Self { socket: socket.to_owned(), stop: Some(stop), thread: Some(thread) })
+            })?;
+        Ok(Self {
+            socket: socket.to_owned(),
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -120,7 +129,11 @@ impl Drop for Server {
             // The thread may have ended by itself.
             let _ = stop.send(());
         }
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        if self
+            .thread
+            .take()
+            .is_some_and(|thread| thread.join().is_err())
+        {
             tracing::error!("the management thread panicked");
         }
         if let Err(error) = std::fs::remove_file(&self.socket) {
@@ -175,7 +188,10 @@ fn router(calls: Sender<Call>) -> Router {
     Router::new()
         .route("/v1/status", read!(Request::Status))
         .route("/v1/bindings", read!(Request::Bindings))
-        .route("/v1/flows", read!(Request::Flows).merge(write!(FlowAdd, Request::FlowAdd)))
+        .route(
+            "/v1/flows",
+            read!(Request::Flows).merge(write!(FlowAdd, Request::FlowAdd)),
+        )
         .route("/v1/flows/move", write!(FlowMove, Request::FlowMove))
         .route("/v1/flows/delete", write!(FlowDelete, Request::FlowDelete))
         .route("/v1/paths", read!(Request::Paths))
@@ -195,7 +211,9 @@ fn router(calls: Sender<Call>) -> Router {
 async fn ask(calls: &Sender<Call>, request: Request) -> Response {
     let (reply, answer) = oneshot::channel();
     if calls.try_send(Call { request, reply }).is_err() {
-        return problem(&Problem::unavailable("the process is stopping or overloaded; try again"));
+        return problem(&Problem::unavailable(
+            "the process is stopping or overloaded; try again",
+        ));
     }
     match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
         Ok(Ok(Ok(value))) => Json(value).into_response(),
@@ -226,29 +244,50 @@ mod tests {
         let server = Server::start(&socket, calls.clone()).unwrap();
         let answering = std::thread::spawn(move || {
             for call in owner.iter().take(2) {
-                let answer = match call.request {
-                    Request::Bindings => Ok(serde_json::json!(["row"])),
-                    Request::FlowMove(_) => Err(Problem::not_found("no mobile node mn9")),
-                    _ => panic!("not asked"),
+                let answer = if call.request == Request::Bindings {
+                    Ok(serde_json::json!(["row"]))
+                } else {
+                    assert!(matches!(call.request, Request::FlowMove(_)));
+                    Err(Problem::not_found("no mobile node mn9"))
                 };
                 call.reply.send(answer).unwrap();
             }
         });
         let client = Client::new(&socket);
-        assert_eq!(client.get("/v1/bindings").unwrap(), serde_json::json!(["row"]));
+        assert_eq!(
+            client.get("/v1/bindings").unwrap(),
+            serde_json::json!(["row"])
+        );
         let body = serde_json::json!({"mn": "mn9", "fid": 1, "bid": 1});
         let error = client.post("/v1/flows/move", &body).unwrap_err();
         assert_eq!(error.to_string(), "no mobile node mn9");
-        let error = client.post("/v1/flows/move", &serde_json::json!({"mn": 9})).unwrap_err();
+        let error = client
+            .post("/v1/flows/move", &serde_json::json!({"mn": 9}))
+            .unwrap_err();
         assert!(error.to_string().contains("mn"), "{error}");
-        assert!(client.get("/v1/nothing").unwrap_err().to_string().contains("not part of the API"));
+        assert!(
+            client
+                .get("/v1/nothing")
+                .unwrap_err()
+                .to_string()
+                .contains("not part of the API")
+        );
         answering.join().unwrap();
 
         let second = Server::start(&socket, calls).unwrap_err();
-        assert!(second.to_string().contains("another process answers"), "{second}");
+        assert!(
+            second.to_string().contains("another process answers"),
+            "{second}"
+        );
         drop(server);
         assert!(!socket.exists());
-        assert!(client.get("/v1/status").unwrap_err().to_string().contains("is it running"));
+        assert!(
+            client
+                .get("/v1/status")
+                .unwrap_err()
+                .to_string()
+                .contains("is it running")
+        );
     }
 
     #[test]

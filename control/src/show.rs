@@ -97,7 +97,9 @@ const PATHS: [Column<PathRow>; 8] = [
 ];
 
 const ROUTES: [Column<RouteRow>; 5] = [
-    ("ROLE", false, |r| r.role.map_or_else(|| "static".to_owned(), role)),
+    ("ROLE", false, |r| {
+        r.role.map_or_else(|| "static".to_owned(), role)
+    }),
     ("PREFIX", false, |r| r.prefix.clone()),
     ("MN", false, |r| optional(r.mn.as_ref())),
     ("NEXT", false, |r| r.next.clone()),
@@ -117,7 +119,9 @@ const PORTS: [Column<PortRow>; 10] = [
     ("DEVICE", false, |r| r.device.clone()),
     ("MAC", false, |r| r.mac.to_string()),
     ("MTU", true, |r| r.mtu.to_string()),
-    ("SIDE", false, |r| if r.access { "access" } else { "network" }.to_owned()),
+    ("SIDE", false, |r| {
+        if r.access { "access" } else { "network" }.to_owned()
+    }),
     ("RX PACKETS", true, |r| r.rx_packets.to_string()),
     ("RX OCTETS", true, |r| r.rx_octets.to_string()),
     ("TX PACKETS", true, |r| r.tx_packets.to_string()),
@@ -147,7 +151,9 @@ fn table<R: DeserializeOwned>(rows: Value, columns: &[Column<R>]) -> anyhow::Res
     let rows: Vec<R> = serde_json::from_value(rows)
         .context("the process speaks another version of the API than this command")?;
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(columns.iter().map(|(head, ..)| *head));
+    table
+        .load_style(presets::NOTHING)
+        .set_header(columns.iter().map(|(head, ..)| *head));
     for (column, (_, number, _)) in table.column_iter_mut().zip(columns) {
         column.set_padding((0, 2));
         if *number {
@@ -178,7 +184,9 @@ const MN_ACCESSES: [Column<mn::AccessRow>; 7] = [
     ("ACCESS", false, |r| r.name.clone()),
     ("INTERFACE", false, |r| r.interface.clone()),
     ("MAC", false, |r| r.mac.to_string()),
-    ("LINK", false, |r| if r.up { "up" } else { "down" }.to_owned()),
+    ("LINK", false, |r| {
+        if r.up { "up" } else { "down" }.to_owned()
+    }),
     ("ROUTER", false, |r| optional(r.router)),
     ("RX PACKETS", true, |r| r.rx_packets.to_string()),
     ("TX PACKETS", true, |r| r.tx_packets.to_string()),
@@ -194,7 +202,9 @@ const MN_FLOWS: [Column<mn::FlowRow>; 7] = [
     ("SOURCE", false, |r| r.source.to_string()),
     ("DESTINATION", false, |r| r.destination.to_string()),
     ("PROTOCOL", true, |r| r.protocol.to_string()),
-    ("PORTS", false, |r| optional(r.ports.map(|(from, to)| format!("{from} > {to}")))),
+    ("PORTS", false, |r| {
+        optional(r.ports.map(|(from, to)| format!("{from} > {to}")))
+    }),
     ("ACCESS", false, |r| r.access.clone()),
     ("DOWNLINK", true, |r| r.downlink_packets.to_string()),
     ("UPLINK", true, |r| r.uplink_packets.to_string()),
@@ -223,7 +233,11 @@ fn optional<T: Display>(value: Option<T>) -> String {
 
 fn lines<T: Display>(values: &[T]) -> String {
     let texts: Vec<_> = values.iter().map(ToString::to_string).collect();
-    if texts.is_empty() { "-".to_owned() } else { texts.join("\n") }
+    if texts.is_empty() {
+        "-".to_owned()
+    } else {
+        texts.join("\n")
+    }
 }
 
 /// A share in whole per cent.
@@ -242,12 +256,24 @@ pub(crate) fn flow(client: &Client, command: Flow) -> anyhow::Result<String> {
             let request = flow_add(*arguments);
             let answer = client.post("/v1/flows", &json!(request))?;
             let added: FlowAdded = serde_json::from_value(answer)?;
-            Ok(format!("flow {} of {} added on access {}", added.fid, request.mn, request.bid))
+            Ok(format!(
+                "flow {} of {} added on access {}",
+                added.fid, request.mn, request.bid
+            ))
         }
         Flow::Move { mn, fid, to } => {
-            let request = json!(FlowMove { mn: mn.clone(), fid, bid: to });
-            let moved: FlowMoved = serde_json::from_value(client.post("/v1/flows/move", &request)?)?;
-            let how = if moved.signalled { "after FMI and FMA" } else { "without signalling" };
+            let request = json!(FlowMove {
+                mn: mn.clone(),
+                fid,
+                bid: to
+            });
+            let moved: FlowMoved =
+                serde_json::from_value(client.post("/v1/flows/move", &request)?)?;
+            let how = if moved.signalled {
+                "after FMI and FMA"
+            } else {
+                "without signalling"
+            };
             Ok(format!(
                 "flow {} of {mn} moved to access {} {how}, in {} us",
                 moved.fid, moved.bid, moved.microseconds
@@ -262,7 +288,10 @@ pub(crate) fn flow(client: &Client, command: Flow) -> anyhow::Result<String> {
 /// # Errors
 /// If the process does not answer or refuses.
 pub(crate) fn mobile(client: &Client, verb: &str, mobile: Mobile) -> anyhow::Result<String> {
-    let request = json!(Attach { mn: mobile.mn, port: mobile.port });
+    let request = json!(Attach {
+        mn: mobile.mn,
+        port: mobile.port
+    });
     done(client, &format!("/v1/{verb}"), &request)
 }
 

@@ -166,7 +166,7 @@ impl LmaConfig {
             profiles: BTreeMap::new(),
             serve_unknown: true,
             bid_priorities: BTreeMap::new(),
-            max_lifetime: Duration::from_secs(300),
+            max_lifetime: Duration::from_mins(5),
             mag_link_local: Some(MacAddr::MAG.link_local()),
             min_delay_before_bce_delete: Duration::from_secs(10),
             max_delay_before_new_bce_assign: Some(Duration::from_millis(1500)),
@@ -248,7 +248,7 @@ impl MagConfig {
         Self {
             proxy_coa,
             lmas,
-            lifetime: Duration::from_secs(300),
+            lifetime: Duration::from_mins(5),
             timestamps: true,
             link_local: Some(MacAddr::MAG.link_local()),
             initial_bindack_timeout: Duration::from_secs(1),

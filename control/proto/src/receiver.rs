@@ -41,14 +41,14 @@ pub struct ReceiverCounters {
 /// What is owed to the sender of a message that could not be decoded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// Send this message.
-    Message {
+    /// Send a Binding Error.
+    BindingError {
         /// Source address.
         from: Ipv6Addr,
         /// Destination address.
         to: Ipv6Addr,
-        /// The message: a Binding Error.
-        message: Message,
+        /// The message.
+        error: BindingError,
     },
     /// Send an ICMPv6 Parameter Problem, code 0, about the offending packet (RFC 4443 §3.4).
     ParameterProblem {
@@ -128,10 +128,10 @@ impl Receiver {
                     status,
                     ..BindingError::unrecognized()
                 };
-                Reply::Message {
+                Reply::BindingError {
                     from: to,
                     to: from,
-                    message: error.into(),
+                    error,
                 }
             }
             Reaction::ParameterProblem => {
@@ -187,10 +187,10 @@ mod tests {
     #[test]
     fn every_fault_has_its_answer() {
         let unknown = sealed(vec![59, 0, 99, 0, 0, 0, 0, 0], MAG, LMA);
-        let expected = Reply::Message {
+        let expected = Reply::BindingError {
             from: LMA,
             to: MAG,
-            message: BindingError::unrecognized().into(),
+            error: BindingError::unrecognized(),
         };
         assert_eq!(reply(&unknown, MAG), Some(expected));
 

@@ -40,13 +40,12 @@ impl<K: Copy + Ord> PathTable<K> {
         if let Some(id) = self.ids.get(&key) {
             return Some(*id);
         }
-        let id = match self.free.pop_first() {
-            Some(id) => id,
-            None => {
-                let id = PathId(u16::try_from(self.slots.len()).ok()?);
-                self.slots.push(None);
-                id
-            }
+        let id = if let Some(id) = self.free.pop_first() {
+            id
+        } else {
+            let id = PathId(u16::try_from(self.slots.len()).ok()?);
+            self.slots.push(None);
+            id
         };
         *self.slots.get_mut(usize::from(id.0))? = Some((key, 0));
         self.ids.insert(key, id);
@@ -155,6 +154,7 @@ mod tests {
     use flow::{Link, MacAddr, MobileId, PortId};
 
     use super::*;
+    use crate::command::Command;
 
     fn link(port: u16) -> Path {
         Path::Link(Link {
@@ -197,7 +197,6 @@ mod tests {
             let binding = b.map(|id| Box::new(binding(id)));
             Command::Table(TableUpdate::Binding { hnp, binding })
         };
-        use crate::command::Command;
         let said: Vec<_> = std::iter::from_fn(|| outbox.poll_command()).collect();
         assert_eq!(
             said,

@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 
 use super::control::Control;
 use super::workers::{Mark, WorkerSet};
-use crate::api::{Attach, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, Problem, Status};
+use crate::api::{
+    Attach, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, Problem, Status,
+};
 use crate::selector_text;
 use crate::server::{Answer, Call, Request};
 
@@ -23,10 +25,18 @@ impl Control {
             Request::Bindings => rows(&self.binding_rows(now)),
             Request::Peers => rows(&self.peer_rows()),
             Request::Routes => rows(&self.route_rows()),
-            Request::Flows | Request::Paths | Request::Ports | Request::Workers | Request::Drops => {
-                let prefixes =
-                    if request == Request::Flows { self.flow_prefixes() } else { Vec::new() };
-                self.reports.ask(&mut self.workers, request, reply, &prefixes);
+            Request::Flows
+            | Request::Paths
+            | Request::Ports
+            | Request::Workers
+            | Request::Drops => {
+                let prefixes = if request == Request::Flows {
+                    self.flow_prefixes()
+                } else {
+                    Vec::new()
+                };
+                self.reports
+                    .ask(&mut self.workers, request, reply, &prefixes);
                 return;
             }
             Request::Mn => Err(not_an_mn()),
@@ -65,13 +75,18 @@ impl Control {
             bid: bid(request.bid)?,
         };
         let lma = self.lma.as_mut().ok_or_else(not_an_lma)?;
-        let fid = lma.add_flow(now, wanted).map_err(|e| Problem::refused(e.to_string()))?;
+        let fid = lma
+            .add_flow(now, wanted)
+            .map_err(|e| Problem::refused(e.to_string()))?;
         rows(&FlowAdded { fid: fid.0.get() })
     }
 
     fn move_flow(&mut self, now: Now, request: &FlowMove) -> Result<Waiting, Problem> {
-        let waiting =
-            Waiting { mn_id: mn_id(&request.mn)?, fid: fid(request.fid)?, to: bid(request.bid)? };
+        let waiting = Waiting {
+            mn_id: mn_id(&request.mn)?,
+            fid: fid(request.fid)?,
+            to: bid(request.bid)?,
+        };
         let lma = self.lma.as_mut().ok_or_else(not_an_lma)?;
         let started = lma.move_flow(now, &waiting.mn_id, waiting.fid, waiting.to);
         match started.map_err(|error| Problem::refused(error.to_string()))? {
@@ -86,8 +101,9 @@ impl Control {
     fn delete_flow(&mut self, now: Now, request: &FlowDelete) -> Answer {
         let (mn, fid) = (mn_id(&request.mn)?, fid(request.fid)?);
         let lma = self.lma.as_mut().ok_or_else(not_an_lma)?;
-        lma.delete_flow(now, &mn, fid).map_err(|error| Problem::refused(error.to_string()))?;
-        done(format!("flow {fid} of {mn} deleted"))
+        lma.delete_flow(now, &mn, fid)
+            .map_err(|error| Problem::refused(error.to_string()))?;
+        Ok(done(format!("flow {fid} of {mn} deleted")))
     }
 
     fn attach(&mut self, now: Now, request: &Attach) -> Answer {
@@ -95,8 +111,9 @@ impl Control {
         let attachment = self.place(&mn, request)?;
         let port = self.setup.port_name(attachment.port).to_owned();
         let mag = self.mag.as_mut().ok_or_else(not_a_mag)?;
-        mag.attach(now, attachment).map_err(|error| Problem::refused(error.to_string()))?;
-        done(format!("attaching {mn} on port {port}"))
+        mag.attach(now, attachment)
+            .map_err(|error| Problem::refused(error.to_string()))?;
+        Ok(done(format!("attaching {mn} on port {port}")))
     }
 
     fn detach(&mut self, now: Now, request: &Attach) -> Answer {
@@ -105,9 +122,11 @@ impl Control {
         let port = self.setup.port_name(attachment.port).to_owned();
         let mag = self.mag.as_mut().ok_or_else(not_a_mag)?;
         if !mag.detach(now, attachment.port, attachment.mac) {
-            return Err(Problem::refused(format!("{mn} is not attached on port {port}")));
+            return Err(Problem::refused(format!(
+                "{mn} is not attached on port {port}"
+            )));
         }
-        done(format!("detaching {mn} from port {port}"))
+        Ok(done(format!("detaching {mn} from port {port}")))
     }
 
     /// Where a mobile is meant to attach: on the named port, or on the only one it may use.
@@ -123,16 +142,25 @@ impl Control {
                     .setup
                     .port_id(name)
                     .ok_or_else(|| Problem::not_found(format!("no port is named {name}")))?;
-                places.into_iter().filter(|place| place.port == port).collect()
+                places
+                    .into_iter()
+                    .filter(|place| place.port == port)
+                    .collect()
             }
         };
         match places.as_slice() {
             [place] => Ok((*place).clone()),
             [] => Err(Problem::not_found(format!(
                 "no [[mag.mobile]] entry is for {mn}{}",
-                request.port.as_ref().map(|p| format!(" on port {p}")).unwrap_or_default()
+                request
+                    .port
+                    .as_ref()
+                    .map(|p| format!(" on port {p}"))
+                    .unwrap_or_default()
             ))),
-            [..] => Err(Problem::bad_request(format!("{mn} is on several ports: name one (--port)"))),
+            [..] => Err(Problem::bad_request(format!(
+                "{mn} is on several ports: name one (--port)"
+            ))),
         }
     }
 }
@@ -147,8 +175,9 @@ pub(super) fn rows<T: Serialize>(value: &T) -> Answer {
     serde_json::to_value(value).map_err(|error| Problem::unavailable(error.to_string()))
 }
 
-fn done(done: String) -> Result<Value, Problem> {
-    Ok(json!(Done { done }))
+/// What was done, in words.
+fn done(done: String) -> Value {
+    json!(Done { done })
 }
 
 fn not_an_lma() -> Problem {
@@ -214,9 +243,14 @@ impl WaitingMoves {
     }
 
     /// A move is decided; whoever waits is told once the workers have passed `mark`.
-    pub(crate) fn moved(&mut self, moved: &Waiting, times: MoveTimes, mark: Mark) {
+    pub(crate) fn moved(&mut self, moved: &Waiting, times: MoveTimes, mark: &Mark) {
         for (waiting, reply) in self.take(moved) {
-            self.switching.push(Switching { waiting, reply, times, mark: mark.clone() });
+            self.switching.push(Switching {
+                waiting,
+                reply,
+                times,
+                mark: mark.clone(),
+            });
         }
     }
 
@@ -231,7 +265,13 @@ impl WaitingMoves {
     /// Answers those whose move is in force at every worker.
     pub(crate) fn finish(&mut self, workers: &WorkerSet, now: Duration) {
         let in_force = |switching: &mut Switching| workers.reached(&switching.mark);
-        for Switching { waiting, reply, times, .. } in self.switching.extract_if(.., in_force) {
+        for Switching {
+            waiting,
+            reply,
+            times,
+            ..
+        } in self.switching.extract_if(.., in_force)
+        {
             let time = now.saturating_sub(times.requested);
             let moved = FlowMoved {
                 fid: waiting.fid.0.get(),
@@ -244,6 +284,8 @@ impl WaitingMoves {
     }
 
     fn take(&mut self, which: &Waiting) -> Vec<(Waiting, oneshot::Sender<Answer>)> {
-        self.signalling.extract_if(.., |(waiting, _)| waiting == which).collect()
+        self.signalling
+            .extract_if(.., |(waiting, _)| waiting == which)
+            .collect()
     }
 }

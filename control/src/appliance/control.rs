@@ -108,18 +108,26 @@ impl Control {
         Now {
             monotonic: self.start.elapsed(),
             // A clock before 1970 makes the peers refuse our timestamps, which says what is wrong.
-            wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            wall: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
         }
     }
 
     fn take_punts(&mut self, now: Now) -> bool {
         let mut any = false;
         for _ in 0..BUDGET {
-            let Some(punt) = self.workers.pop_punt() else { break };
+            let Some(punt) = self.workers.pop_punt() else {
+                break;
+            };
             any = true;
             match punt {
                 Punt::Mobility { packet, .. } => self.signalling(now, &packet),
-                Punt::NeighbourDiscovery { port, source, packet } => {
+                Punt::NeighbourDiscovery {
+                    port,
+                    source,
+                    packet,
+                } => {
                     if icmp6::is_router_solicitation(&packet) {
                         self.station_seen(now, port, source, true);
                     } else {
@@ -181,7 +189,7 @@ impl Control {
     fn reject(&mut self, packet: &[u8], to: Ipv6Addr, reply: Option<Reply>) {
         match reply {
             None => {}
-            Some(Reply::Message { from, to, message }) => self.send(from, to, &message),
+            Some(Reply::BindingError { from, to, error }) => self.send(from, to, &error.into()),
             Some(Reply::ParameterProblem { pointer }) => {
                 if let Some(error) = icmp6::parameter_problem(to, packet, pointer) {
                     self.outbox.push(&self.workers, error, TransmitTo::Routed);
@@ -209,7 +217,9 @@ impl Control {
     fn take_calls(&mut self, now: Now) -> bool {
         let mut any = false;
         for _ in 0..BUDGET {
-            let Ok(call) = self.calls.try_recv() else { break };
+            let Ok(call) = self.calls.try_recv() else {
+                break;
+            };
             any = true;
             self.call(now, call);
         }
@@ -282,7 +292,9 @@ impl Control {
             }
             Command::Send { from, to, message } => self.send(from, to, &message),
             Command::Advertise(advertisement) => {
-                let Some(mac) = self.setup.port_mac(advertisement.port) else { return };
+                let Some(mac) = self.setup.port_mac(advertisement.port) else {
+                    return;
+                };
                 let packet = icmp6::router_advertisement(&advertisement, mac);
                 let to = TransmitTo::Link(advertisement.port, advertisement.mac);
                 self.outbox.push(&self.workers, packet, to);
@@ -307,14 +319,34 @@ impl Control {
 
     fn lma_event(&mut self, event: &LmaEvent) {
         match event {
-            LmaEvent::FlowMoved { mn_id, fid, to, times, .. } => {
+            LmaEvent::FlowMoved {
+                mn_id,
+                fid,
+                to,
+                times,
+                ..
+            } => {
                 tracing::info!(%mn_id, %fid, bid = %to, "flow moved");
-                let waiting = Waiting { mn_id: mn_id.clone(), fid: *fid, to: *to };
-                self.moves.moved(&waiting, *times, self.workers.mark());
+                let waiting = Waiting {
+                    mn_id: mn_id.clone(),
+                    fid: *fid,
+                    to: *to,
+                };
+                self.moves.moved(&waiting, *times, &self.workers.mark());
             }
-            LmaEvent::FlowMoveFailed { mn_id, fid, to, reason, .. } => {
+            LmaEvent::FlowMoveFailed {
+                mn_id,
+                fid,
+                to,
+                reason,
+                ..
+            } => {
                 tracing::warn!(%mn_id, %fid, bid = %to, %reason, "flow not moved");
-                let waiting = Waiting { mn_id: mn_id.clone(), fid: *fid, to: *to };
+                let waiting = Waiting {
+                    mn_id: mn_id.clone(),
+                    fid: *fid,
+                    to: *to,
+                };
                 self.moves.failed(&waiting, *reason);
             }
             LmaEvent::PbuRefused { .. }

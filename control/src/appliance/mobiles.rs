@@ -25,21 +25,31 @@ impl MobileTable {
     /// Takes the mobiles of the configuration.
     pub(crate) fn new(mobiles: impl IntoIterator<Item = Mobile>) -> Self {
         let key = |mobile: &Mobile| (mobile.attachment.port, mobile.attachment.mac);
-        let mobiles = mobiles.into_iter().map(|mobile| (key(&mobile), mobile)).collect();
-        Self { mobiles, unknown: 0 }
+        let mobiles = mobiles
+            .into_iter()
+            .map(|mobile| (key(&mobile), mobile))
+            .collect();
+        Self {
+            mobiles,
+            unknown: 0,
+        }
     }
 
     /// The attachment of a station that was heard of; `None` if it is no mobile of ours, or
     /// waits for a command.
     pub(crate) fn automatic(&self, port: PortId, mac: MacAddr) -> Option<Attachment> {
-        let mobile = self.mobiles.get(&(port, mac)).filter(|mobile| mobile.automatic)?;
+        let mobile = self
+            .mobiles
+            .get(&(port, mac))
+            .filter(|mobile| mobile.automatic)?;
         Some(mobile.attachment.clone())
     }
 
     /// Every place where a mobile may attach, in the order of ports.
     pub(crate) fn of(&self, mn_id: &MnId) -> Vec<&Attachment> {
         let all = self.mobiles.values().map(|mobile| &mobile.attachment);
-        all.filter(|attachment| attachment.mn_id == *mn_id).collect()
+        all.filter(|attachment| attachment.mn_id == *mn_id)
+            .collect()
     }
 
     /// Counts a station that is no mobile of ours.

@@ -2,6 +2,7 @@
 
 mod calls;
 mod control;
+mod ignored;
 mod mobiles;
 mod outbox;
 mod ports;
@@ -18,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use config::{Config, Idle};
+use dataplane::Worker;
 use dataplane::io::dpdk::DpdkIo;
 use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
-use dataplane::Worker;
 use dataplane::{LmaConfig, MagConfig, WorkerConfig};
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
@@ -38,17 +39,16 @@ use crate::nd::{NdPort, NeighbourDiscovery};
 use crate::server::{Call, Server};
 
 /// Empty turns before a worker on a shared core sleeps, and how long.
-const SHARED_CORE: dataplane::Idle =
-    dataplane::Idle::Adaptive { spins: 128, sleep: Duration::from_micros(50) };
+const SHARED_CORE: dataplane::Idle = dataplane::Idle::Adaptive {
+    spins: 128,
+    sleep: Duration::from_micros(50),
+};
 
 /// Requests that may wait for the control thread.
 const MAX_CALLS: usize = 1024;
 
 /// Most errors sent per second about messages that cannot be read (RFC 6275 §9.3.3).
 const ANSWERS_PER_SECOND: u32 = 10;
-
-/// Prefixes a MAG makes room for.
-const MAG_BINDINGS: usize = 1 << 16;
 
 /// Runs an appliance until `stop` is set.
 ///
@@ -58,7 +58,10 @@ pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()>
     let cores = worker_cores(config)?;
     let start = Instant::now();
     let eal = Eal::init(&ports::eal_config(config)).context("DPDK did not start")?;
-    let OpenPorts { infos, workers: queues } = ports::open(&eal, config)?;
+    let OpenPorts {
+        infos,
+        workers: queues,
+    } = ports::open(&eal, config)?;
 
     let workers: Vec<_> = (0..config.process.workers).map(WorkerId).collect();
     let (worker_rings, control_rings): (Vec<WorkerRings>, Vec<ControlRings>) =
@@ -92,7 +95,9 @@ pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()>
 }
 
 fn join(thread: JoinHandle<()>, name: &str) -> anyhow::Result<()> {
-    thread.join().map_err(|_| anyhow::anyhow!("a {name} thread panicked"))
+    thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("a {name} thread panicked"))
 }
 
 /// The core of each worker, where the configuration names cores.
@@ -107,14 +112,21 @@ fn worker_cores(config: &Config) -> anyhow::Result<Vec<Option<usize>>> {
         process.cores.len(),
         process.workers
     );
-    Ok(process.cores.iter().map(|core| Some(usize::from(*core))).collect())
+    Ok(process
+        .cores
+        .iter()
+        .map(|core| Some(usize::from(*core)))
+        .collect())
 }
 
 fn pin(core: Option<usize>) {
     if let Some(id) = core
         && !core_affinity::set_for_current(core_affinity::CoreId { id })
     {
-        tracing::warn!(core = id, "not pinned: the core may have gone offline since the check");
+        tracing::warn!(
+            core = id,
+            "not pinned: the core may have gone offline since the check"
+        );
     }
 }
 
@@ -138,7 +150,10 @@ fn spawn_worker(
             Err(error) => tracing::error!(%error, "worker not started"),
         }
     };
-    std::thread::Builder::new().name(name).spawn(body).context("no worker thread")
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .context("no worker thread")
 }
 
 fn spawn_control(
@@ -152,32 +167,44 @@ fn spawn_control(
         pin(core);
         control.run(&stop);
     };
-    std::thread::Builder::new().name("control".into()).spawn(body).context("no control thread")
+    std::thread::Builder::new()
+        .name("control".into())
+        .spawn(body)
+        .context("no control thread")
 }
 
 fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> WorkerConfig {
-    let ports = (0..).map(flow::PortId).zip(infos).map(|(id, info)| dataplane::PortConfig {
-        id,
-        mac: info.mac,
-        mtu: info.mtu,
-        addresses: wiring::addresses(config, id),
-        access: info.access,
-    });
+    let ports = (0..)
+        .map(flow::PortId)
+        .zip(infos)
+        .map(|(id, info)| dataplane::PortConfig {
+            id,
+            mac: info.mac,
+            mtu: info.mtu,
+            addresses: wiring::addresses(config, id),
+            access: info.access,
+        });
     let mut worker = WorkerConfig::new(id, ports.collect());
     worker.lma = config.lma.as_ref().map(|lma| LmaConfig {
         addresses: vec![lma.address.0],
         pools: lma.pools.iter().map(|pool| pool.net()).collect(),
-        expected_bindings: usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX),
+        expected_bindings: usize::try_from(lma.max_mobiles)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(usize::from(lma.max_sessions_per_mobile)),
     });
     worker.mag = config.mag.as_ref().map(|mag| MagConfig {
         addresses: vec![mag.address.0],
-        expected_bindings: MAG_BINDINGS,
+        expected_bindings: wiring::MAG_PREFIXES,
     });
     let next = |route: &config::Route| match route.via {
         Some(via) => RouteNext::Via(route.port, via),
         None => RouteNext::OnLink(route.port),
     };
-    worker.routes = config.routes.iter().map(|route| (route.to, next(route))).collect();
+    worker.routes = config
+        .routes
+        .iter()
+        .map(|route| (route.to, next(route)))
+        .collect();
     worker.idle = match config.process.idle {
         Idle::Adaptive => SHARED_CORE,
         Idle::Poll => dataplane::Idle::Poll,
@@ -197,15 +224,24 @@ fn build_control(
     // former self.
     let seed = {
         use std::hash::{BuildHasher, Hasher};
-        std::collections::hash_map::RandomState::new().build_hasher().finish()
+        std::collections::hash_map::RandomState::new()
+            .build_hasher()
+            .finish()
     };
-    let lma = config.lma.as_ref().map(|lma| wiring::lma(config, lma)).transpose()?;
+    let lma = config
+        .lma
+        .as_ref()
+        .map(|lma| wiring::lma(config, lma))
+        .transpose()?;
     let mag = config.mag.as_ref().map(|mag| wiring::mag(config, mag));
-    let nd_ports = (0..).map(flow::PortId).zip(&infos).map(|(id, info)| NdPort {
-        mac: info.mac,
-        addresses: wiring::addresses(config, id),
-        access: info.access,
-    });
+    let nd_ports = (0..)
+        .map(flow::PortId)
+        .zip(&infos)
+        .map(|(id, info)| NdPort {
+            mac: info.mac,
+            addresses: wiring::addresses(config, id),
+            access: info.access,
+        });
     let nd = NeighbourDiscovery::new(nd_ports.collect());
     Ok(Control {
         receiver: Receiver::new(ANSWERS_PER_SECOND),
@@ -225,18 +261,26 @@ fn build_control(
 }
 
 fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<usize>>) -> Setup {
-    let anchors = config.lma.iter().flat_map(|lma| &lma.peers).map(|peer| PeerInfo {
-        role: Role::Lma,
-        name: peer.name.clone(),
-        address: peer.address.0,
-        signalling: wiring::signalling(peer.signalling),
-    });
-    let gateways = config.mag.iter().flat_map(|mag| &mag.peers).map(|peer| PeerInfo {
-        role: Role::Mag,
-        name: peer.name.clone(),
-        address: peer.address.0,
-        signalling: wiring::signalling(peer.signalling),
-    });
+    let anchors = config
+        .lma
+        .iter()
+        .flat_map(|lma| &lma.peers)
+        .map(|peer| PeerInfo {
+            role: Role::Lma,
+            name: peer.name.clone(),
+            address: peer.address.0,
+            signalling: wiring::signalling(peer.signalling),
+        });
+    let gateways = config
+        .mag
+        .iter()
+        .flat_map(|mag| &mag.peers)
+        .map(|peer| PeerInfo {
+            role: Role::Mag,
+            name: peer.name.clone(),
+            address: peer.address.0,
+            signalling: wiring::signalling(peer.signalling),
+        });
     let port_name = |id| config.port(id).map_or("?", |port| port.name.as_str());
     let routes = config.routes.iter().map(|route| RouteRow {
         role: None,
@@ -251,7 +295,11 @@ fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<u
     let roles = [("lma", config.lma.is_some()), ("mag", config.mag.is_some())];
     Setup {
         name: config.name.clone(),
-        roles: roles.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect(),
+        roles: roles
+            .iter()
+            .filter(|(_, on)| *on)
+            .map(|(name, _)| (*name).to_owned())
+            .collect(),
         peers: anchors.chain(gateways).collect(),
         routes: routes.collect(),
         ports,

@@ -16,7 +16,8 @@ impl Outbox {
     /// Takes a packet to send once every update issued so far is in force everywhere: a MAG that
     /// acknowledges an FMI has the route, on each of its workers.
     pub(crate) fn push(&mut self, workers: &WorkerSet, packet: Vec<u8>, to: TransmitTo) {
-        self.packets.push_back((workers.mark(), Transmit { packet, to }));
+        self.packets
+            .push_back((workers.mark(), Transmit { packet, to }));
     }
 
     /// Hands over every packet whose time has come.

@@ -29,9 +29,12 @@ pub(super) struct OpenPorts {
 
 /// How DPDK is to be started for this configuration.
 pub(super) fn eal_config(config: &Config) -> EalConfig {
-    let pci = config.ports.iter().filter_map(|port| match &port.device {
-        config::Device::Pci { address } => Some(address.to_string()),
-        _ => None,
+    let pci = config.ports.iter().filter_map(|port| {
+        if let config::Device::Pci { address } = &port.device {
+            Some(address.to_string())
+        } else {
+            None
+        }
     });
     EalConfig {
         memory: match config.process.memory {
@@ -48,13 +51,16 @@ pub(super) fn eal_config(config: &Config) -> EalConfig {
 /// Opens and starts every port, with a queue pair for every worker.
 pub(super) fn open(eal: &EalHandle, config: &Config) -> anyhow::Result<OpenPorts> {
     let pool = pool(eal, config)?;
-    let mut workers: Vec<_> =
-        (0..config.process.workers).map(|_| DpdkIo::new(pool.clone())).collect();
+    let mut workers: Vec<_> = (0..config.process.workers)
+        .map(|_| DpdkIo::new(pool.clone()))
+        .collect();
     let mut infos = Vec::new();
     for (index, wanted) in (0..).zip(&config.ports) {
         let mut port = open_one(eal, config, PortId(index), wanted, &pool)
             .with_context(|| format!("port {}", wanted.name))?;
-        let queues = port.start().with_context(|| format!("port {}", wanted.name))?;
+        let queues = port
+            .start()
+            .with_context(|| format!("port {}", wanted.name))?;
         for (worker, (rx, tx)) in workers.iter_mut().zip(queues) {
             worker.add_port(rx, tx);
         }
@@ -71,7 +77,10 @@ pub(super) fn open(eal: &EalHandle, config: &Config) -> anyhow::Result<OpenPorts
 }
 
 fn is_access(config: &Config, port: PortId) -> bool {
-    config.mag.as_ref().is_some_and(|mag| mag.access_ports.contains(&port))
+    config
+        .mag
+        .as_ref()
+        .is_some_and(|mag| mag.access_ports.contains(&port))
 }
 
 /// One pool for all ports, large enough for every queue to be full at once.
@@ -80,7 +89,12 @@ fn pool(eal: &EalHandle, config: &Config) -> anyhow::Result<Mempool> {
     let ports = u32::try_from(config.ports.len()).unwrap_or(u32::MAX);
     let needed = ports * workers * u32::from(DESCRIPTORS) * 2 + workers * PER_WORKER;
     let count = needed.next_power_of_two() - 1;
-    let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
+    let mtu = config
+        .ports
+        .iter()
+        .map(|port| port.mtu)
+        .max()
+        .unwrap_or(1500);
     let data_room = DATA_ROOM.max(mtu.saturating_add(ETHERNET).next_multiple_of(64));
     let octets = u64::from(count) * (u64::from(data_room) + BUFFER_OVERHEAD);
     let mib = octets.div_ceil(1 << 20);
@@ -90,7 +104,11 @@ fn pool(eal: &EalHandle, config: &Config) -> anyhow::Result<Mempool> {
          set [process] memory_mib to {} or more",
         mib + 64
     );
-    let wanted = MempoolConfig { count, data_room, ..MempoolConfig::default() };
+    let wanted = MempoolConfig {
+        count,
+        data_room,
+        ..MempoolConfig::default()
+    };
     Mempool::new(eal, &wanted).context("no packet buffers")
 }
 
@@ -117,12 +135,19 @@ fn open_one(
 /// The configuration's device in DPDK's terms.
 fn device(device: &config::Device) -> Device {
     match device {
-        config::Device::Tap { interface } => Device::Tap { iface: interface.to_string() },
-        config::Device::AfPacket { interface } => Device::AfPacket { iface: interface.to_string() },
-        config::Device::AfXdp { interface } => Device::AfXdp { iface: interface.to_string() },
-        config::Device::Pcap { input, output } => {
-            Device::Pcap { input: input.clone(), output: output.clone() }
-        }
+        config::Device::Tap { interface } => Device::Tap {
+            iface: interface.to_string(),
+        },
+        config::Device::AfPacket { interface } => Device::AfPacket {
+            iface: interface.to_string(),
+        },
+        config::Device::AfXdp { interface } => Device::AfXdp {
+            iface: interface.to_string(),
+        },
+        config::Device::Pcap { input, output } => Device::Pcap {
+            input: input.clone(),
+            output: output.clone(),
+        },
         config::Device::Null => Device::Null { size: 64 },
         config::Device::Ring => Device::Ring,
         config::Device::Memif { socket, end, id } => Device::Memif {
@@ -130,7 +155,9 @@ fn device(device: &config::Device) -> Device {
             server: *end == config::MemifEnd::Server,
             id: *id,
         },
-        config::Device::Pci { address } => Device::Pci { address: address.to_string() },
+        config::Device::Pci { address } => Device::Pci {
+            address: address.to_string(),
+        },
         config::Device::Vdev { args } => Device::Vdev(args.clone()),
     }
 }

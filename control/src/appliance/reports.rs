@@ -57,25 +57,49 @@ impl Reports {
             let (role, hnp) = (*role, *hnp);
             let part = self.token();
             self.prefixes.insert(part, (token, role, hnp));
-            workers.broadcast(&Update::Report(ReportRequest::Binding { token: part, role, hnp }));
+            workers.broadcast(&Update::Report(ReportRequest::Binding {
+                token: part,
+                role,
+                hnp,
+            }));
         }
         let counters = vec![Counters::default(); workers.len()];
-        let complete = Complete { request, reply, counters, bindings: BTreeMap::new() };
+        let complete = Complete {
+            request,
+            reply,
+            counters,
+            bindings: BTreeMap::new(),
+        };
         let missing = workers.len() * (1 + prefixes.len());
-        self.pending.insert(token, Pending { complete, missing, since: Instant::now() });
+        self.pending.insert(
+            token,
+            Pending {
+                complete,
+                missing,
+                since: Instant::now(),
+            },
+        );
     }
 
     /// Takes one answer; returns the question when it is the last.
     pub(crate) fn take(&mut self, report: Report) -> Option<Complete> {
         let token = match report {
-            Report::Counters { token, worker, counters } => {
+            Report::Counters {
+                token,
+                worker,
+                counters,
+            } => {
                 let pending = self.pending.get_mut(&token)?;
                 if let Some(slot) = pending.complete.counters.get_mut(usize::from(worker.0)) {
                     *slot = *counters;
                 }
                 token
             }
-            Report::Binding { token: part, counters, .. } => {
+            Report::Binding {
+                token: part,
+                counters,
+                ..
+            } => {
                 let (token, role, hnp) = *self.prefixes.get(&part)?;
                 let pending = self.pending.get_mut(&token)?;
                 if let Some(counters) = counters {
@@ -101,9 +125,11 @@ impl Reports {
 
     /// A worker that does not answer has stopped; the asker sees its channel close.
     fn forget_stale(&mut self) {
-        self.pending.retain(|_, pending| pending.since.elapsed() < PATIENCE);
+        self.pending
+            .retain(|_, pending| pending.since.elapsed() < PATIENCE);
         let pending = &self.pending;
-        self.prefixes.retain(|_, (question, ..)| pending.contains_key(question));
+        self.prefixes
+            .retain(|_, (question, ..)| pending.contains_key(question));
     }
 }
 
@@ -113,7 +139,11 @@ fn add(sum: &mut BindingCounters, part: &BindingCounters) {
     sum.uplink_packets += part.uplink_packets;
     sum.uplink_octets += part.uplink_octets;
     for (fid, packets) in &part.rules {
-        match sum.rules.iter_mut().find(|(known, _): &&mut (Fid, u64)| known == fid) {
+        match sum
+            .rules
+            .iter_mut()
+            .find(|(known, _): &&mut (Fid, u64)| known == fid)
+        {
             Some((_, known)) => *known += packets,
             None => sum.rules.push((*fid, *packets)),
         }

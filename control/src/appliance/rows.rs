@@ -43,21 +43,25 @@ impl Control {
     }
 
     pub(super) fn binding_rows(&self, now: Now) -> Vec<BindingRow> {
-        let anchored = self.lma.iter().flat_map(Lma::bindings).map(|(mn_id, bce)| BindingRow {
-            role: Role::Lma,
-            mn: mn_id.clone(),
-            bid: Some(bce.bid.0.get()),
-            bid_priority: Some(bce.bid_priority),
-            access_technology: bce.access.to_string(),
-            link_layer: bce.ll_id.as_ref().map(ToString::to_string),
-            prefixes: bce.hnps.clone(),
-            granted: bce.granted().into_iter().collect(),
-            peer: self.setup.peer_name(Role::Lma, bce.proxy_coa.0),
-            peer_address: bce.proxy_coa.0,
-            state: bce_state(bce.state).to_owned(),
-            remaining_seconds: bce.expires.saturating_sub(now.monotonic).as_secs(),
-            port: None,
-        });
+        let anchored = self
+            .lma
+            .iter()
+            .flat_map(Lma::bindings)
+            .map(|(mn_id, bce)| BindingRow {
+                role: Role::Lma,
+                mn: mn_id.clone(),
+                bid: Some(bce.bid.0.get()),
+                bid_priority: Some(bce.bid_priority),
+                access_technology: bce.access.to_string(),
+                link_layer: bce.ll_id.as_ref().map(ToString::to_string),
+                prefixes: bce.hnps.clone(),
+                granted: bce.granted().into_iter().collect(),
+                peer: self.setup.peer_name(Role::Lma, bce.proxy_coa.0),
+                peer_address: bce.proxy_coa.0,
+                state: bce_state(bce.state).to_owned(),
+                remaining_seconds: bce.expires.saturating_sub(now.monotonic).as_secs(),
+                port: None,
+            });
         let attached = self.mag.iter().flat_map(Mag::bul).map(|bule| BindingRow {
             role: Role::Mag,
             mn: bule.attachment.mn_id.clone(),
@@ -89,7 +93,10 @@ impl Control {
             name: peer.name.clone(),
             address: peer.address,
             signalling: peer.signalling.clone(),
-            sessions: sessions.get(&(peer.role, peer.address)).copied().unwrap_or(0),
+            sessions: sessions
+                .get(&(peer.role, peer.address))
+                .copied()
+                .unwrap_or(0),
         };
         self.setup.peers.iter().map(row).collect()
     }
@@ -97,32 +104,45 @@ impl Control {
     pub(super) fn route_rows(&self) -> Vec<RouteRow> {
         let mut owners: BTreeMap<(Role, Hnp), MnId> = BTreeMap::new();
         for (mn_id, bce) in self.lma.iter().flat_map(Lma::bindings) {
-            owners.extend(bce.hnps.iter().map(|hnp| ((Role::Lma, *hnp), mn_id.clone())));
+            owners.extend(
+                bce.hnps
+                    .iter()
+                    .map(|hnp| ((Role::Lma, *hnp), mn_id.clone())),
+            );
         }
         for bule in self.mag.iter().flat_map(Mag::bul) {
             let granted = bule.off_link();
             let all = bule.hnps.iter().chain(granted.iter());
             owners.extend(all.map(|hnp| ((Role::Mag, *hnp), bule.attachment.mn_id.clone())));
         }
-        let mobiles = self.setup.prefixes.iter().map(|(key @ (role, hnp), info)| RouteRow {
-            role: Some(*role),
-            prefix: hnp.to_string(),
-            mn: owners.get(key).cloned(),
-            next: info
-                .default_path
-                .map_or_else(|| "none".to_owned(), |id| self.setup.path_text(*role, id)),
-            uplink: info.uplink.map(|id| self.setup.path_text(*role, id)),
-        });
+        let mobiles = self
+            .setup
+            .prefixes
+            .iter()
+            .map(|(key @ (role, hnp), info)| RouteRow {
+                role: Some(*role),
+                prefix: hnp.to_string(),
+                mn: owners.get(key).cloned(),
+                next: info
+                    .default_path
+                    .map_or_else(|| "none".to_owned(), |id| self.setup.path_text(*role, id)),
+                uplink: info.uplink.map(|id| self.setup.path_text(*role, id)),
+            });
         mobiles.chain(self.setup.routes.iter().cloned()).collect()
     }
 
     /// The prefixes whose counters tell how often each flow rule matched.
     pub(super) fn flow_prefixes(&self) -> Vec<(Role, Hnp)> {
-        let Some(lma) = &self.lma else { return Vec::new() };
+        let Some(lma) = &self.lma else {
+            return Vec::new();
+        };
         let mobiles: BTreeSet<&MnId> = lma.flows().map(|(mn_id, ..)| mn_id).collect();
         let views = mobiles.into_iter().filter_map(|mn_id| lma.binding(mn_id));
         let hnps: BTreeSet<Hnp> = views.flat_map(|view| prefixes(&view)).collect();
-        hnps.into_iter().map(|hnp| (Role::Lma, hnp)).take(MAX_COUNTED_PREFIXES).collect()
+        hnps.into_iter()
+            .map(|hnp| (Role::Lma, hnp))
+            .take(MAX_COUNTED_PREFIXES)
+            .collect()
     }
 
     fn flow_rows(&self, complete: &Complete) -> Vec<FlowRow> {
@@ -140,8 +160,12 @@ impl Control {
                     selector: entry.selector.clone(),
                     bid: Some(entry.bid.0.get()),
                     via: session.map(|bce| self.setup.peer_name(Role::Lma, bce.proxy_coa.0)),
-                    state: if entry.moving.is_some() { "moving" } else { flow_state(state) }
-                        .to_owned(),
+                    state: if entry.moving.is_some() {
+                        "moving"
+                    } else {
+                        flow_state(state)
+                    }
+                    .to_owned(),
                     packets: matched(complete, &own, entry.fid),
                 }
             })
@@ -178,16 +202,28 @@ impl Control {
                     sum.in_octets += part.in_octets;
                 }
             }
-            PathRow { role, id: id.0, path: *path, counters: sum }
+            PathRow {
+                role,
+                id: id.0,
+                path: *path,
+                counters: sum,
+            }
         };
         self.setup.paths.iter().map(row).collect()
     }
 
     fn port_rows(&self, counters: &[Counters]) -> Vec<PortRow> {
         let row = |(index, port): (usize, &super::setup::PortInfo)| {
-            let of = || counters.iter().filter_map(move |worker| worker.ports.get(index));
+            let of = || {
+                counters
+                    .iter()
+                    .filter_map(move |worker| worker.ports.get(index))
+            };
             // A driver without counters has nothing to say about what it missed.
-            let missed = port.port.stats().map(|stats| stats.rx_missed + stats.rx_no_mbuf);
+            let missed = port
+                .port
+                .stats()
+                .map(|stats| stats.rx_missed + stats.rx_no_mbuf);
             PortRow {
                 name: port.name.clone(),
                 device: port.device.clone(),
@@ -216,7 +252,10 @@ impl Control {
             punted: worker.punted,
             updates: worker.updates,
         };
-        (0..).zip(counters.iter().zip(&self.setup.cores)).map(row).collect()
+        (0..)
+            .zip(counters.iter().zip(&self.setup.cores))
+            .map(row)
+            .collect()
     }
 
     fn drop_rows(&self, counters: &[Counters]) -> Vec<DropRow> {
@@ -229,66 +268,29 @@ impl Control {
                 meaning: reason.meaning().to_owned(),
             })
         };
-        let signalling = self.signalling_counters().into_iter().filter(|(_, packets, _)| *packets > 0);
+        let signalling = self
+            .ignored_messages()
+            .into_iter()
+            .filter(|(_, packets, _)| *packets > 0);
         let ignored = signalling.map(|(reason, packets, meaning)| DropRow {
             plane: "signalling".to_owned(),
             reason: reason.to_owned(),
             packets,
             meaning: meaning.to_owned(),
         });
-        DropReason::ALL.iter().filter_map(dropped).chain(ignored).collect()
-    }
-
-    /// Messages that were not acted on, by reason.
-    fn signalling_counters(&self) -> Vec<(&'static str, u64, &'static str)> {
-        let received = self.receiver.counters();
-        let mut all = vec![
-            ("damaged", received.damaged, "A wrong checksum, or shorter than it claims."),
-            ("unknown-type", received.unknown_type, "An unknown Mobility Header type."),
-            ("bad-header", received.bad_header, "A bad Payload Proto or Header Len."),
-            ("malformed", received.malformed, "Options that make no sense."),
-            (
-                "extension-headers",
-                self.oddities.extension_headers,
-                "A Mobility Header behind other extension headers.",
-            ),
-            ("not-encoded", self.oddities.not_encoded, "A message of ours that is too long."),
-            (
-                "unknown-station",
-                self.mobiles.unknown(),
-                "A station on an access port is no mobile of ours.",
-            ),
-            ("neighbour-table", self.nd.refused(), "The neighbour table was full."),
-        ];
-        if let Some(lma) = &self.lma {
-            let lma = lma.counters();
-            let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
-            let refused = refused.map(|(_, pbas)| pbas).sum();
-            all.extend([
-                ("pbu-refused", refused, "A PBA with a status of 128 or more was sent."),
-                ("lma-unknown-peer", lma.unknown_peer, "From a MAG that is not configured."),
-                ("lma-not-proxy", lma.not_proxy, "A Binding Update without the P flag."),
-                ("lma-care-of", lma.bad_care_of_address, "A care-of address that is none."),
-                (
-                    "lma-deregistration",
-                    lma.ignored_deregistrations,
-                    "A de-registration of a session that is unknown, or at another MAG.",
-                ),
-                ("lma-destination", lma.wrong_destination, "To an address that is no LMAA."),
-                ("lma-unexpected", lma.unexpected, "A message that an LMA does not receive."),
-            ]);
-        }
-        if let Some(mag) = self.mag.as_ref().map(Mag::counters) {
-            all.extend([
-                ("mag-unknown-peer", mag.unknown_peer, "From an LMA that is not configured."),
-                ("mag-stray-pba", mag.stray_pbas, "A PBA that answers no PBU of ours."),
-                ("mag-fmi-refused", mag.fmis_refused, "An FMI that could not be carried out."),
-                ("mag-fmi-copy", mag.fmi_copies, "A copy of an FMI, answered as the first was."),
-                ("mag-destination", mag.wrong_destination, "To an address that is no Proxy-CoA."),
-                ("mag-unexpected", mag.unexpected, "A message that a MAG does not receive."),
-            ]);
-        }
-        all
+        let refused: u64 = counters.iter().map(|worker| worker.updates_refused).sum();
+        let refused = (refused > 0).then(|| DropRow {
+            plane: "data-plane".to_owned(),
+            reason: "update-refused".to_owned(),
+            packets: refused,
+            meaning: "A table of a worker had no room for an update.".to_owned(),
+        });
+        DropReason::ALL
+            .iter()
+            .filter_map(dropped)
+            .chain(refused)
+            .chain(ignored)
+            .collect()
     }
 }
 
@@ -318,12 +320,20 @@ fn flow_state(state: FlowState) -> &'static str {
 
 /// The prefixes of a mobile, each once.
 fn prefixes(view: &MobileView<'_>) -> BTreeSet<Hnp> {
-    view.sessions.iter().flat_map(|bce| bce.hnps.iter().copied()).collect()
+    view.sessions
+        .iter()
+        .flat_map(|bce| bce.hnps.iter().copied())
+        .collect()
 }
 
 /// Downlink packets that matched a flow, over the prefixes of its mobile.
 fn matched(complete: &Complete, prefixes: &BTreeSet<Hnp>, fid: Fid) -> u64 {
-    let counters = prefixes.iter().filter_map(|hnp| complete.bindings.get(&(Role::Lma, *hnp)));
+    let counters = prefixes
+        .iter()
+        .filter_map(|hnp| complete.bindings.get(&(Role::Lma, *hnp)));
     let rules = counters.flat_map(|counters| &counters.rules);
-    rules.filter(|(known, _)| *known == fid).map(|(_, packets)| packets).sum()
+    rules
+        .filter(|(known, _)| *known == fid)
+        .map(|(_, packets)| packets)
+        .sum()
 }

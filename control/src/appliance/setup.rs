@@ -47,7 +47,10 @@ pub(crate) struct PrefixInfo {
 
 impl From<&Binding> for PrefixInfo {
     fn from(binding: &Binding) -> Self {
-        Self { default_path: binding.default_path, uplink: binding.uplink }
+        Self {
+            default_path: binding.default_path,
+            uplink: binding.uplink,
+        }
     }
 }
 
@@ -75,13 +78,19 @@ impl Setup {
     /// Notes what the workers are told.
     pub(crate) fn remember(&mut self, role: Role, update: &TableUpdate) {
         match update {
-            TableUpdate::Path { id, path: Some(path) } => {
+            TableUpdate::Path {
+                id,
+                path: Some(path),
+            } => {
                 self.paths.insert((role, *id), *path);
             }
             TableUpdate::Path { id, path: None } => {
                 self.paths.remove(&(role, *id));
             }
-            TableUpdate::Binding { hnp, binding: Some(binding) } => {
+            TableUpdate::Binding {
+                hnp,
+                binding: Some(binding),
+            } => {
                 self.prefixes.insert((role, *hnp), binding.as_ref().into());
             }
             TableUpdate::Binding { hnp, binding: None } => {
@@ -92,7 +101,9 @@ impl Setup {
 
     /// A port's name.
     pub(crate) fn port_name(&self, port: PortId) -> &str {
-        self.ports.get(usize::from(port.0)).map_or("?", |port| &port.name)
+        self.ports
+            .get(usize::from(port.0))
+            .map_or("?", |port| &port.name)
     }
 
     /// A port's station address.
@@ -108,7 +119,10 @@ impl Setup {
 
     /// A peer's name; its address if it has none.
     pub(crate) fn peer_name(&self, role: Role, address: Ipv6Addr) -> String {
-        let known = self.peers.iter().find(|peer| peer.role == role && peer.address == address);
+        let known = self
+            .peers
+            .iter()
+            .find(|peer| peer.role == role && peer.address == address);
         known.map_or_else(|| address.to_string(), |peer| peer.name.clone())
     }
 
@@ -116,7 +130,11 @@ impl Setup {
     pub(crate) fn path_text(&self, role: Role, id: PathId) -> String {
         match self.paths.get(&(role, id)) {
             Some(Path::Tunnel(tunnel)) => {
-                format!("tunnel to {} {}", self.peer_name(role, tunnel.remote), tunnel.remote)
+                format!(
+                    "tunnel to {} {}",
+                    self.peer_name(role, tunnel.remote),
+                    tunnel.remote
+                )
             }
             Some(Path::Link(link)) => {
                 format!("link {} to {}", self.port_name(link.port), link.mac)

@@ -16,6 +16,9 @@ use super::mobiles::Mobile;
 /// Seconds of flow state that mean for ever.
 const INFINITE: u16 = 0xffff;
 
+/// Prefixes that a MAG's workers make room for.
+pub(crate) const MAG_PREFIXES: usize = 1 << 16;
+
 /// What the LMA's state machine is told.
 ///
 /// # Errors
@@ -23,7 +26,10 @@ const INFINITE: u16 = 0xffff;
 pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfig> {
     // A prefix rests as long as its last binding could have been delayed before another mobile gets it.
     let rest = lma.min_delay_before_bce_delete;
-    let pools = lma.pools.iter().map(|pool| PrefixPool::new(*pool, lma.prefix_length, rest));
+    let pools = lma
+        .pools
+        .iter()
+        .map(|pool| PrefixPool::new(*pool, lma.prefix_length, rest));
     let pools = pools.collect::<Result<_, _>>().context("[lma] pools")?;
     let peers = lma.peers.iter().map(|peer| MagPeer {
         proxy_coa: peer.address,
@@ -66,13 +72,19 @@ pub(crate) fn mag(config: &Config, mag: &config::Mag) -> MagConfig {
         dialect: dialect(peer.signalling),
         tunnel: tunnel(config, &mag.tunnel, peer.address.0),
     });
-    let access_mtu = mag.access_ports.iter().filter_map(|id| config.port(*id)).map(|port| port.mtu);
+    let access_mtu = mag
+        .access_ports
+        .iter()
+        .filter_map(|id| config.port(*id))
+        .map(|port| port.mtu);
     let mut wanted = MagConfig::new(mag.address, peers.collect());
     wanted.lifetime = mag.lifetime;
     wanted.link_local = Some(mag.link_local);
     wanted.initial_bindack_timeout = mag.initial_bindack_timeout;
     wanted.max_bindack_timeout = mag.max_bindack_timeout;
     wanted.ra_interval = mag.ra_interval;
+    // Each may have its own prefix and those granted for flows on its other accesses.
+    wanted.max_sessions = MAG_PREFIXES / flow::Binding::MAX_SOURCES;
     wanted.link_mtu = access_mtu.min().unwrap_or(wanted.link_mtu);
     wanted
 }
@@ -100,7 +112,10 @@ pub(crate) fn mobiles(mag: &config::Mag) -> impl Iterator<Item = Mobile> {
 
 /// The appliance's own addresses on a port, with the prefixes that are on its link.
 pub(crate) fn addresses(config: &Config, port: PortId) -> Vec<Ipv6Net> {
-    config.port(port).map(|port| port.addresses.clone()).unwrap_or_default()
+    config
+        .port(port)
+        .map(|port| port.addresses.clone())
+        .unwrap_or_default()
 }
 
 /// How a dialect is written in the configuration.
@@ -135,7 +150,10 @@ fn tunnel(
     TunnelConfig {
         hop_limit: options.hop_limit,
         copy_dscp: options.copy_dscp,
-        path_mtu: options.path_mtu.or(port.map(|port| port.mtu)).unwrap_or(default.path_mtu),
+        path_mtu: options
+            .path_mtu
+            .or(port.map(|port| port.mtu))
+            .unwrap_or(default.path_mtu),
     }
 }
 

@@ -55,8 +55,15 @@ pub(crate) struct WorkerSet {
 impl WorkerSet {
     /// Takes the control ends of the rings, in the order of the workers.
     pub(crate) fn new(rings: Vec<ControlRings>) -> Self {
-        let end = |rings| End { rings, waiting: VecDeque::new(), issued: 0 };
-        Self { ends: rings.into_iter().map(end).collect(), turn: 0 }
+        let end = |rings| End {
+            rings,
+            waiting: VecDeque::new(),
+            issued: 0,
+        };
+        Self {
+            ends: rings.into_iter().map(end).collect(),
+            turn: 0,
+        }
     }
 
     /// Number of workers.
@@ -85,13 +92,20 @@ impl WorkerSet {
 
     /// Whether everything before `mark` is in force at every worker.
     pub(crate) fn reached(&self, mark: &Mark) -> bool {
-        self.ends.iter().zip(&mark.0).all(|(end, issued)| end.rings.applied() >= *issued)
+        self.ends
+            .iter()
+            .zip(&mark.0)
+            .all(|(end, issued)| end.rings.applied() >= *issued)
     }
 
     /// As [`Self::reached`], leaving out the worker that transmits: what it is given next
     /// comes after the mark anyway.
     pub(crate) fn reached_by_others(&self, mark: &Mark) -> bool {
-        self.ends.iter().zip(&mark.0).skip(1).all(|(end, issued)| end.rings.applied() >= *issued)
+        self.ends
+            .iter()
+            .zip(&mark.0)
+            .skip(1)
+            .all(|(end, issued)| end.rings.applied() >= *issued)
     }
 
     /// Moves what was waiting into rings that have room again.
@@ -110,7 +124,11 @@ impl WorkerSet {
     pub(crate) fn pop_punt(&mut self) -> Option<Punt> {
         for _ in 0..self.ends.len() {
             self.turn = (self.turn + 1) % self.ends.len();
-            if let Some(punt) = self.ends.get_mut(self.turn).and_then(|end| end.rings.pop_punt()) {
+            if let Some(punt) = self
+                .ends
+                .get_mut(self.turn)
+                .and_then(|end| end.rings.pop_punt())
+            {
                 return Some(punt);
             }
         }

@@ -238,13 +238,12 @@ impl BindingCache {
 
     /// Makes a mobile; the caller checked that there is none of this name.
     pub(crate) fn create(&mut self, mn_id: MnId) -> Option<MobileId> {
-        let id = match self.free.pop_first() {
-            Some(id) => id,
-            None => {
-                let id = MobileId(u32::try_from(self.mobiles.len()).ok()?);
-                self.mobiles.push(None);
-                id
-            }
+        let id = if let Some(id) = self.free.pop_first() {
+            id
+        } else {
+            let id = MobileId(u32::try_from(self.mobiles.len()).ok()?);
+            self.mobiles.push(None);
+            id
         };
         let mobile = Box::new(Mobile::new(id, mn_id.clone()));
         *self.mobiles.get_mut(id.0 as usize)? = Some(mobile);

@@ -9,7 +9,7 @@ use super::{Mag, Timer};
 use crate::command::{AdvertisedPrefix, Command, RouterAdvertisement};
 
 /// Most that a router may say it is a default router for (RFC 4861 §6.2.1).
-const MAX_ROUTER_LIFETIME: Duration = Duration::from_secs(9000);
+const MAX_ROUTER_LIFETIME: Duration = Duration::from_mins(150);
 
 /// Octets that the tunnel puts before a packet (RFC 2473 §6).
 const OUTER_HEADER: u16 = 40;

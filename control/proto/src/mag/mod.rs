@@ -34,7 +34,7 @@ use bul::{Bul, SessionId};
 use tables::Routes;
 
 /// How long a mobile's last FMI is remembered after it left: longer than a copy may be on its way.
-const LINGER: Duration = Duration::from_secs(60);
+const LINGER: Duration = Duration::from_mins(1);
 
 /// What wakes the MAG.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -115,6 +115,17 @@ fn unique_prefixes() {
         ["2001:db8:0:1::/64"],
         "a del never removes the session's own"
     );
+}
+
+#[test]
+fn what_is_said_about_a_move() {
+    let mut world = attached(config(), HandoffIndicator::NEW_INTERFACE);
+    let pref2 = hnp("2001:db8:0:1::/64");
+    let y = world.add_flow(&mn(1), udp(Some(pref2), Y), bid(2)).unwrap();
+    world.run_ms(100);
+    world.log.clear();
+    world.move_flow(&mn(1), y, bid(1)).unwrap();
+    world.run_ms(2000);
     let moved = world.lma_events.iter().find_map(|e| match e {
         LmaEvent::FlowMoved {
             fid,
@@ -147,8 +158,15 @@ fn unique_prefixes() {
         })
         .collect();
     assert_eq!(marks, [true, false]);
+}
 
-    // And back.
+#[test]
+fn unique_prefixes_and_back() {
+    let mut world = attached(config(), HandoffIndicator::NEW_INTERFACE);
+    let pref2 = hnp("2001:db8:0:1::/64");
+    let y = world.add_flow(&mn(1), udp(Some(pref2), Y), bid(2)).unwrap();
+    world.move_flow(&mn(1), y, bid(1)).unwrap();
+    world.run_ms(2000);
     world.log.clear();
     world.move_flow(&mn(1), y, bid(2)).unwrap();
     world.run_ms(100);

@@ -132,7 +132,7 @@ fn settle(world: &mut World) {
 
 #[test]
 fn whatever_happens_the_tables_agree_in_the_end() {
-    for_seeds(2000, |seed| {
+    for_seeds(1500, |seed| {
         let mut world = build(seed, |dice| Weather {
             loss: dice.pick(&[0, 5, 20, 40]),
             repeat: dice.pick(&[0, 10, 30]),
@@ -153,7 +153,7 @@ fn whatever_happens_the_tables_agree_in_the_end() {
 /// lost or late, the MAG that gets its packets has a route for them.
 #[test]
 fn no_packet_meets_a_missing_route() {
-    for_seeds(1000, |seed| {
+    for_seeds(500, |seed| {
         let mut world = build(seed, |_| Weather::FAIR);
         for n in 0..3 {
             for interface in 0..2 {

@@ -62,7 +62,9 @@ fn mobile(sessions: Vec<Bce>) -> Mobile {
     let mut cache = BindingCache::default();
     let id = cache.create(MnId::new("mn1@example.net").unwrap()).unwrap();
     let mut mobile = *cache.take(id).unwrap();
-    sessions.into_iter().for_each(|s| mobile.insert(s));
+    for session in sessions {
+        mobile.insert(session);
+    }
     mobile
 }
 

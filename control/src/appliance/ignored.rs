@@ -1,0 +1,142 @@
+//! Messages that were not acted on, by reason: what `show drops` says of the signalling.
+
+use pmip_proto::lma::LmaCounters;
+use pmip_proto::mag::MagCounters;
+use pmip_proto::{Lma, Mag};
+
+use super::control::Control;
+
+/// A counter: its name, its value, what it means.
+pub(super) type Ignored = (&'static str, u64, &'static str);
+
+impl Control {
+    /// Every reason, those that did not occur included.
+    pub(super) fn ignored_messages(&self) -> Vec<Ignored> {
+        let mut all = self.ignored_by_anyone().to_vec();
+        all.extend(self.lma.iter().map(Lma::counters).flat_map(ignored_by_lma));
+        all.extend(self.mag.iter().map(Mag::counters).flat_map(ignored_by_mag));
+        all
+    }
+
+    fn ignored_by_anyone(&self) -> [Ignored; 8] {
+        let received = self.receiver.counters();
+        [
+            (
+                "damaged",
+                received.damaged,
+                "A wrong checksum, or shorter than it claims.",
+            ),
+            (
+                "unknown-type",
+                received.unknown_type,
+                "An unknown Mobility Header type.",
+            ),
+            (
+                "bad-header",
+                received.bad_header,
+                "A bad Payload Proto or Header Len.",
+            ),
+            (
+                "malformed",
+                received.malformed,
+                "Options that make no sense.",
+            ),
+            (
+                "extension-headers",
+                self.oddities.extension_headers,
+                "A Mobility Header behind other extension headers.",
+            ),
+            (
+                "not-encoded",
+                self.oddities.not_encoded,
+                "A message of ours that is too long.",
+            ),
+            (
+                "unknown-station",
+                self.mobiles.unknown(),
+                "A station on an access port is no mobile of ours.",
+            ),
+            (
+                "neighbour-table",
+                self.nd.refused(),
+                "The neighbour table was full.",
+            ),
+        ]
+    }
+}
+
+fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
+    let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
+    [
+        (
+            "pbu-refused",
+            refused.map(|(_, pbas)| pbas).sum(),
+            "A PBA with a status of 128 or more was sent.",
+        ),
+        (
+            "lma-unknown-peer",
+            lma.unknown_peer,
+            "From a MAG that is not configured.",
+        ),
+        (
+            "lma-not-proxy",
+            lma.not_proxy,
+            "A Binding Update without the P flag.",
+        ),
+        (
+            "lma-care-of",
+            lma.bad_care_of_address,
+            "A care-of address that is none.",
+        ),
+        (
+            "lma-deregistration",
+            lma.ignored_deregistrations,
+            "A de-registration of a session that is unknown, or at another MAG.",
+        ),
+        (
+            "lma-destination",
+            lma.wrong_destination,
+            "To an address that is no LMAA.",
+        ),
+        (
+            "lma-unexpected",
+            lma.unexpected,
+            "A message that an LMA does not receive.",
+        ),
+    ]
+}
+
+fn ignored_by_mag(mag: MagCounters) -> [Ignored; 6] {
+    [
+        (
+            "mag-unknown-peer",
+            mag.unknown_peer,
+            "From an LMA that is not configured.",
+        ),
+        (
+            "mag-stray-pba",
+            mag.stray_pbas,
+            "A PBA that answers no PBU of ours.",
+        ),
+        (
+            "mag-fmi-refused",
+            mag.fmis_refused,
+            "An FMI that could not be carried out.",
+        ),
+        (
+            "mag-fmi-copy",
+            mag.fmi_copies,
+            "A copy of an FMI, answered as the first was.",
+        ),
+        (
+            "mag-destination",
+            mag.wrong_destination,
+            "To an address that is no Proxy-CoA.",
+        ),
+        (
+            "mag-unexpected",
+            mag.unexpected,
+            "A message that a MAG does not receive.",
+        ),
+    ]
+}
