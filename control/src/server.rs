@@ -45,7 +45,7 @@ pub(crate) enum Request {
     Workers,
     /// All [`crate::api::DropRow`]s.
     Drops,
-    /// The state of a mobile node: [`crate::mn::MnStatus`].
+    /// The state of a mobile node: [`crate::mn::status::MnStatus`].
     Mn,
     /// Adds a flow rule.
     FlowAdd(FlowAdd),

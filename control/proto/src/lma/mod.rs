@@ -2,9 +2,12 @@
 //!
 //! | file | what it knows |
 //! | --- | --- |
-//! | `pbu` | the rules for Proxy Binding Updates and their answers (RFC 5213 §5.3) |
+//! | `pbu` | the rules for Proxy Binding Updates (RFC 5213 §5.3) |
+//! | `answers` | their acknowledgements (RFC 5213 §5.3.6) |
+//! | `prefixes` | where prefixes come from and when they go back |
 //! | `lookup` | which session a PBU is about (RFC 5213 §5.4.1) |
 //! | `binding_cache` | sessions, mobiles, owners of prefixes |
+//! | `commands` | what operators ask of flows |
 //! | `flow_mobility` | which flow is on which access, and what a MAG has to know for that |
 //! | `sync` | what a MAG knows, and the next change to tell it |
 //! | `exchange` | the signalling of those changes: sequence numbers, copies, answers |
@@ -15,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use flow::{Bid, Fid, FidPriority, Hnp, Lmaa, MnId, MobileId, PathId, ProxyCoa};
+use flow::{Bid, Fid, Hnp, Lmaa, MnId, MobileId, PathId, ProxyCoa};
 use pmip_wire::{BindingErrorStatus, Message};
 
 use crate::command::Command;
@@ -28,13 +31,16 @@ use crate::rate::RateLimit;
 use crate::time::Now;
 use crate::timer::Timers;
 
+mod answers;
 mod binding_cache;
+mod commands;
 mod dialect;
 mod exchange;
 mod flow_mobility;
 mod lookup;
 mod pbu;
 mod peers;
+mod prefixes;
 mod sync;
 mod tables;
 
@@ -248,142 +254,6 @@ impl Lma {
         self.outbox.poll_event()
     }
 
-    /// Adds a flow to a mobile. If the MAG has to be told first, the flow's packets take the
-    /// default path until it has acknowledged.
-    ///
-    /// # Errors
-    /// [`FlowError`]; then nothing has changed.
-    pub fn add_flow(&mut self, now: Now, request: FlowRequest) -> Result<Fid, FlowError> {
-        let FlowRequest {
-            mn_id,
-            fid,
-            priority,
-            selector,
-            bid,
-        } = request;
-        let (id, mobile) = self.mobile(&mn_id)?;
-        selector.validate()?;
-        if selector.ipv6().is_none() {
-            return Err(FlowError::Ipv4);
-        }
-        if mobile.flows.len()
-            >= self
-                .config
-                .max_flows_per_mobile
-                .min(flow::Binding::MAX_RULES)
-        {
-            return Err(FlowError::TooMany(mn_id));
-        }
-        if let Some(other) = mobile.flows.iter().find(|f| f.selector == selector) {
-            return Err(FlowError::DuplicateSelector(other.fid));
-        }
-        let fid = match fid {
-            Some(fid) if mobile.flow(fid).is_some() => return Err(FlowError::DuplicateFid(fid)),
-            Some(fid) => fid,
-            None => (1..=u16::MAX)
-                .filter_map(Fid::new)
-                .find(|fid| mobile.flow(*fid).is_none())
-                .ok_or_else(|| FlowError::TooMany(mn_id.clone()))?,
-        };
-        let last = mobile.flows.last().map_or(0, |f| f.priority.0.get());
-        let priority = priority
-            .or_else(|| FidPriority::new(last.checked_add(1)?))
-            .ok_or_else(|| FlowError::TooMany(mn_id.clone()))?;
-        if let Some(other) = mobile.flows.iter().find(|f| f.priority == priority) {
-            return Err(FlowError::DuplicatePriority(priority, other.fid));
-        }
-        let flow = FmcEntry {
-            fid,
-            priority,
-            selector,
-            bid,
-            moving: None,
-            draining: BTreeMap::new(),
-        };
-        self.check_access(mobile, &flow, bid)?;
-        self.with_mobile(id, |lma, mobile| {
-            let at = mobile.flows.partition_point(|f| f.priority < priority);
-            mobile.flows.insert(at, flow);
-            if let Some(session) = mobile.session_mut(bid) {
-                session.sync.try_again(fid);
-            }
-            lma.settle(now.monotonic, mobile);
-        });
-        Ok(fid)
-    }
-
-    /// Moves a flow to another access: make before break. The flow stays where it is until the
-    /// target's MAG has acknowledged; another move meanwhile takes this one's place.
-    ///
-    /// # Errors
-    /// [`FlowError`]; then nothing has changed.
-    pub fn move_flow(
-        &mut self,
-        now: Now,
-        mn_id: &MnId,
-        fid: Fid,
-        to: Bid,
-    ) -> Result<MoveStarted, FlowError> {
-        let (id, mobile) = self.mobile(mn_id)?;
-        let flow = mobile.flow(fid).ok_or_else(|| FlowError::UnknownFlow {
-            mn_id: mn_id.clone(),
-            fid,
-        })?;
-        let target = self.check_access(mobile, flow, to)?;
-        let current = mobile.session(flow.bid);
-        if current.is_some_and(|s| s.bid != to && s.proxy_coa == target.proxy_coa) {
-            return Err(FlowError::SameMag(flow.bid, to));
-        }
-        match flow.moving {
-            Some(moving) if moving.to == to => return Ok(MoveStarted::Signalling),
-            None if flow.bid == to => return Ok(MoveStarted::AlreadyThere),
-            Some(_) | None => {}
-        }
-        let mut started = MoveStarted::AlreadyThere;
-        self.with_mobile(id, |lma, mobile| {
-            lma.cancel_move(now.monotonic, mobile, fid, MoveFailure::Superseded);
-            if let Some(flow) = mobile.flow_mut(fid)
-                && flow.bid != to
-            {
-                flow.moving = Some(Moving {
-                    to,
-                    requested: now.monotonic,
-                    initiated: None,
-                });
-                if let Some(session) = mobile.session_mut(to) {
-                    session.sync.try_again(fid);
-                }
-                started = MoveStarted::Signalling;
-            }
-            lma.settle(now.monotonic, mobile);
-            if mobile.flow(fid).is_some_and(|f| f.bid == to) && started == MoveStarted::Signalling {
-                started = MoveStarted::Done;
-            }
-        });
-        Ok(started)
-    }
-
-    /// Deletes a flow: its packets match the next one or take the default path.
-    ///
-    /// # Errors
-    /// [`FlowError`] if there is no such flow.
-    pub fn delete_flow(&mut self, now: Now, mn_id: &MnId, fid: Fid) -> Result<(), FlowError> {
-        let (id, mobile) = self.mobile(mn_id)?;
-        if mobile.flow(fid).is_none() {
-            return Err(FlowError::UnknownFlow {
-                mn_id: mn_id.clone(),
-                fid,
-            });
-        }
-        self.with_mobile(id, |lma, mobile| {
-            lma.cancel_move(now.monotonic, mobile, fid, MoveFailure::Deleted);
-            lma.timers.cancel((id, Timer::Drain(fid)));
-            mobile.flows.retain(|f| f.fid != fid);
-            lma.settle(now.monotonic, mobile);
-        });
-        Ok(())
-    }
-
     /// All bindings, ascending by mobile and BID.
     pub fn bindings(&self) -> impl Iterator<Item = (&MnId, &Bce)> {
         let mobiles = self.cache.iter();
@@ -447,31 +317,6 @@ impl Lma {
         }
     }
 
-    fn mobile(&self, mn_id: &MnId) -> Result<(MobileId, &Mobile), FlowError> {
-        let mobile = self.cache.find(mn_id);
-        let mobile = mobile.ok_or_else(|| FlowError::UnknownMobile(mn_id.clone()))?;
-        Ok((mobile.id, mobile))
-    }
-
-    /// Whether a flow can be on an access at all.
-    fn check_access<'m>(
-        &self,
-        mobile: &'m Mobile,
-        flow: &FmcEntry,
-        bid: Bid,
-    ) -> Result<&'m Bce, FlowError> {
-        let session = mobile
-            .active_session(bid)
-            .ok_or_else(|| FlowError::NotAttached {
-                mn_id: mobile.mn_id.clone(),
-                bid,
-            })?;
-        if !mobile.is_ready(flow, session, self.config.signal_hosted) && !self.can_signal(session) {
-            return Err(FlowError::NoSignalling(bid));
-        }
-        Ok(session)
-    }
-
     /// Works on a mobile outside the cache, so that the rest of the LMA is at hand.
     fn with_mobile(&mut self, id: MobileId, work: impl FnOnce(&mut Self, &mut Mobile)) {
         if let Some(mut mobile) = self.cache.take(id) {
@@ -526,23 +371,6 @@ impl Lma {
                 reason,
                 times: moving.times(now),
             });
-        }
-    }
-
-    /// Gives back the prefixes that nobody can be sent packets for any more.
-    fn release_retired(&mut self, now: Duration, mobile: &mut Mobile) {
-        for hnp in tables::retired(mobile) {
-            mobile.retiring.remove(&hnp);
-            self.release_prefix(now, hnp);
-        }
-    }
-
-    fn release_prefix(&mut self, now: Duration, hnp: Hnp) {
-        self.cache.set_owner(hnp, None);
-        if !self.reserved.contains(&hnp) {
-            for pool in &mut self.pools {
-                pool.release(now, hnp);
-            }
         }
     }
 

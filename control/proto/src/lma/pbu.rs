@@ -1,13 +1,9 @@
 //! Proxy Binding Updates: checks, acceptance, answers (RFC 5213 §5.3).
 
-use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
-use std::time::Duration;
 
 use flow::{AccessTechnology, Bid, Binding, HandoffIndicator, Hnp, Lmaa, MnId, MobileId, ProxyCoa};
-use pmip_wire::{
-    BindingLifetime, BindingStatus, HnpOption, MnIdOption, Pba, PbaFlags, Pbu, PbuFlags, Timestamp,
-};
+use pmip_wire::{BindingLifetime, BindingStatus, MnIdOption, Pbu, PbuFlags, Timestamp};
 
 use super::binding_cache::{Bce, BceState, Interface, Mobile};
 use super::lookup::{Lookup, Policy, Request, lookup};
@@ -17,19 +13,16 @@ use crate::config::{MobileProfile, PrefixModel};
 use crate::event::LmaEvent;
 use crate::time::{Now, is_newer};
 
-/// Most prefixes that one session may have: a PBU's length must not decide it.
-const MAX_PREFIXES: usize = 8;
-
 /// BID-PRI of access technologies for which none is configured.
 const DEFAULT_BID_PRIORITY: u8 = 64;
 
 /// A PBU and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
-    from: Ipv6Addr,
-    to: Ipv6Addr,
-    proxy_coa: ProxyCoa,
-    pbu: Pbu,
+    pub(super) from: Ipv6Addr,
+    pub(super) to: Ipv6Addr,
+    pub(super) proxy_coa: ProxyCoa,
+    pub(super) pbu: Pbu,
 }
 
 /// A PBU that waits up to MaxDelayBeforeNewBCEAssign for another session's de-registration.
@@ -38,7 +31,7 @@ pub(crate) struct Deferred(Arrival);
 
 /// Why a PBU was not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stop {
+pub(super) enum Stop {
     /// It is answered with a status.
     Refuse(BindingStatus),
     /// Its sequence number is not newer than this one.
@@ -461,134 +454,6 @@ impl Lma {
             }),
             Some(_) | None => known,
         }
-    }
-
-    /// Prefixes for a session that may have any: the mobile's own, then those of the pools.
-    fn allocate(
-        &mut self,
-        now: Duration,
-        mobile: &Mobile,
-        profile: &MobileProfile,
-    ) -> Result<Vec<Hnp>, Stop> {
-        let mut hnps = Vec::new();
-        let unused = profile
-            .prefixes
-            .iter()
-            .filter(|hnp| self.cache.owner(**hnp).is_none());
-        let own: Vec<Hnp> = unused.copied().collect();
-        for _ in 0..self.config.prefixes_per_session.clamp(1, MAX_PREFIXES) {
-            let own = own.get(hnps.len()).copied();
-            let Some(hnp) = own.or_else(|| self.pools.iter_mut().find_map(|p| p.allocate(now)))
-            else {
-                for hnp in hnps {
-                    self.release_prefix(now, hnp);
-                }
-                return Err(BindingStatus::INSUFFICIENT_RESOURCES.into());
-            };
-            self.cache.set_owner(hnp, Some(mobile.id));
-            hnps.push(hnp);
-        }
-        hnps.sort_unstable();
-        Ok(hnps)
-    }
-
-    /// The very prefixes that were asked for, if they are anchored here and free (RFC 5213 §5.3.2).
-    fn claim(
-        &mut self,
-        now: Duration,
-        mobile: &mut Mobile,
-        asked: &BTreeSet<Hnp>,
-        profile: &MobileProfile,
-    ) -> Result<Vec<Hnp>, Stop> {
-        if asked.len() > MAX_PREFIXES {
-            return Err(BindingStatus::INSUFFICIENT_RESOURCES.into());
-        }
-        let mut claimed = Vec::new();
-        for hnp in asked {
-            let allowed = mobile.retiring.contains(hnp)
-                || (!self.cache.overlaps(*hnp)
-                    && (profile.prefixes.contains(hnp)
-                        || self.pools.iter_mut().any(|pool| pool.take(*hnp))));
-            if !allowed {
-                for hnp in claimed {
-                    self.release_prefix(now, hnp);
-                }
-                return Err(BindingStatus::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX.into());
-            }
-            if !mobile.retiring.contains(hnp) {
-                self.cache.set_owner(*hnp, Some(mobile.id));
-                claimed.push(*hnp);
-            }
-        }
-        mobile.retiring.retain(|hnp| !asked.contains(hnp));
-        Ok(asked.iter().copied().collect())
-    }
-
-    /// The answer to an accepted PBU (RFC 5213 §5.3.6).
-    fn accept(&mut self, arrival: &Arrival, mobile: &Mobile, bid: Bid, lifetime: BindingLifetime) {
-        let Some(session) = mobile.session(bid) else {
-            return;
-        };
-        let pba = Pba {
-            status: BindingStatus::ACCEPTED,
-            lifetime,
-            hnps: session
-                .hnps
-                .iter()
-                .copied()
-                .map(HnpOption::on_link)
-                .collect(),
-            link_local: arrival.pbu.link_local.map(|_| session.link_local),
-            ..echo(&arrival.pbu)
-        };
-        if let Some(peer) = self.peers.get_mut(&ProxyCoa(arrival.from)) {
-            peer.counters.accepted += 1;
-        }
-        self.answer(arrival, pba);
-    }
-
-    /// The answer to a refused PBU.
-    fn refuse(&mut self, now: Now, arrival: &Arrival, status: BindingStatus, last: Option<u16>) {
-        let pbu = &arrival.pbu;
-        let asked = Some(&pbu.hnps).filter(|hnps| !hnps.is_empty()).cloned();
-        let pba = Pba {
-            status,
-            sequence: last.unwrap_or(pbu.sequence),
-            hnps: asked.unwrap_or_else(|| vec![HnpOption::ALL_ZERO]),
-            // The LMA's own time, so that the MAG sees how far off it is.
-            timestamp: pbu.timestamp.map(|_| Timestamp::from_epoch(now.wall)),
-            ..echo(pbu)
-        };
-        if let Some(peer) = self.peers.get_mut(&ProxyCoa(arrival.from)) {
-            peer.counters.refused += 1;
-        }
-        self.outbox.event(LmaEvent::PbuRefused {
-            from: arrival.from,
-            mn_id: pbu.mn_id.as_ref().and_then(MnIdOption::nai).cloned(),
-            status: status.0,
-        });
-        self.answer(arrival, pba);
-    }
-
-    /// Answers go to where the PBU came from, even if another address is the Proxy-CoA.
-    fn answer(&mut self, arrival: &Arrival, pba: Pba) {
-        *self.counters.pbas.entry(pba.status.0).or_default() += 1;
-        self.outbox.send(arrival.to, arrival.from, pba.into());
-    }
-}
-
-/// What every answer repeats.
-fn echo(pbu: &Pbu) -> Pba {
-    Pba {
-        flags: PbaFlags::PROXY,
-        sequence: pbu.sequence,
-        mn_id: Some(pbu.mn_id.clone().unwrap_or(MnIdOption::Empty)),
-        handoff: Some(pbu.handoff.unwrap_or(HandoffIndicator(0))),
-        access: Some(pbu.access.unwrap_or(AccessTechnology(0))),
-        ll_id: pbu.ll_id.clone(),
-        link_local: pbu.link_local,
-        timestamp: pbu.timestamp,
-        ..Pba::default()
     }
 }
 

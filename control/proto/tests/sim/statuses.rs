@@ -108,13 +108,13 @@ fn faults_in_the_pbu() {
             });
         }),
         (155, |p| {
-            p.hnps = vec![HnpOption::on_link(hnp("2001:db8:ffff::/64"))]
+            p.hnps = vec![HnpOption::on_link(hnp("2001:db8:ffff::/64"))];
         }),
         (155, |p| {
-            p.hnps = vec![HnpOption::on_link(hnp("2001:db8:1000::/60"))]
+            p.hnps = vec![HnpOption::on_link(hnp("2001:db8:1000::/60"))];
         }),
         (156, |p| {
-            p.timestamp = Some(Timestamp::from_epoch(at(301).wall))
+            p.timestamp = Some(Timestamp::from_epoch(at(301).wall));
         }),
         (158, |p| p.hnps.clear()),
         (160, |p| p.mn_id = None),
@@ -123,13 +123,13 @@ fn faults_in_the_pbu() {
         (162, |p| p.access = None),
         // The order of RFC 5213 §5.3.1: who, when, what.
         (160, |p| {
-            (p.mn_id, p.timestamp, p.hnps) = (None, Some(Timestamp(0)), vec![])
+            (p.mn_id, p.timestamp, p.hnps) = (None, Some(Timestamp(0)), vec![]);
         }),
         (156, |p| {
-            (p.timestamp, p.hnps) = (Some(Timestamp(0)), vec![])
+            (p.timestamp, p.hnps) = (Some(Timestamp(0)), vec![]);
         }),
         (158, |p| {
-            (p.hnps, p.handoff, p.access) = (vec![], None, None)
+            (p.hnps, p.handoff, p.access) = (vec![], None, None);
         }),
     ];
     for (expected, change) in cases {

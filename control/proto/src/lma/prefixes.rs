@@ -1,0 +1,95 @@
+//! Home network prefixes of sessions: where they come from, and when they go back.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use flow::Hnp;
+use pmip_wire::BindingStatus;
+
+use super::binding_cache::Mobile;
+use super::pbu::Stop;
+use super::{Lma, tables};
+use crate::config::MobileProfile;
+
+/// Most prefixes that one session may have: a PBU's length must not decide it.
+const MAX_PREFIXES: usize = 8;
+
+impl Lma {
+    /// Prefixes for a session that may have any: the mobile's own, then those of the pools.
+    pub(super) fn allocate(
+        &mut self,
+        now: Duration,
+        mobile: &Mobile,
+        profile: &MobileProfile,
+    ) -> Result<Vec<Hnp>, Stop> {
+        let mut hnps = Vec::new();
+        let unused = profile
+            .prefixes
+            .iter()
+            .filter(|hnp| self.cache.owner(**hnp).is_none());
+        let own: Vec<Hnp> = unused.copied().collect();
+        for _ in 0..self.config.prefixes_per_session.clamp(1, MAX_PREFIXES) {
+            let own = own.get(hnps.len()).copied();
+            let Some(hnp) = own.or_else(|| self.pools.iter_mut().find_map(|p| p.allocate(now)))
+            else {
+                for hnp in hnps {
+                    self.release_prefix(now, hnp);
+                }
+                return Err(BindingStatus::INSUFFICIENT_RESOURCES.into());
+            };
+            self.cache.set_owner(hnp, Some(mobile.id));
+            hnps.push(hnp);
+        }
+        hnps.sort_unstable();
+        Ok(hnps)
+    }
+
+    /// The very prefixes that were asked for, if they are anchored here and free (RFC 5213 §5.3.2).
+    pub(super) fn claim(
+        &mut self,
+        now: Duration,
+        mobile: &mut Mobile,
+        asked: &BTreeSet<Hnp>,
+        profile: &MobileProfile,
+    ) -> Result<Vec<Hnp>, Stop> {
+        if asked.len() > MAX_PREFIXES {
+            return Err(BindingStatus::INSUFFICIENT_RESOURCES.into());
+        }
+        let mut claimed = Vec::new();
+        for hnp in asked {
+            let allowed = mobile.retiring.contains(hnp)
+                || (!self.cache.overlaps(*hnp)
+                    && (profile.prefixes.contains(hnp)
+                        || self.pools.iter_mut().any(|pool| pool.take(*hnp))));
+            if !allowed {
+                for hnp in claimed {
+                    self.release_prefix(now, hnp);
+                }
+                return Err(BindingStatus::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX.into());
+            }
+            if !mobile.retiring.contains(hnp) {
+                self.cache.set_owner(*hnp, Some(mobile.id));
+                claimed.push(*hnp);
+            }
+        }
+        mobile.retiring.retain(|hnp| !asked.contains(hnp));
+        Ok(asked.iter().copied().collect())
+    }
+
+    /// Gives back the prefixes that nobody can be sent packets for any more.
+    pub(super) fn release_retired(&mut self, now: Duration, mobile: &mut Mobile) {
+        for hnp in tables::retired(mobile) {
+            mobile.retiring.remove(&hnp);
+            self.release_prefix(now, hnp);
+        }
+    }
+
+    pub(super) fn release_prefix(&mut self, now: Duration, hnp: Hnp) {
+        self.cache.set_owner(hnp, None);
+        if !self.reserved.contains(&hnp) {
+            for pool in &mut self.pools {
+                pool.release(now, hnp);
+            }
+        }
+    }
+}
