@@ -40,7 +40,7 @@ pub use crate::roles::{
     Signalling, TunnelOptions,
 };
 pub use crate::schema::{
-    Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route,
+    Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route, Spread,
 };
 
 use crate::notes::Notes;

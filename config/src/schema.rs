@@ -96,6 +96,18 @@ words! {
 }
 
 words! {
+    /// Which packets a worker hands to the worker that their flow belongs to.
+    Spread {
+        /// Those that the port does not spread over the workers by itself.
+        Auto = "auto",
+        /// All.
+        Always = "always",
+        /// None.
+        Never = "never",
+    }
+}
+
+words! {
     /// What is logged: this and everything above.
     LogLevel {
         /// Something failed.
@@ -136,6 +148,8 @@ pub struct Process {
     pub control_core: Option<u16>,
     /// What workers do when there are no packets.
     pub idle: Idle,
+    /// Which packets go to the worker that their flow belongs to.
+    pub spread: Spread,
 }
 
 /// The management interface: `[management]`.

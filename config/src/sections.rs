@@ -13,7 +13,7 @@ use crate::roles::{
     TunnelOptions,
 };
 use crate::schema::{
-    Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route,
+    Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route, Spread,
 };
 use crate::value::{Destinations, Fault, LinkLocal, OwnAddress, Routable, Unicast, Value, text};
 
@@ -64,6 +64,7 @@ fn process(t: &mut Table<'_>) -> Process {
         cores,
         control_core: t.optional_number("control_core", 0..=1023),
         idle: t.or("idle", Idle::Adaptive),
+        spread: t.or("spread", Spread::Auto),
     }
 }
 

@@ -167,6 +167,10 @@ pub(crate) struct WorkerRow {
     pub(crate) drops: u64,
     /// Packets handed to the control plane.
     pub(crate) punted: u64,
+    /// Packets handed to other workers.
+    pub(crate) handed_over: u64,
+    /// Packets taken from other workers.
+    pub(crate) taken_over: u64,
     /// Table updates applied.
     pub(crate) updates: u64,
 }

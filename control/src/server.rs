@@ -4,7 +4,7 @@
 //! a channel to that thread, which answers when it can. Nothing here touches the packet path.
 
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -154,6 +154,12 @@ fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
             "another process answers on {shown}; stop it, or give this one another [management] socket"
         ),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            // Connecting to a file of any other kind is refused too.
+            let kind = std::fs::symlink_metadata(socket).map(|metadata| metadata.file_type());
+            anyhow::ensure!(
+                kind.is_ok_and(|kind| kind.is_socket()),
+                "{shown} is there and is no socket; give this process another [management] socket"
+            );
             std::fs::remove_file(socket)
                 .with_context(|| format!("cannot replace the stale socket {shown}"))?;
         }

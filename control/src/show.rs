@@ -129,7 +129,7 @@ const PORTS: [Column<PortRow>; 10] = [
     ("RX MISSED", true, |r| r.rx_missed.to_string()),
 ];
 
-const WORKERS: [Column<WorkerRow>; 8] = [
+const WORKERS: [Column<WorkerRow>; 10] = [
     ("WORKER", true, |r| r.id.to_string()),
     ("CORE", true, |r| optional(r.core)),
     ("BUSY", true, |r| percent(r.busy_turns, r.turns)),
@@ -137,6 +137,8 @@ const WORKERS: [Column<WorkerRow>; 8] = [
     ("TX PACKETS", true, |r| r.tx_packets.to_string()),
     ("DROPS", true, |r| r.drops.to_string()),
     ("PUNTED", true, |r| r.punted.to_string()),
+    ("HANDED", true, |r| r.handed_over.to_string()),
+    ("TAKEN", true, |r| r.taken_over.to_string()),
     ("UPDATES", true, |r| r.updates.to_string()),
 ];
 

@@ -1,13 +1,16 @@
 //! What becomes of packets: the one place that acts on a [`Fate`].
 
-use flow::{DropReason, MacAddr, PortId, Punt};
+use flow::{DropReason, MacAddr, PortId, Punt, WorkerId};
 
 use crate::fate::{Arrival, Error, Fate, Punted};
+use crate::ingress::{Ingress, OwnAddresses};
 use crate::io::{Burst, PacketIo};
 use crate::local::discovery;
 use crate::neighbour::Held;
 use crate::packet::PacketBuf;
 use crate::packet::header::{ETHERNET_LEN, Ethernet, Frame};
+use crate::role::RoleState;
+use crate::spread::{Peers, Spread};
 use crate::worker::Worker;
 use ipnet::Ipv6Net;
 
@@ -23,6 +26,10 @@ pub(crate) struct Port<P> {
     /// Packets that wait to be sent with their burst.
     queue: Burst<P>,
     queued_octets: u64,
+    /// What of the packets that come in goes to other workers.
+    pub(crate) spread: Spread,
+    /// The worker that sends here for this one; `None` if it does so itself.
+    pub(crate) sender: Option<WorkerId>,
     pub(crate) counters: flow::PortCounters,
 }
 
@@ -36,7 +43,27 @@ impl<P: PacketBuf> Port<P> {
             prefixes: config.addresses.iter().map(Ipv6Net::trunc).collect(),
             queue: Burst::new(),
             queued_octets: 0,
+            spread: Spread::Nothing,
+            sender: None,
             counters: flow::PortCounters::default(),
+        }
+    }
+
+    /// What a worker needs to know to tell its packets from others on this port.
+    #[inline]
+    pub(crate) fn ingress<'a>(
+        &self,
+        own: &'a OwnAddresses,
+        lma: Option<&'a RoleState>,
+        mag: Option<&'a RoleState>,
+    ) -> Ingress<'a> {
+        Ingress {
+            port: self.id,
+            mac: self.mac,
+            access: self.access,
+            own,
+            lma,
+            mag,
         }
     }
 
@@ -45,10 +72,14 @@ impl<P: PacketBuf> Port<P> {
         self.queue.len()
     }
 
-    /// Offers the port what waits for it.
-    fn flush<Io: PacketIo<Packet = P>>(&mut self, io: &mut Io) {
+    /// Offers the port, or the worker that sends there, what waits for it.
+    fn flush<Io: PacketIo<Packet = P>>(&mut self, io: &mut Io, peers: &mut Option<Peers<P>>) {
         let before = self.queue.len();
         if before == 0 {
+            return;
+        }
+        if let (Some(sender), Some(peers)) = (self.sender, peers) {
+            peers.send(sender, self.id, &mut self.queue);
             return;
         }
         io.tx(self.id, &mut self.queue);
@@ -59,9 +90,14 @@ impl<P: PacketBuf> Port<P> {
     }
 
     /// Queues a packet; gives it back if the port is too busy.
-    fn send<Io: PacketIo<Packet = P>>(&mut self, io: &mut Io, packet: P) -> Result<(), P> {
+    fn send<Io: PacketIo<Packet = P>>(
+        &mut self,
+        io: &mut Io,
+        peers: &mut Option<Peers<P>>,
+        packet: P,
+    ) -> Result<(), P> {
         if self.queue.is_full() {
-            self.flush(io);
+            self.flush(io, peers);
         }
         let octets = packet.data().len() as u64;
         match self.queue.try_push(packet) {
@@ -127,7 +163,7 @@ impl<Io: PacketIo> Worker<Io> {
     #[inline]
     pub(crate) fn send(&mut self, port: PortId, packet: Io::Packet) {
         let reason = match self.ports.get_mut(usize::from(port.0)) {
-            Some(port) => match port.send(&mut self.io, packet) {
+            Some(port) => match port.send(&mut self.io, &mut self.peers, packet) {
                 Ok(()) => return,
                 Err(_packet) => DropReason::TxFull,
             },
@@ -139,7 +175,7 @@ impl<Io: PacketIo> Worker<Io> {
     /// Offers every port what waits for it.
     pub(crate) fn flush(&mut self) {
         for port in &mut self.ports {
-            port.flush(&mut self.io);
+            port.flush(&mut self.io, &mut self.peers);
         }
     }
 

@@ -88,8 +88,13 @@ impl<Io: PacketIo> Worker<Io> {
 
     /// Counts a packet that is dropped.
     pub(crate) fn count_drop(&mut self, reason: DropReason) {
+        self.count_drops(reason, 1);
+    }
+
+    /// Counts so many packets that are dropped.
+    pub(crate) fn count_drops(&mut self, reason: DropReason, packets: u64) {
         if let Some(counter) = self.drops.get_mut(reason as usize) {
-            *counter += 1;
+            *counter += packets;
         }
     }
 }

@@ -8,8 +8,11 @@ use crate::packet::PacketBuf;
 use crate::packet::header::{
     ETHERNET_LEN, ETHERTYPE_IPV6, FRAME_LEN, Frame, Ipv6, next_header, scope,
 };
+use crate::packet::walk;
 use crate::role::RoleState;
+use crate::spread::{self, Spread};
 use crate::table::binding::Home;
+use crate::table::hash::Seed;
 use zerocopy::FromBytes;
 
 /// Which way a packet goes.
@@ -80,6 +83,38 @@ impl Ingress<'_> {
             arrival,
             lookup,
         }
+    }
+
+    /// What a packet's flow hashes to if it is to be handled by the flow's worker; `None` if it stays
+    /// with whoever received it: what is for the appliance itself, and what goes nowhere.
+    #[inline]
+    pub(crate) fn flow<P: PacketBuf>(&self, packet: &P, spread: Spread, seed: Seed) -> Option<u64> {
+        let first = Frame::of(packet)?.ip.next_header;
+        if spread == Spread::Tunnelled && first != next_header::IPV6 && !walk::is_extension(first) {
+            return None;
+        }
+        let (lane, _, total) = self.look(packet);
+        let frame = packet.data().get(..ETHERNET_LEN + total)?;
+        let start = match lane {
+            Lane::Forward | Lane::Access if spread == Spread::All => ETHERNET_LEN,
+            Lane::Exit(_, offset) => offset,
+            Lane::Local => self.late_exit(frame)?,
+            Lane::Forward | Lane::Access | Lane::Drop(_) => return None,
+        };
+        spread::flow_hash(frame.get(start..)?, seed)
+    }
+
+    /// Where the inner header of a tunnel packet is that has extension headers before it.
+    fn late_exit(&self, frame: &[u8]) -> Option<usize> {
+        let packet = frame.get(ETHERNET_LEN..)?;
+        let (ip, _) = Ipv6::ref_from_prefix(packet).ok()?;
+        let end = decap::tunnel_end(self.lma, self.mag, ip.destination.get());
+        if self.access || end.is_none() {
+            return None;
+        }
+        let upper = walk::upper(ip, packet);
+        let tunnelled = upper.next_header == next_header::IPV6 && !upper.fragmented;
+        tunnelled.then_some(ETHERNET_LEN + upper.offset)
     }
 
     /// The way, the arrival, and the IPv6 packet's length.

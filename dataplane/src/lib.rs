@@ -10,6 +10,7 @@
 //!                                            says its Fate
 //! ```
 //!
+//! * [`spread`] shares one port's packets among several workers.
 //! * [`worker`] has the loop; [`io`] what it needs from ports; [`ring`] how it talks to the control
 //!   plane; [`config`] what it is told at the start.
 //! * Each step of the way is a file: `ingress` (parse, own addresses), `classify` (binding and rule),
@@ -18,7 +19,7 @@
 //! * `table` holds one role's bindings and paths, laid out in cache lines.
 //!
 //! **Conservation.** After every turn, over all ports of a worker:
-//! `rx + originated = tx + drops + punted + consumed + held`. A packet answered in its own buffer
+//! `rx + originated + taken_over = tx + drops + punted + consumed + held + handed_over`. A packet answered in its own buffer
 //! counts as consumed and as originated. A solicitation that is answered here and also shown to the
 //! control plane is consumed, not punted. `held` counts packets that wait for a neighbour or for a
 //! busy port.
@@ -29,6 +30,7 @@ pub mod config;
 pub mod io;
 pub mod packet;
 pub mod ring;
+pub mod spread;
 pub mod worker;
 
 mod classify;
@@ -52,5 +54,6 @@ pub use config::{
 pub use io::{BURST, Burst, PacketIo};
 pub use packet::PacketBuf;
 pub use ring::{ControlRings, RingSizes, WorkerRings, rings};
+pub use spread::{Peers, PortShare, Spread, peers};
 pub use table::TableError;
 pub use worker::{Clock, Worker, WorkerError};

@@ -1,5 +1,6 @@
 //! The poll loop.
 
+mod share;
 mod update;
 
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::config::{Idle, PortConfig, PuntRates, WorkerConfig};
 use crate::egress::Port;
 use crate::fate::{Arrival, Fate};
 use crate::fib::Fib;
-use crate::ingress::{Ingress, Lane, OwnAddresses, Parsed};
+use crate::ingress::{Lane, OwnAddresses, Parsed};
 use crate::io::{BURST, Burst, PacketIo};
 use crate::neighbour::Neighbours;
 use crate::packet::PacketBuf;
@@ -20,6 +21,7 @@ use crate::packet::header::MIN_MTU;
 use crate::police::{Bucket, Rate};
 use crate::ring::WorkerRings;
 use crate::role::RoleState;
+use crate::spread::{Peers, Spread};
 use crate::table::{Slot, TableError};
 
 /// Most updates applied before packets are received again: a flood of them must not starve the ports.
@@ -121,6 +123,8 @@ pub struct Worker<Io: PacketIo> {
     idle: Idle,
     clock: Clock,
     clock_turns: u64,
+    /// The other workers; `None` if this is the only one.
+    pub(crate) peers: Option<Peers<Io::Packet>>,
     pub(crate) ports: Vec<Port<Io::Packet>>,
     pub(crate) own: OwnAddresses,
     pub(crate) lma: Option<RoleState>,
@@ -168,6 +172,7 @@ impl<Io: PacketIo> Worker<Io> {
             idle: config.idle,
             clock,
             clock_turns: u64::from(config.clock_turns.max(1)),
+            peers: None,
             ports: Vec::new(),
             own: OwnAddresses::default(),
             lma: config.lma.as_ref().map(RoleState::lma),
@@ -226,8 +231,8 @@ impl<Io: PacketIo> Worker<Io> {
         Ok(())
     }
 
-    /// One turn of the loop: updates, then each port's burst, then what is to be sent. Returns how
-    /// many packets came in.
+    /// One turn of the loop: updates, then each port's burst, then what other workers handed over,
+    /// then what is to be sent. Returns how many packets came in.
     pub fn turn(&mut self) -> usize {
         if self.turns.is_multiple_of(self.clock_turns) {
             let now = (self.clock.0)();
@@ -239,6 +244,9 @@ impl<Io: PacketIo> Worker<Io> {
         let mut received = 0;
         for port in 0..self.ports.len() {
             received += self.poll(port, &mut burst);
+        }
+        if self.peers.is_some() {
+            received += self.take_over(&mut burst);
         }
         self.ask_for_neighbours();
         self.flush();
@@ -276,8 +284,7 @@ impl<Io: PacketIo> Worker<Io> {
         &mut self.io
     }
 
-    /// Receives and handles one burst. Each stage runs over the whole burst, so that the memory one
-    /// packet waits for is on its way while the others are looked at.
+    /// Receives and handles one burst.
     fn poll(&mut self, place: usize, burst: &mut Burst<Io::Packet>) -> usize {
         let Some(port) = self.ports.get_mut(place) else {
             return 0;
@@ -289,14 +296,20 @@ impl<Io: PacketIo> Worker<Io> {
         let received = burst.len();
         port.counters.rx_packets += received as u64;
         port.counters.rx_octets += burst.iter().map(|p| p.data().len() as u64).sum::<u64>();
-        let ingress = Ingress {
-            port: port.id,
-            mac: port.mac,
-            access: port.access,
-            own: &self.own,
-            lma: self.lma.as_ref(),
-            mag: self.mag.as_ref(),
+        if port.spread != Spread::Nothing {
+            self.hand_over(place, burst);
+        }
+        self.handle(place, burst);
+        received
+    }
+
+    /// Handles a burst that came in on the port at `place`. Each stage runs over the whole burst, so
+    /// that the memory one packet waits for is on its way while the others are looked at.
+    fn handle(&mut self, place: usize, burst: &mut Burst<Io::Packet>) {
+        let Some(port) = self.ports.get(place) else {
+            return;
         };
+        let ingress = port.ingress(&self.own, self.lma.as_ref(), self.mag.as_ref());
         let parsed: ArrayVec<Parsed, BURST> = burst.iter_mut().map(|p| ingress.parse(p)).collect();
         let slots: ArrayVec<Option<Slot>, BURST> = parsed.iter().map(|p| self.find(p)).collect();
         for ((mut packet, parsed), slot) in burst.drain(..).zip(&parsed).zip(slots) {
@@ -304,7 +317,6 @@ impl<Io: PacketIo> Worker<Io> {
             let fate = self.decide(parsed.lane, slot, &mut packet, &mut arrival);
             self.finish(packet, fate, &arrival);
         }
-        received
     }
 
     /// Finds a packet's binding and fetches the record its way needs.

@@ -107,14 +107,6 @@ fn addresses(config: &Config, notes: &mut Notes) {
 }
 
 fn resources(config: &Config, i: usize, port: &Port, notes: &mut Notes) {
-    let workers = config.process.workers;
-    if matches!(port.device, Device::Pcap { .. }) && workers > 1 {
-        notes.push(
-            Draft::error(device_path(i, port), "a capture file has one queue")
-                .label(format!("cannot be shared by {workers} workers"))
-                .help("set workers = 1 in [process]"),
-        );
-    }
     if matches!(port.device, Device::Pci { .. }) && config.process.memory == Memory::Anonymous {
         notes.push(
             Draft::warning(device_path(i, port), "a PCI device with anonymous memory")

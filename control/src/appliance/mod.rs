@@ -22,7 +22,7 @@ use config::{Config, Idle};
 use dataplane::Worker;
 use dataplane::io::dpdk::DpdkIo;
 use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
-use dataplane::{LmaConfig, MagConfig, WorkerConfig};
+use dataplane::{LmaConfig, MagConfig, WorkerConfig, WorkerError};
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
 use pmip_proto::{Lma, Mag, Receiver};
@@ -61,15 +61,24 @@ pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()>
     let OpenPorts {
         infos,
         workers: queues,
+        peers,
     } = ports::open(&eal, config)?;
 
     let workers: Vec<_> = (0..config.process.workers).map(WorkerId).collect();
     let (worker_rings, control_rings): (Vec<WorkerRings>, Vec<ControlRings>) =
         workers.iter().map(|_| rings(RingSizes::default())).unzip();
     let mut threads = Vec::new();
-    for (((id, io), rings), core) in workers.iter().zip(queues).zip(worker_rings).zip(&cores) {
+    let ends = queues.into_iter().zip(peers).zip(worker_rings);
+    for ((id, ((io, peers), rings)), core) in workers.iter().zip(ends).zip(&cores) {
         let config = worker_config(config, &infos, *id);
-        threads.push(spawn_worker(eal.handle(), config, io, rings, *core)?);
+        let make = move || {
+            let worker = Worker::new(config, io, rings)?;
+            Ok(match peers {
+                Some(peers) => worker.with_peers(peers),
+                None => worker,
+            })
+        };
+        threads.push(spawn_worker(eal.handle(), *id, *core, make)?);
     }
 
     let (calls, requests) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
@@ -132,12 +141,11 @@ fn pin(core: Option<usize>) {
 
 fn spawn_worker(
     eal: EalHandle,
-    config: WorkerConfig,
-    io: DpdkIo,
-    rings: WorkerRings,
+    id: WorkerId,
     core: Option<usize>,
+    make: impl FnOnce() -> Result<Worker<DpdkIo>, WorkerError> + Send + 'static,
 ) -> anyhow::Result<JoinHandle<()>> {
-    let name = format!("worker-{}", config.id.0);
+    let name = format!("worker-{}", id.0);
     let body = move || {
         pin(core);
         // Without it the thread works, but has no cache of packets of its own.
@@ -145,7 +153,8 @@ fn spawn_worker(
         if let Err(error) = &registered {
             tracing::warn!(%error, "worker not registered with DPDK: slower");
         }
-        match Worker::new(config, io, rings) {
+        // Made here, so that its tables are in memory near its core.
+        match make() {
             Ok(mut worker) => worker.run(),
             Err(error) => tracing::error!(%error, "worker not started"),
         }

@@ -3,8 +3,9 @@
 use anyhow::Context;
 use config::{Config, Memory, Port as Wanted};
 use dataplane::io::dpdk::DpdkIo;
-use dpdk::{Device, EalConfig, EalHandle, Mempool, MempoolConfig, Port, PortConfig};
-use flow::{MacAddr, PortId};
+use dataplane::{Peers, PortShare, Spread};
+use dpdk::{Device, EalConfig, EalHandle, Mbuf, Mempool, MempoolConfig, Port, PortConfig};
+use flow::{MacAddr, PortId, WorkerId};
 
 use super::setup::PortInfo;
 
@@ -12,6 +13,10 @@ use super::setup::PortInfo;
 const DESCRIPTORS: u16 = 1024;
 /// Packets a worker keeps at hand, holds for neighbours, or has in its bursts.
 const PER_WORKER: u32 = 1024;
+/// Packets that may wait for a worker in all of its peers' rings, and in one of them.
+const MAX_HANDED: usize = 4096;
+const MAX_RING: usize = 1024;
+const MIN_RING: usize = 32;
 /// Octets of Ethernet header and a VLAN tag around the largest IPv6 packet.
 const ETHERNET: u16 = 18;
 /// Octets that a buffer takes besides its data room: DPDK's header, headroom and alignment.
@@ -25,6 +30,8 @@ pub(super) struct OpenPorts {
     pub(super) infos: Vec<PortInfo>,
     /// Indexed by worker.
     pub(super) workers: Vec<DpdkIo>,
+    /// The workers' ways to each other, indexed by worker; none if there is only one.
+    pub(super) peers: Vec<Option<Peers<Mbuf>>>,
 }
 
 /// How DPDK is to be started for this configuration.
@@ -48,22 +55,33 @@ pub(super) fn eal_config(config: &Config) -> EalConfig {
     }
 }
 
-/// Opens and starts every port, with a queue pair for every worker.
+/// Opens and starts every port, with a queue pair for every worker where the device has so many.
 pub(super) fn open(eal: &EalHandle, config: &Config) -> anyhow::Result<OpenPorts> {
     let pool = pool(eal, config)?;
-    let mut workers: Vec<_> = (0..config.process.workers)
-        .map(|_| DpdkIo::new(pool.clone()))
-        .collect();
-    let mut infos = Vec::new();
+    let count = config.process.workers;
+    let mut workers: Vec<_> = (0..count).map(|_| DpdkIo::new(pool.clone())).collect();
+    let (mut infos, mut shares) = (Vec::new(), Vec::new());
     for (index, wanted) in (0..).zip(&config.ports) {
         let mut port = open_one(eal, config, PortId(index), wanted, &pool)
             .with_context(|| format!("port {}", wanted.name))?;
-        let queues = port
+        let share = PortShare {
+            queues: port.queues(),
+            spread: spread(config, PortId(index), &port),
+        };
+        let mut queues: Vec<_> = port
             .start()
-            .with_context(|| format!("port {}", wanted.name))?;
-        for (worker, (rx, tx)) in workers.iter_mut().zip(queues) {
-            worker.add_port(rx, tx);
+            .with_context(|| format!("port {}", wanted.name))?
+            .into_iter()
+            .map(Some)
+            .collect();
+        for (id, worker) in (0..).map(WorkerId).zip(&mut workers) {
+            let queue = share.queue_of(PortId(index), id, count);
+            match queue.and_then(|queue| queues.get_mut(usize::from(queue))?.take()) {
+                Some((rx, tx)) => worker.add_port(rx, tx),
+                None => worker.skip_port(),
+            }
         }
+        shares.push(share);
         infos.push(PortInfo {
             name: wanted.name.clone(),
             device: wanted.device.to_string(),
@@ -73,7 +91,37 @@ pub(super) fn open(eal: &EalHandle, config: &Config) -> anyhow::Result<OpenPorts
             port,
         });
     }
-    Ok(OpenPorts { infos, workers })
+    let peers = if count > 1 {
+        let all = dataplane::peers(count, &shares, ring_places(count));
+        all.into_iter().map(Some).collect()
+    } else {
+        vec![None]
+    };
+    Ok(OpenPorts {
+        infos,
+        workers,
+        peers,
+    })
+}
+
+/// Which of a port's packets are handed to the worker of their flow.
+fn spread(config: &Config, id: PortId, port: &Port) -> Spread {
+    let workers = config.process.workers;
+    match config.process.spread {
+        _ if workers == 1 => Spread::Nothing,
+        config::Spread::Never => Spread::Nothing,
+        config::Spread::Always => Spread::All,
+        config::Spread::Auto if port.queues() < workers || !port.spreads_by_flow() => Spread::All,
+        // No tunnel ends on a link that mobiles attach to.
+        config::Spread::Auto if is_access(config, id) => Spread::Nothing,
+        config::Spread::Auto => Spread::Tunnelled,
+    }
+}
+
+/// Places of each ring between two of so many workers: enough for bursts, and bounded in all.
+fn ring_places(workers: u16) -> usize {
+    let peers = usize::from(workers.max(2) - 1);
+    (MAX_HANDED / peers).clamp(MIN_RING, MAX_RING)
 }
 
 fn is_access(config: &Config, port: PortId) -> bool {
@@ -87,7 +135,9 @@ fn is_access(config: &Config, port: PortId) -> bool {
 fn pool(eal: &EalHandle, config: &Config) -> anyhow::Result<Mempool> {
     let workers = u32::from(config.process.workers);
     let ports = u32::try_from(config.ports.len()).unwrap_or(u32::MAX);
-    let needed = ports * workers * u32::from(DESCRIPTORS) * 2 + workers * PER_WORKER;
+    let handed = ring_places(config.process.workers) * usize::from(config.process.workers - 1);
+    let per_worker = PER_WORKER + u32::try_from(handed).unwrap_or(u32::MAX);
+    let needed = ports * workers * u32::from(DESCRIPTORS) * 2 + workers * per_worker;
     let count = needed.next_power_of_two() - 1;
     let mtu = config
         .ports
@@ -129,7 +179,13 @@ fn open_one(
         mac: wanted.mac.or(fixed).map(|mac| mac.0),
         promiscuous: false,
     };
-    Ok(Port::open(eal, &device(&wanted.device), id.0, &port, pool)?)
+    Ok(Port::open_at_most(
+        eal,
+        &device(&wanted.device),
+        id.0,
+        &port,
+        pool,
+    )?)
 }
 
 /// The configuration's device in DPDK's terms.

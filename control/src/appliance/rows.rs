@@ -250,6 +250,8 @@ impl Control {
             tx_packets: worker.ports.iter().map(|port| port.tx_packets).sum(),
             drops: worker.drops.iter().sum(),
             punted: worker.punted,
+            handed_over: worker.handed_over,
+            taken_over: worker.taken_over,
             updates: worker.updates,
         };
         (0..)

@@ -88,6 +88,8 @@ drop_reasons! {
     PuntRing = "punt-ring",
     /// No buffer was free for a packet that the appliance had to send.
     NoBuffer = "no-buffer",
+    /// The worker that the flow belongs to took no more packets.
+    SpreadRing = "spread-ring",
     /// The port took no more packets.
     TxFull = "tx-full",
     /// The packet is on a port that is down or gone.

@@ -211,6 +211,11 @@ pub struct Counters {
     pub originated: u64,
     /// Packets held at this moment: for a neighbour, or for a port that is busy.
     pub held: u64,
+    /// Packets handed to other workers: to the one that their flow belongs to, or to one that sends
+    /// on a port where this one does not.
+    pub handed_over: u64,
+    /// Packets that other workers handed to this one.
+    pub taken_over: u64,
     /// Traffic per path of the LMA table, indexed by [`PathId`].
     pub lma_paths: Vec<PathCounters>,
     /// Traffic per path of the MAG table, indexed by [`PathId`].

@@ -9,7 +9,7 @@ use crate::packet::PacketBuf;
 /// One worker's queues on every port, and the pool for packets it makes.
 #[derive(Debug)]
 pub struct DpdkIo {
-    queues: Vec<(RxQueue, TxQueue)>,
+    queues: Vec<Option<(RxQueue, TxQueue)>>,
     pool: Mempool,
 }
 
@@ -24,7 +24,12 @@ impl DpdkIo {
 
     /// Adds the worker's queues on the next port: the first one added is [`PortId`] 0.
     pub fn add_port(&mut self, rx: RxQueue, tx: TxQueue) {
-        self.queues.push((rx, tx));
+        self.queues.push(Some((rx, tx)));
+    }
+
+    /// Passes over the next port: the worker has no queues there.
+    pub fn skip_port(&mut self) {
+        self.queues.push(None);
     }
 }
 
@@ -33,14 +38,14 @@ impl PacketIo for DpdkIo {
 
     #[inline]
     fn rx(&mut self, port: PortId, burst: &mut Burst<Mbuf>) {
-        if let Some((rx, _)) = self.queues.get_mut(usize::from(port.0)) {
+        if let Some(Some((rx, _))) = self.queues.get_mut(usize::from(port.0)) {
             rx.burst(burst);
         }
     }
 
     #[inline]
     fn tx(&mut self, port: PortId, burst: &mut Burst<Mbuf>) {
-        if let Some((_, tx)) = self.queues.get_mut(usize::from(port.0)) {
+        if let Some(Some((_, tx))) = self.queues.get_mut(usize::from(port.0)) {
             tx.burst(burst);
         }
     }

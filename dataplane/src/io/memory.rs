@@ -139,6 +139,15 @@ impl MemoryIo {
         }
     }
 
+    /// Another worker's queues on as many ports, or on none at all: only the buffers are shared.
+    #[must_use]
+    pub fn sibling(&self, ports: usize) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            ports: Self::new(ports, 0).ports,
+        }
+    }
+
     /// The buffers.
     pub fn pool(&self) -> &MemoryPool {
         &self.pool

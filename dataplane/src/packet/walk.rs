@@ -22,6 +22,17 @@ pub(crate) struct Upper {
     pub(crate) fragmented: bool,
 }
 
+/// Whether a next header value is that of an extension header that [`upper`] walks.
+pub(crate) fn is_extension(value: u8) -> bool {
+    matches!(
+        value,
+        next_header::HOP_BY_HOP
+            | next_header::ROUTING
+            | next_header::DESTINATION
+            | next_header::FRAGMENT
+    )
+}
+
 /// Walks the extension headers of `packet`, which starts with its IPv6 header `ip`.
 pub(crate) fn upper(ip: &Ipv6, packet: &[u8]) -> Upper {
     let mut at = Upper {

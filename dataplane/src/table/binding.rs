@@ -76,9 +76,9 @@ impl Bindings {
         let first_other = u32::try_from(buckets * WAYS).unwrap_or(u32::MAX - OTHER_PLACES);
         Self {
             seed: Seed::random(),
-            buckets: vec![Bucket::EMPTY; buckets],
-            downlink: vec![Downlink::EMPTY; places],
-            uplink: vec![Uplink::EMPTY; places],
+            buckets: pages::filled(Bucket::EMPTY, buckets),
+            downlink: pages::filled(Downlink::EMPTY, places),
+            uplink: pages::filled(Uplink::EMPTY, places),
             other: OtherLengths::new(first_other..first_other + OTHER_PLACES),
             extended: Vec::new(),
             extended_free: Vec::new(),

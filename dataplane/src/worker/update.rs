@@ -214,6 +214,8 @@ impl<Io: PacketIo> Worker<Io> {
             consumed: self.consumed,
             originated: self.originated,
             held: (self.neighbours.held() + backlog) as u64,
+            handed_over: self.peers.as_ref().map_or(0, |peers| peers.handed_over),
+            taken_over: self.peers.as_ref().map_or(0, |peers| peers.taken_over),
             lma_paths: paths(Role::Lma),
             mag_paths: paths(Role::Mag),
             turns: self.turns,

@@ -1,6 +1,7 @@
 //! What a port can be, and the driver arguments that make it so.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::DeviceError;
@@ -110,6 +111,22 @@ impl Device {
         })
     }
 
+    /// The most queue pairs that the driver is known to have before it is asked, which it must not be
+    /// for more of. The port itself may have fewer.
+    pub(crate) fn max_queues(&self) -> u16 {
+        match self {
+            Self::Pcap { .. } => 1,
+            Self::AfPacket { .. } => AF_PACKET_QUEUES,
+            Self::AfXdp { iface } => kernel_queues(iface),
+            Self::Tap { .. }
+            | Self::Null { .. }
+            | Self::Ring
+            | Self::Memif { .. }
+            | Self::Pci { .. }
+            | Self::Vdev(_) => u16::MAX,
+        }
+    }
+
     /// The driver's name, which is also its plugin's; None if the card or the raw text decides.
     pub(crate) fn driver(&self) -> Option<&'static str> {
         match self {
@@ -144,6 +161,17 @@ impl fmt::Display for Device {
             Self::Vdev(raw) => write!(f, "vdev {raw:?}"),
         }
     }
+}
+
+/// `RTE_PMD_AF_PACKET_MAX_RINGS`.
+const AF_PACKET_QUEUES: u16 = 16;
+
+/// The receive queues of an interface of the kernel, at least one.
+fn kernel_queues(iface: &str) -> u16 {
+    let queues = Path::new("/sys/class/net").join(iface).join("queues");
+    let entries = fs::read_dir(queues).into_iter().flatten().flatten();
+    let receiving = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-"));
+    u16::try_from(receiving.count()).unwrap_or(u16::MAX).max(1)
 }
 
 /// The kernel's rule (`dev_valid_name`), and no comma, which ends a driver argument.
@@ -229,7 +257,7 @@ pub(crate) fn missing_plugin(driver: &str) -> Option<Plugin> {
     let directory = PathBuf::from(dpdk_sys::RTE_EAL_PMD_PATH.to_string_lossy().into_owned());
     let library = format!("librte_{driver}.so");
     // A development package has `librte_x.so`, a runtime package only `librte_x.so.23`.
-    let installed = std::fs::read_dir(&directory).is_ok_and(|mut entries| {
+    let installed = fs::read_dir(&directory).is_ok_and(|mut entries| {
         entries.any(|entry| {
             entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(&library))
         })

@@ -1,9 +1,10 @@
 //! DPDK's environment abstraction layer: memory, drivers and DPDK's own threads.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::fs;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::os::unix::ffi::OsStrExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -159,6 +160,13 @@ impl EalHandle {
 
 impl Drop for Eal {
     fn drop(&mut self) {
+        // SAFETY: the environment still runs.
+        let directory = unsafe { dpdk_sys::rte_eal_get_runtime_dir() };
+        // SAFETY: DPDK returns a NUL-terminated string in static storage.
+        let directory = unsafe { CStr::from_ptr(directory) };
+        // DPDK leaves its runtime directory behind, one for each process. Nothing of ours is in it,
+        // and if somebody else's is, it stays.
+        let _ = fs::remove_dir(OsStr::from_bytes(directory.to_bytes()));
         // With another handle around, a port, queue, pool or registered thread is.
         let Some(shared) = Arc::get_mut(&mut self.handle.0) else {
             return;

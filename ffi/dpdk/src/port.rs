@@ -89,6 +89,7 @@ pub struct Port {
     mac: [u8; 6],
     mtu: u16,
     queues: u16,
+    by_flow: bool,
 }
 
 impl Port {
@@ -106,6 +107,33 @@ impl Port {
         pool: &Mempool,
     ) -> Result<Self, PortError> {
         let opened = Opened::new(eal, device, index, config.queues, pool)?;
+        Self::set_up(opened, config)
+    }
+
+    /// As [`Port::open`], with fewer queue pairs if the device has no more: [`Port::queues`] tells.
+    ///
+    /// # Errors
+    ///
+    /// As [`Port::open`].
+    pub fn open_at_most(
+        eal: &EalHandle,
+        device: &Device,
+        index: u16,
+        config: &PortConfig,
+        pool: &Mempool,
+    ) -> Result<Self, PortError> {
+        let queues = config.queues.min(device.max_queues());
+        let opened = Opened::new(eal, device, index, queues, pool)?;
+        let info = opened.info()?;
+        let max = info.max_rx_queues.min(info.max_tx_queues);
+        let config = PortConfig {
+            queues: queues.min(max),
+            ..config.clone()
+        };
+        Self::set_up(opened, &config)
+    }
+
+    fn set_up(opened: Opened, config: &PortConfig) -> Result<Self, PortError> {
         let info = opened.info()?;
         opened.check(config, &info)?;
         opened.configure(config, &info)?;
@@ -117,6 +145,7 @@ impl Port {
             mac,
             mtu: config.mtu,
             queues: config.queues,
+            by_flow: opened::spreads_by_flow(&info),
         })
     }
 
@@ -188,6 +217,12 @@ impl Port {
     /// The number of queue pairs.
     pub fn queues(&self) -> u16 {
         self.queues
+    }
+
+    /// Whether the device, or the kernel behind it, puts the packets of different flows on different
+    /// queues. For a tunnel that is at best its outer addresses and flow label.
+    pub fn spreads_by_flow(&self) -> bool {
+        self.queues > 1 && self.by_flow
     }
 
     /// The state of the link, as last seen by the driver.

@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::time::Duration;
 
-use common::{assert_all_free, eal, open, pool, start};
-use dpdk::{Burst, Device};
+use common::{assert_all_free, eal, pool, start};
+use dpdk::{Burst, Device, Port, PortConfig};
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 
 #[test]
@@ -38,7 +38,13 @@ fn pcap() {
         input,
         output: output.clone(),
     };
-    let mut port = open(&eal, &device, 0, &pool);
+    // A capture file has one queue, however many are asked for.
+    let config = PortConfig {
+        queues: 4,
+        ..PortConfig::default()
+    };
+    let mut port = Port::open_at_most(&eal, &device, 0, &config, &pool).unwrap();
+    assert_eq!((port.queues(), port.spreads_by_flow()), (1, false));
     let (mut rx, mut tx) = start(&mut port);
     let mut burst = Burst::<32>::new();
     assert_eq!(rx.burst(&mut burst), frames.len());

@@ -134,11 +134,10 @@ impl Opened {
     ) -> Result<(), PortError> {
         let mut conf = rte_eth_conf::default();
         conf.rxmode.mtu = u32::from(config.mtu);
-        let spread = dpdk_sys::DPDK_SYS_RSS_IPV6 & info.flow_type_rss_offloads;
-        // The kernel spreads over the queues of a TAP; its driver would want to do so by itself.
-        if config.queues > 1 && spread != 0 && driver_name(info) != "net_tap" {
+        if config.queues > 1 && can_spread(info) {
             conf.rxmode.mq_mode = dpdk_sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
-            conf.rx_adv_conf.rss_conf.rss_hf = spread;
+            conf.rx_adv_conf.rss_conf.rss_hf =
+                dpdk_sys::DPDK_SYS_RSS_IPV6 & info.flow_type_rss_offloads;
         }
         let mark = Mark::now();
         // SAFETY: the port is not started and the pointer is to a live structure.
@@ -387,6 +386,23 @@ fn find(name: &str) -> Option<u16> {
     // SAFETY: `name` is a C string and `id` a live integer.
     let result = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut id) };
     (result == 0).then_some(id)
+}
+
+/// Whether the device itself is to spread by IPv6 flow. The kernel spreads over the queues of a TAP;
+/// its driver would want to do so by itself.
+fn can_spread(info: &rte_eth_dev_info) -> bool {
+    let name = driver_name(info);
+    dpdk_sys::DPDK_SYS_RSS_IPV6 & info.flow_type_rss_offloads != 0 && name != "net_tap"
+}
+
+/// Whether flows are put on different queues, by the device or by the kernel behind it.
+pub(super) fn spreads_by_flow(info: &rte_eth_dev_info) -> bool {
+    match driver_name(info).as_str() {
+        "net_tap" | "net_af_packet" => true,
+        // It takes the wish and does nothing.
+        "net_null" => false,
+        _ => can_spread(info),
+    }
 }
 
 pub(super) fn driver_name(info: &rte_eth_dev_info) -> String {

@@ -1,0 +1,59 @@
+//! What a worker gives to its peers and takes from them.
+
+use flow::{DropReason, PortId};
+
+use super::Worker;
+use crate::io::{Burst, PacketIo};
+use crate::spread::{Peers, Step};
+
+impl<Io: PacketIo> Worker<Io> {
+    /// Makes the worker one of several that share their ports.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Peers<Io::Packet>) -> Self {
+        for (port, (spread, sender)) in self.ports.iter_mut().zip(&peers.ports) {
+            (port.spread, port.sender) = (*spread, *sender);
+        }
+        self.peers = Some(peers);
+        self
+    }
+
+    /// Hands over what belongs to other workers of a burst that has just come in.
+    pub(super) fn hand_over(&mut self, place: usize, burst: &mut Burst<Io::Packet>) {
+        let (Some(peers), Some(port)) = (&mut self.peers, self.ports.get(place)) else {
+            return;
+        };
+        let ingress = port.ingress(&self.own, self.lma.as_ref(), self.mag.as_ref());
+        let spread = port.spread;
+        let dropped = peers.spread(port.id, burst, |packet, seed| {
+            ingress.flow(packet, spread, seed)
+        });
+        self.count_drops(DropReason::SpreadRing, dropped);
+    }
+
+    /// Does what the peers have handed over, a few bursts of each. Returns how many packets it was.
+    pub(super) fn take_over(&mut self, burst: &mut Burst<Io::Packet>) -> usize {
+        let peers = self.peers.as_ref().map_or(0, Peers::count);
+        let mut taken = 0;
+        for peer in 0..peers {
+            // As many as a peer can receive in a turn: it must not get ahead of us for long.
+            for _ in 0..self.ports.len() {
+                let next = self.peers.as_mut().and_then(|all| all.take(peer, burst));
+                let Some((port, step)) = next else {
+                    break;
+                };
+                taken += burst.len();
+                match step {
+                    Step::Handle => self.handle(usize::from(port.0), burst),
+                    Step::Send => self.send_all(port, burst),
+                }
+            }
+        }
+        taken
+    }
+
+    fn send_all(&mut self, port: PortId, burst: &mut Burst<Io::Packet>) {
+        for packet in burst.drain(..) {
+            self.send(port, packet);
+        }
+    }
+}
