@@ -6,10 +6,11 @@ use std::net::Ipv6Addr;
 use flow::MacAddr;
 use pmip_proto::RouterAdvertisement;
 
+use crate::packet::{IPV6_LEN, checksum, ipv6_packet, next_header};
+
 /// All nodes on the link.
 pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-const ICMPV6: u8 = 58;
 const PARAMETER_PROBLEM: u8 = 4;
 const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
@@ -21,8 +22,6 @@ const OPTION_TARGET_LINK_LAYER: u8 = 2;
 const OPTION_PREFIX_INFORMATION: u8 = 3;
 const OPTION_MTU: u8 = 5;
 
-/// Length of the IPv6 header in octets.
-const IPV6_HEADER: usize = 40;
 /// An error quotes as much of the packet as fits the minimum MTU (RFC 4443 §2.4).
 const MAX_ERROR: usize = 1280;
 
@@ -94,7 +93,7 @@ pub(crate) fn parameter_problem(
     let to: [u8; 16] = offending.get(8..24)?.try_into().ok()?;
     let mut message = vec![PARAMETER_PROBLEM, 0, 0, 0];
     message.extend(pointer.to_be_bytes());
-    let quoted = offending.len().min(MAX_ERROR - IPV6_HEADER - message.len());
+    let quoted = offending.len().min(MAX_ERROR - IPV6_LEN - message.len());
     message.extend(offending.get(..quoted)?);
     Some(packet(source, to.into(), 64, message))
 }
@@ -105,69 +104,17 @@ fn seconds(time: std::time::Duration) -> u32 {
 
 /// Puts an ICMPv6 message, whose checksum is zero, into an IPv6 packet.
 fn packet(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, mut message: Vec<u8>) -> Vec<u8> {
-    let sum = checksum(source, destination, ICMPV6, &message);
+    let sum = checksum(source, destination, next_header::ICMPV6, &message);
     if let Some(field) = message.get_mut(2..4) {
         field.copy_from_slice(&sum.to_be_bytes());
     }
-    ipv6(source, destination, ICMPV6, hop_limit, &message)
-}
-
-/// An IPv6 packet around an upper-layer payload of at most 65535 octets (RFC 8200 §3).
-pub(crate) fn ipv6(
-    source: Ipv6Addr,
-    destination: Ipv6Addr,
-    next_header: u8,
-    hop_limit: u8,
-    payload: &[u8],
-) -> Vec<u8> {
-    let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-    let mut packet = Vec::with_capacity(IPV6_HEADER + payload.len());
-    packet.extend([0x60, 0, 0, 0]);
-    packet.extend(length.to_be_bytes());
-    packet.extend([next_header, hop_limit]);
-    packet.extend(source.octets());
-    packet.extend(destination.octets());
-    packet.extend(payload);
-    packet
-}
-
-/// Source, destination and payload of a whole IPv6 packet whose header is followed by `next_header` at once;
-/// what lies beyond its payload length is left out.
-pub(crate) fn payload(packet: &[u8], next_header: u8) -> Option<(Ipv6Addr, Ipv6Addr, &[u8])> {
-    let address = |at: usize| -> Option<Ipv6Addr> {
-        let octets: [u8; 16] = packet.get(at..at + 16)?.try_into().ok()?;
-        Some(octets.into())
-    };
-    let length: [u8; 2] = packet.get(4..6)?.try_into().ok()?;
-    let end = IPV6_HEADER + usize::from(u16::from_be_bytes(length));
-    if *packet.get(6)? != next_header {
-        return None;
-    }
-    Some((address(8)?, address(24)?, packet.get(IPV6_HEADER..end)?))
-}
-
-/// The Internet checksum over pseudo-header and message (RFC 8200 §8.1).
-fn checksum(source: Ipv6Addr, destination: Ipv6Addr, next_header: u8, message: &[u8]) -> u16 {
-    let words = |bytes: &[u8]| -> u32 {
-        bytes
-            .chunks(2)
-            .map(|pair| match *pair {
-                [high, low] => u32::from(u16::from_be_bytes([high, low])),
-                [high] => u32::from(high) << 8,
-                _ => 0,
-            })
-            .sum()
-    };
-    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-    let mut sum = words(&source.octets())
-        + words(&destination.octets())
-        + words(&length.to_be_bytes())
-        + u32::from(next_header)
-        + words(message);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or(0)
+    ipv6_packet(
+        source,
+        destination,
+        next_header::ICMPV6,
+        hop_limit,
+        &message,
+    )
 }
 
 /// What neighbour discovery has to know of a received message; validity was checked by the worker.
@@ -192,7 +139,7 @@ pub(crate) enum NeighbourMessage {
 impl NeighbourMessage {
     /// Reads a whole IPv6 packet; `None` for anything else.
     pub(crate) fn parse(packet: &[u8]) -> Option<Self> {
-        let message = packet.get(IPV6_HEADER..)?;
+        let message = packet.get(IPV6_LEN..)?;
         let from: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
         let target: [u8; 16] = message.get(8..24)?.try_into().ok()?;
         let options = message.get(24..)?;
@@ -212,7 +159,8 @@ impl NeighbourMessage {
 
 /// Whether a whole IPv6 packet is a router solicitation.
 pub(crate) fn is_router_solicitation(packet: &[u8]) -> bool {
-    packet.get(6) == Some(&ICMPV6) && packet.get(IPV6_HEADER) == Some(&ROUTER_SOLICITATION)
+    packet.get(6) == Some(&next_header::ICMPV6)
+        && packet.get(IPV6_LEN) == Some(&ROUTER_SOLICITATION)
 }
 
 fn link_layer(mut options: &[u8], kind: u8) -> Option<MacAddr> {
@@ -300,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_parameter_problem_quotes_what_fits() {
-        let offending = ipv6(
+        let offending = ipv6_packet(
             "2001:db8::2".parse().unwrap(),
             "2001:db8::1".parse().unwrap(),
             135,

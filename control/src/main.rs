@@ -15,6 +15,7 @@ mod mn;
 mod mobile;
 #[cfg(feature = "dpdk")]
 mod nd;
+mod packet;
 mod selector_text;
 mod server;
 mod show;

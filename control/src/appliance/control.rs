@@ -22,10 +22,9 @@ use super::setup::Setup;
 use super::workers::WorkerSet;
 use crate::icmp6;
 use crate::nd::NeighbourDiscovery;
+use crate::packet::{Ipv6, ipv6_packet, next_header};
 use crate::server::Call;
 
-/// Next header value of the Mobility Header (RFC 6275 §6.1.1).
-const MOBILITY: u8 = 135;
 /// Hop limit of our own messages.
 const HOP_LIMIT: u8 = 64;
 /// Most punts and requests handled in one turn, so that neither starves the timers.
@@ -147,10 +146,12 @@ impl Control {
 
     /// A Mobility Header packet: decoded once, handed to the role it concerns.
     fn signalling(&mut self, now: Now, packet: &[u8]) {
-        let Some((from, to, header)) = icmp6::payload(packet, MOBILITY) else {
+        let Some(ip) = Ipv6::parse(packet).filter(|ip| ip.next_header == next_header::MOBILITY)
+        else {
             self.oddities.extension_headers += 1;
             return;
         };
+        let (from, to, header) = (ip.source, ip.destination, ip.payload);
         let message = match self.receiver.receive(now, from, to, header) {
             Ok(message) => message,
             Err(rejected) => {
@@ -307,7 +308,7 @@ impl Control {
         match message.encode(from, to) {
             Ok(header) => {
                 tracing::debug!(%to, name = message.name(), "sending");
-                let packet = icmp6::ipv6(from, to, MOBILITY, HOP_LIMIT, &header);
+                let packet = ipv6_packet(from, to, next_header::MOBILITY, HOP_LIMIT, &header);
                 self.outbox.push(&self.workers, packet, TransmitTo::Routed);
             }
             Err(error) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::mn::packet::{FiveTuple, Ipv6, ethernet_payload, next_header};
+use crate::packet::{FiveTuple, Ipv6, ethernet_payload, next_header};
 
 use super::signalling::Heard;
 use super::topology::{LMAA, Mag};
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
     use crate::lab::topology::CN_ADDRESS;
     use crate::mn::ndp::ethernet;
-    use crate::mn::packet::ipv6_packet;
+    use crate::packet::ipv6_packet;
     use flow::MacAddr;
     use proptest::prelude::*;
 

@@ -48,8 +48,8 @@ impl Process {
             .arg(program)
             .args(["run", "--config"])
             .arg(config)
-            // DPDK makes a directory there, which thus goes with the lab.
-            .env("RUNTIME_DIRECTORY", log.with_file_name("dpdk"))
+            // DPDK makes a directory there, which so goes with the lab.
+            .env("RUNTIME_DIRECTORY", log.with_file_name(""))
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("cannot share the log")?)
             .stderr(file)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::AccessId;
-use super::packet::FiveTuple;
+use crate::packet::FiveTuple;
 
 /// One flow, named by its uplink packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,9 +12,9 @@ use flow::{DropReason, Hnp, MacAddr};
 
 use super::flows::FlowTable;
 use super::ndp::{self, Message, NeighbourSolicitation, RouterAdvertisement};
-use super::packet::{ETHERNET_LEN, FiveTuple, Ipv6, ethernet_payload, next_header};
 use super::status::{AccessRow, DropRow, FlowRow, MnStatus, PrefixRow};
 use super::{AccessId, MnSettings};
+use crate::packet::{ETHERNET_LEN, FiveTuple, Ipv6, ethernet_payload, next_header};
 
 /// Least MTU of an IPv6 link (RFC 8200 §5).
 const MIN_MTU: u32 = 1280;

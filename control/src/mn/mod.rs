@@ -9,7 +9,6 @@ pub(crate) mod flows;
 pub(crate) mod linux;
 pub(crate) mod logical;
 pub(crate) mod ndp;
-pub(crate) mod packet;
 pub(crate) mod status;
 
 pub(crate) use linux::run;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use flow::MacAddr;
 
-use super::packet::{
+use crate::packet::{
     ETHERNET_LEN, ETHERTYPE_IPV6, Ipv6, address, be16, be32, checksum, ipv6_packet, next_header,
 };
 

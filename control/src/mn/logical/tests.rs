@@ -1,7 +1,7 @@
 use super::*;
 use crate::mn::AccessSettings;
 use crate::mn::ndp::testing::{advertisement, solicitation};
-use crate::mn::packet::{checksum, ipv6_packet};
+use crate::packet::{checksum, ipv6_packet};
 use proptest::prelude::*;
 
 const CN: &str = "2001:db8:c::5";

@@ -1,4 +1,4 @@
-//! Just enough of IPv6 to tell flows apart, for the mobile node and for the lab's captures.
+//! Just enough of IPv6 for the mobile node, the lab's captures and the control plane's own messages.
 
 use std::net::Ipv6Addr;
 
