@@ -9,7 +9,7 @@
 //! * [`path`]: where to (tunnels towards an LMA or a MAG, links towards a mobile);
 //! * [`update`]: what the control plane tells a worker;
 //! * [`punt`]: what a worker hands to the control plane;
-//! * [`drop`]: every reason a packet can end without being forwarded.
+//! * [`mod@drop`]: every reason a packet can end without being forwarded.
 
 pub mod drop;
 pub mod id;

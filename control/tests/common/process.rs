@@ -1,0 +1,170 @@
+//! `flowmob` as a child process.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::wait_for;
+
+/// The program under test.
+pub const FLOWMOB: &str = env!("CARGO_BIN_EXE_flowmob");
+
+/// Runs the program to its end.
+pub fn flowmob<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Said {
+    Said::of(Command::new(FLOWMOB).args(arguments))
+}
+
+/// What a program said, and whether it was content.
+#[derive(Debug)]
+pub struct Said {
+    pub status: ExitStatus,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    pub fn of(command: &mut Command) -> Self {
+        let command = command.env_remove("FLOWMOB_SOCKET").stdin(Stdio::null());
+        command.output().unwrap().into()
+    }
+
+    /// Standard output of a success without complaints.
+    pub fn ok(self) -> String {
+        assert!(self.status.success(), "{self:?}");
+        assert_eq!(self.err, "", "{self:?}");
+        self.out
+    }
+
+    /// Standard error of an ordinary failure that printed nothing else.
+    pub fn fails(self) -> String {
+        assert_eq!(self.status.code(), Some(1), "{self:?}");
+        assert_eq!(self.out, "", "{self:?}");
+        self.err
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        Self {
+            status: output.status,
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+}
+
+/// A running `flowmob run` and its management socket. Ended when dropped.
+#[derive(Debug)]
+pub struct Appliance {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Appliance {
+    /// Starts an appliance in `directory` with this configuration, of which `[management]` is
+    /// added here, and waits until it is ready.
+    pub fn start(directory: &Path, name: &str, namespace: Option<&str>, config: &str) -> Self {
+        let file = |suffix: &str| directory.join(format!("{name}.{suffix}"));
+        let (socket, log) = (file("sock"), file("log"));
+        let config = format!(
+            "name = \"{name}\"\n{config}\n[management]\nsocket = \"{}\"\n",
+            socket.display()
+        );
+        std::fs::write(file("toml"), config).unwrap();
+        let mut command = match namespace {
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command
+                    .arg(format!("--net=/run/netns/{namespace}"))
+                    .arg(FLOWMOB);
+                command
+            }
+            None => Command::new(FLOWMOB),
+        };
+        let said = File::create(&log).unwrap();
+        let child = command
+            .args(["run", "--config"])
+            .arg(file("toml"))
+            .stdin(Stdio::null())
+            .stdout(said.try_clone().unwrap())
+            .stderr(said)
+            .spawn()
+            .unwrap();
+        let mut appliance = Self { child, socket, log };
+        let socket = appliance.socket.clone();
+        wait_for(
+            &format!("readiness of {name}"),
+            Duration::from_secs(30),
+            || {
+                let ended = appliance.child.try_wait().unwrap();
+                assert_eq!(ended, None, "{}", appliance.log());
+                socket.exists().then_some(())
+            },
+        );
+        appliance
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs a command that speaks to it.
+    pub fn command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Said {
+        Said::of(
+            Command::new(FLOWMOB)
+                .arg("--socket")
+                .arg(&self.socket)
+                .args(arguments),
+        )
+    }
+
+    /// One of its tables, as `show --json` prints it.
+    pub fn show(&self, what: &str) -> Vec<Value> {
+        serde_json::from_str(&self.command(["show", what, "--json"]).ok()).unwrap()
+    }
+
+    /// How often it dropped a packet for this reason.
+    pub fn drops(&self, reason: &str) -> u64 {
+        let rows = self.show("drops");
+        let row = rows.iter().find(|row| row["reason"] == reason);
+        row.map_or(0, |row| row["packets"].as_u64().unwrap())
+    }
+
+    /// Tells it to end, and returns how it did.
+    pub fn stop(mut self, signal: Signal) -> ExitStatus {
+        let id = Pid::from_raw(self.child.id().try_into().unwrap());
+        kill(id, signal).unwrap();
+        wait_for("end of the process", Duration::from_secs(10), || {
+            self.child.try_wait().unwrap()
+        })
+    }
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // Nothing more can be done about a child that cannot be ended.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            println!("---- what it logged\n{}", self.log());
+        }
+    }
+}

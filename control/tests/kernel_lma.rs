@@ -1,0 +1,362 @@
+//! An LMA against the Linux kernel: its IPv6-in-IPv6, its checksums, its neighbour discovery. Only the
+//! signalling of the MAG is the test's own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::net::Ipv6Addr;
+
+use common::is_root;
+use common::kernel::{
+    CN, ECHO_REPLY, Icmp, LMAA, MAG, Mobility, Network, PATIENCE, SILENCE, STRANGER, TIME_EXCEEDED,
+    TOO_BIG, arrives, datagram, datagrams_go_both_ways, ip,
+};
+use common::process::Appliance;
+use etherparse::{IpNumber, Ipv6Header};
+use flow::{AccessTechnology, HandoffIndicator, Hnp, MnId, MnLinkLayerId};
+use pmip_wire::{BindingLifetime, BindingStatus, HnpOption, Message, Pbu, PbuFlags};
+use tempfile::TempDir;
+
+/// A second gateway that the anchor knows.
+const OTHER_MAG: &str = "2001:db8:b::1";
+
+/// Both ports carry 1500 octets, of which the outer header takes 40.
+const TUNNEL_MTU: usize = 1460;
+
+fn mn_id(name: &str) -> MnId {
+    MnId::new(name).unwrap()
+}
+
+/// A register request, or the end of a registration with a lifetime of zero.
+fn pbu(sequence: u16, name: &str, units: u16) -> Pbu {
+    Pbu {
+        sequence,
+        flags: PbuFlags::REQUEST,
+        lifetime: BindingLifetime::from_units(units),
+        mn_id: Some(mn_id(name).into()),
+        hnps: vec![HnpOption::ALL_ZERO],
+        handoff: Some(match sequence {
+            1 => HandoffIndicator::NEW_INTERFACE,
+            _ => HandoffIndicator::NO_CHANGE,
+        }),
+        access: Some(AccessTechnology(4)),
+        ll_id: Some(MnLinkLayerId::new(&[2, 0, 0, 0, 1, 1]).unwrap()),
+        ..Pbu::default()
+    }
+}
+
+/// An LMA whose one MAG is the kernel, with a mobile node behind it.
+struct AtLma {
+    lma: Appliance,
+    signalling: Mobility,
+    hnp: Hnp,
+    mn: Ipv6Addr,
+    network: Network,
+    _directory: TempDir,
+}
+
+impl AtLma {
+    fn new(name: &str) -> Self {
+        let network = Network::new(name);
+        network.edge.ip(&format!(
+            "link set eth0 up\naddr add {CN}/64 dev eth0 nodad\n\
+             route add 2001:db8:100::/48 via 2001:db8:c::1\n"
+        ));
+        network.make_tunnel(ip(MAG), ip(LMAA), "2001:db8:c::/64");
+        network.peer.ip(&format!(
+            "addr add {OTHER_MAG}/128 dev core0 nodad\naddr add {STRANGER}/128 dev core0 nodad\n"
+        ));
+        let directory = tempfile::tempdir().unwrap();
+        let config = format!(
+            "[process]\nmemory_mib = 96\n\
+             [[port]]\nname = \"core\"\ndevice = \"tap:core0\"\nmac = \"02:00:00:00:0c:00\"\n\
+             addresses = [\"{LMAA}/64\"]\n\
+             [[port]]\nname = \"edge\"\ndevice = \"tap:edge0\"\nmac = \"02:00:00:00:0d:00\"\n\
+             addresses = [\"2001:db8:c::1/64\"]\n\
+             [[route]]\nto = \"2001:db8:a::/64\"\nport = \"core\"\n\
+             [[route]]\nto = \"2001:db8:b::/64\"\nport = \"core\"\n\
+             [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
+             [[lma.peer]]\nname = \"kernel\"\naddress = \"{MAG}\"\n\
+             [[lma.peer]]\nname = \"other\"\naddress = \"{OTHER_MAG}\"\n"
+        );
+        let namespace = Some(network.app.name());
+        let lma = Appliance::start(directory.path(), "lma", namespace, &config);
+        network.join_ports();
+
+        let signalling = network.peer.mobility(ip(MAG), ip(LMAA));
+        let hnp = register(&signalling, 1, "mn1@example.net");
+        let mn = Ipv6Addr::from(u128::from(hnp.addr()) | 0x100);
+        let router = Ipv6Addr::from(u128::from(hnp.addr()) | 1);
+        // The kernel does not tell those behind its tunnel what fits it.
+        network.peer.ip(&format!(
+            "link set far0 mtu {TUNNEL_MTU}\naddr add {router}/64 dev far0 nodad\n"
+        ));
+        network.far.ip(&format!(
+            "link set eth0 mtu {TUNNEL_MTU}\naddr add {mn}/64 dev eth0 nodad\n\
+             route add default via {router}\n"
+        ));
+        Self {
+            lma,
+            signalling,
+            hnp,
+            mn,
+            network,
+            _directory: directory,
+        }
+    }
+
+    fn cn(&self) -> Icmp {
+        self.network.edge.icmp(ip(CN))
+    }
+
+    /// Sends a packet in a tunnel; it is lost, and counted as that.
+    fn is_dropped(&self, reason: &str, outer: (&str, u8), packet: &[u8], payload: &[u8]) {
+        let watch = self.network.edge.watch("eth0");
+        let before = self.lma.drops(reason);
+        let tunnel = self.network.peer.tunnel(ip(outer.0), ip(LMAA), outer.1);
+        tunnel.send(packet).unwrap();
+        assert_eq!(arrives(&watch, payload, SILENCE), None, "{reason}");
+        assert_eq!(self.lma.drops(reason), before + 1, "{reason}");
+    }
+}
+
+/// Registers a mobile and returns the prefix it was given.
+fn register(signalling: &Mobility, sequence: u16, name: &str) -> Hnp {
+    signalling.send(pbu(sequence, name, 75));
+    let Message::Pba(pba) = signalling.receive() else {
+        panic!("no PBA");
+    };
+    assert_eq!(
+        (pba.status, pba.sequence),
+        (BindingStatus::ACCEPTED, sequence)
+    );
+    assert_eq!(pba.mn_id, Some(mn_id(name).into()));
+    let [hnp] = pba.hnps.as_slice() else {
+        panic!("{pba:?}");
+    };
+    assert!(!hnp.off_link && hnp.prefix.len() == 64);
+    hnp.prefix
+}
+
+#[test]
+fn lma_packets_of_all_sizes_go_both_ways_through_the_kernels_tunnel() {
+    if !is_root() {
+        return;
+    }
+    let at = AtLma::new("lma");
+    let (cn, mn) = (at.cn(), at.network.far.icmp(at.mn));
+    cn.is_answered_by(at.mn);
+    mn.is_answered_by(ip(CN));
+    let (one, other) = (
+        at.network.edge.udp(ip(CN), 4000),
+        at.network.far.udp(at.mn, 5000),
+    );
+    datagrams_go_both_ways(&one, &other);
+
+    // One octet too many: the CN learns what fits, cuts its packets, and is answered.
+    cn.ask(at.mn, TUNNEL_MTU, 100);
+    assert!(
+        cn.next(&[ECHO_REPLY, TOO_BIG], PATIENCE)
+            .is_some_and(|m| m.kind == ECHO_REPLY)
+    );
+    cn.ask(at.mn, 1500, 101);
+    let told = cn.next(&[ECHO_REPLY, TOO_BIG], PATIENCE).unwrap();
+    assert_eq!((told.source, told.kind), (ip("2001:db8:c::1"), TOO_BIG));
+    assert_eq!(told.word as usize, TUNNEL_MTU);
+    assert_eq!(at.lma.drops("too-big"), 1);
+    let mtu = at.network.edge.ip_says(&format!("-6 route get {}", at.mn));
+    assert!(mtu.contains(&format!("mtu {TUNNEL_MTU}")), "{mtu}");
+    cn.ask(at.mn, 1500, 102);
+    let reply = cn
+        .next(&[ECHO_REPLY], PATIENCE)
+        .expect("fragments do not pass");
+    assert_eq!(reply.body.len(), 1500 - 48);
+
+    // The mobile is one hop behind the LMA for the CN, whatever the tunnel is made of.
+    cn.hop_limit(1);
+    cn.ask(at.mn, 100, 200);
+    let told = cn.next(&[ECHO_REPLY, TIME_EXCEEDED], PATIENCE).unwrap();
+    assert_eq!(
+        (told.source, told.kind),
+        (ip("2001:db8:c::1"), TIME_EXCEEDED)
+    );
+    assert_eq!(&told.body[24..40], at.mn.octets(), "the packet is quoted");
+    assert_eq!(at.lma.drops("hop-limit"), 1);
+
+    // Both sides of the tunnel were counted, and nothing else was lost.
+    let paths = at.lma.show("paths");
+    assert_eq!(paths.len(), 1, "{paths:?}");
+    let counted = |name: &str| paths[0]["counters"][name].as_u64().unwrap();
+    assert!(
+        counted("out_packets") >= 19 && counted("in_packets") >= 19,
+        "{paths:?}"
+    );
+    let reasons = at.lma.show("drops");
+    let reasons: Vec<_> = reasons
+        .iter()
+        .map(|row| row["reason"].as_str().unwrap())
+        .collect();
+    // The host itself asks for routers and reports its groups.
+    let expected = [
+        "hop-limit",
+        "too-big",
+        "multicast",
+        "not-for-us",
+        "unhandled",
+        "bad-source",
+        "link-local",
+    ];
+    assert!(
+        reasons.iter().all(|reason| expected.contains(reason)),
+        "{reasons:?}"
+    );
+}
+
+#[test]
+fn lma_takes_from_a_tunnel_what_may_come_out_of_it_and_nothing_else() {
+    if !is_root() {
+        return;
+    }
+    let at = AtLma::new("out");
+    let packet = |source, class, payload: &[u8]| datagram(source, ip(CN), class, payload);
+    let enter = |class| at.network.peer.tunnel(ip(MAG), ip(LMAA), class);
+    let watch = at.network.edge.watch("eth0");
+    // RFC 6040 §4.2, figure 4: the more severe mark survives, on what can be marked.
+    let ce = 3;
+    for (outer, inner, expected) in [
+        (0, 0xb8, 0xb8),
+        (0, 2, 2),
+        (ce, 2, ce),
+        (ce, 1, ce),
+        (1, 2, 1),
+        (2, 1, 1),
+    ] {
+        let payload = format!("outer {outer} inner {inner}");
+        let tunnel = enter(outer);
+        tunnel
+            .send(&packet(at.mn, inner, payload.as_bytes()))
+            .unwrap();
+        let arrived = arrives(&watch, payload.as_bytes(), PATIENCE);
+        // RFC 2473 §3.1: one hop, however long the tunnel is.
+        assert_eq!(arrived, Some((expected, 63)), "{payload}");
+    }
+    let good = packet(at.mn, 0, b"unmarkable");
+    at.is_dropped("ecn", (MAG, ce), &good, b"unmarkable");
+
+    let foreign = ip("2001:db8:100:ff::100");
+    at.is_dropped(
+        "inner-source",
+        (MAG, 0),
+        &packet(foreign, 0, b"foreign"),
+        b"foreign",
+    );
+    let outside = ip("2001:db8:dead::1");
+    at.is_dropped(
+        "inner-source",
+        (MAG, 0),
+        &packet(outside, 0, b"outside"),
+        b"outside",
+    );
+    let good = packet(at.mn, 0, b"by another");
+    at.is_dropped("no-tunnel", (STRANGER, 0), &good, b"by another");
+    // A known gateway, but not of this mobile.
+    let other = at.network.peer.mobility(ip(OTHER_MAG), ip(LMAA));
+    let hnp = register(&other, 1, "mn2@example.net");
+    assert_ne!(hnp, at.hnp);
+    at.is_dropped("outer-source", (OTHER_MAG, 0), &good, b"by another");
+    let theirs = Ipv6Addr::from(u128::from(hnp.addr()) | 7);
+    at.is_dropped(
+        "outer-source",
+        (MAG, 0),
+        &packet(theirs, 0, b"theirs"),
+        b"theirs",
+    );
+
+    // After de-registration the tunnel, which another mobile still needs, is shut for this one.
+    register(&at.signalling, 1, "mn3@example.net");
+    at.cn().is_answered_by(at.mn);
+    at.signalling.send(pbu(2, "mn1@example.net", 0));
+    let Message::Pba(pba) = at.signalling.receive() else {
+        panic!("no PBA");
+    };
+    assert_eq!((pba.status, pba.sequence), (BindingStatus::ACCEPTED, 2));
+    at.is_dropped(
+        "binding-inactive",
+        (MAG, 0),
+        &packet(at.mn, 0, b"late"),
+        b"late",
+    );
+    let cn = at.cn();
+    cn.ask(at.mn, 100, 1);
+    assert_eq!(cn.next(&[ECHO_REPLY], SILENCE), None);
+    assert_eq!(
+        at.lma.drops("binding-inactive"),
+        2,
+        "{:?}",
+        at.lma.show("drops")
+    );
+}
+
+#[test]
+fn lma_refuses_strangers_and_damage() {
+    if !is_root() {
+        return;
+    }
+    let at = AtLma::new("ref");
+    let stranger = at.network.peer.mobility(ip(STRANGER), ip(LMAA));
+    stranger.send(pbu(1, "mn3@example.net", 75));
+    let Message::Pba(pba) = stranger.receive() else {
+        panic!("no PBA");
+    };
+    assert_eq!(pba.status, BindingStatus::MAG_NOT_AUTHORIZED_FOR_PROXY_REG);
+    assert_eq!(at.lma.show("bindings").len(), 1);
+    // A sequence number that was used before (RFC 6275 §9.5.1).
+    at.signalling.send(Pbu {
+        sequence: 1,
+        ..pbu(2, "mn1@example.net", 75)
+    });
+    let Message::Pba(pba) = at.signalling.receive() else {
+        panic!("no PBA");
+    };
+    assert_eq!(pba.status, BindingStatus::SEQUENCE_OUT_OF_WINDOW);
+    at.cn().is_answered_by(at.mn);
+}
+
+#[test]
+fn lma_tunnels_are_plain_ipv6_in_ipv6() {
+    if !is_root() {
+        return;
+    }
+    let at = AtLma::new("raw");
+    at.cn().is_answered_by(at.mn);
+    let watch = at.network.peer.watch("core0");
+    let cn = at.network.edge.udp(ip(CN), 4000);
+    cn.send_to(b"look at me", (at.mn, 5000)).unwrap();
+    let (outer, inner) = watch
+        .find(PATIENCE, |frame| {
+            let (outer, rest) = Ipv6Header::from_slice(frame.get(14..)?).ok()?;
+            let (inner, payload) = Ipv6Header::from_slice(rest).ok()?;
+            payload.ends_with(b"look at me").then_some((outer, inner))
+        })
+        .unwrap();
+    assert_eq!(outer.next_header, IpNumber::IPV6);
+    assert_eq!(
+        (outer.source_addr(), outer.destination_addr()),
+        (ip(LMAA), ip(MAG))
+    );
+    assert_eq!(outer.hop_limit, 64);
+    assert_eq!(outer.payload_length, inner.payload_length + 40);
+    // RFC 6438: entropy for those on the way, and the same for the whole flow.
+    assert_ne!(outer.flow_label.value(), 0);
+    assert_eq!(
+        (inner.source_addr(), inner.destination_addr()),
+        (ip(CN), at.mn)
+    );
+    assert_eq!(inner.hop_limit, 63);
+}

@@ -1,0 +1,421 @@
+//! The lab from outside: its runs judged by tshark from the capture, and its manners.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+#[path = "lab/capture.rs"]
+mod capture;
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use capture::{Capture, Signal as Heard};
+use common::process::{FLOWMOB, Said};
+use common::{has_tool, is_root, names, processes_about, program_for_anybody, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A run is lossless only if it does not have to share the machine with another one.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A lab that works.
+struct Lab {
+    child: Child,
+    said: BufReader<ChildStderr>,
+    /// All it has said so far.
+    text: String,
+    out: TempDir,
+}
+
+impl Lab {
+    fn start(arguments: &[&str]) -> Self {
+        let out = tempfile::tempdir().unwrap();
+        let mut child = Command::new(FLOWMOB)
+            .args(["lab", "run", "--out"])
+            .arg(out.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap());
+        Self {
+            child,
+            said,
+            text: String::new(),
+            out,
+        }
+    }
+
+    /// Reads on until it says something with `text` in it.
+    fn says(&mut self, text: &str) {
+        loop {
+            let from = self.text.len();
+            let octets = self.said.read_line(&mut self.text).unwrap();
+            assert_ne!(octets, 0, "never said {text:?}:\n{}", self.text);
+            if self.text[from..].contains(text) {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(self.child.id().try_into().unwrap());
+        kill(id, signal).unwrap();
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        while self.said.read_line(&mut self.text).unwrap() > 0 {}
+        self.child.wait().unwrap()
+    }
+
+    /// The end of a run that meets every criterion, and its report.
+    fn report(&mut self, scenario: &str) -> Value {
+        let status = self.end();
+        let path = self.out.path().join(format!("{scenario}.json"));
+        let json = std::fs::read_to_string(path).unwrap_or_else(|_| panic!("{}", self.text));
+        let report: Value = serde_json::from_str(&json).unwrap();
+        let criteria = report["criteria"].as_array().unwrap().iter();
+        let unmet: Vec<_> = criteria
+            .filter(|criterion| criterion["passed"] != true)
+            .collect();
+        assert!(unmet.is_empty(), "{unmet:#?}");
+        assert!(status.success(), "{}", self.text);
+        assert_eq!(report["passed"], true);
+        assert_eq!(report["scenario"], scenario);
+        report
+    }
+
+    fn directory(&self) -> PathBuf {
+        format!("/run/flowmob-lab/fm{}", self.child.id()).into()
+    }
+
+    /// Asserts that nothing outside `out` tells that there was a lab.
+    fn left_nothing(&self) {
+        let directory = self.directory();
+        assert!(!directory.exists());
+        let namespaces = names("/run/netns", &format!("fm{}-", self.child.id()));
+        assert_eq!(namespaces, Vec::<String>::new());
+        let processes = processes_about(&directory.display().to_string());
+        assert_eq!(processes, Vec::<String>::new());
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A lossless run whose report tshark confirms.
+fn run(scenario: &str, workers: &str) {
+    if !is_root() || !has_tool("tshark") {
+        return;
+    }
+    let _alone = alone();
+    let arguments = ["--scenario", scenario, "--workers", workers];
+    let mut lab = Lab::start(&[&arguments[..], &["--seconds", "1", "--rate", "500"]].concat());
+    let report = lab.report(scenario);
+    assert_eq!(report["workers"].to_string(), workers);
+    lab.left_nothing();
+    let capture = Capture::read(&lab.out.path().join(scenario).join("core.pcapng"));
+    assert_eq!(report["capture"]["frames"], capture.frames);
+    let heard = capture.signalling();
+    signalling_agrees(&report, &heard);
+    the_story_is_the_drafts(&report, &heard);
+    tunnels_agree(&report, &capture);
+    make_before_break(&report, &capture, &heard);
+}
+
+#[test]
+fn unique_prefixes_one_worker() {
+    run("unique", "1");
+}
+
+#[test]
+fn a_shared_prefix_one_worker() {
+    run("shared", "1");
+}
+
+#[test]
+fn unique_prefixes_two_workers() {
+    run("unique", "2");
+}
+
+/// Every message that tshark finds is in the report, in order and with the same content, and no
+/// other is.
+fn signalling_agrees(report: &Value, heard: &[Heard]) {
+    let reported = report["signalling"].as_array().unwrap();
+    assert_eq!(reported.len(), heard.len(), "{reported:#?}\n{heard:#?}");
+    for (reported, heard) in reported.iter().zip(heard) {
+        assert_eq!(reported["kind"], heard.kind, "{heard:?}");
+        assert_eq!(reported["sequence"], heard.sequence, "{heard:?}");
+        let status = heard.status.map_or(Value::Null, Value::from);
+        assert_eq!(reported["status"], status, "{heard:?}");
+        let mag = capture::address(reported["mag"].as_str().unwrap());
+        let ends = if reported["from_lma"] == true {
+            [capture::LMA, mag]
+        } else {
+            [mag, capture::LMA]
+        };
+        assert_eq!(ends, [&heard.source, &heard.destination], "{heard:?}");
+        let content = reported["content"].as_str().unwrap();
+        heard.content.iter().for_each(|part| {
+            assert!(
+                content.contains(part.as_str()),
+                "no {part:?} in {content:?}"
+            );
+        });
+    }
+}
+
+/// Registration at both gateways; each flow put on its access; FMI(add) to the new gateway and
+/// then FMI(del) to the old one, for the move and for the move back.
+fn the_story_is_the_drafts(report: &Value, heard: &[Heard]) {
+    const REGISTER: [&str; 2] = ["PBU", "PBA"];
+    const ADD: [&str; 2] = ["FMI(add)", "FMA"];
+    const DEL: [&str; 2] = ["FMI(del)", "FMA"];
+    let [one, two] = ["mag1", "mag2"].map(capture::address);
+    // The LMA does not let one gateway wait for the other when it puts the flows on them.
+    for (gateway, expected) in [
+        (one, [REGISTER, ADD, ADD, DEL]),
+        (two, [REGISTER, ADD, DEL, ADD]),
+    ] {
+        let told = heard
+            .iter()
+            .filter(|h| h.gateway() == gateway)
+            .map(|h| h.kind);
+        assert_eq!(told.collect::<Vec<_>>(), expected.concat(), "{gateway}");
+    }
+    // What belongs to the moves goes step by step.
+    let moves = [(ADD, one), (DEL, two), (ADD, two), (DEL, one)];
+    let expected: Vec<_> = moves
+        .iter()
+        .flat_map(|(kinds, mag)| kinds.map(|k| (k, *mag)))
+        .collect();
+    let told: Vec<_> = heard[8..].iter().map(|h| (h.kind, h.gateway())).collect();
+    assert_eq!(told, expected);
+    assert!(
+        heard
+            .iter()
+            .all(|h| h.status.is_none_or(|status| status == 0))
+    );
+    let [own, other] = [0, 1].map(|n| report["prefixes"][n].as_str().unwrap());
+    assert!(heard[8..].iter().all(|h| h.prefix == other));
+    assert_eq!(heard[1].prefix, own);
+    assert_eq!(heard[3].prefix, other);
+    assert_eq!(own == other, report["scenario"] == "shared");
+}
+
+/// Packets that went through the tunnels, as tshark counts them, against what the applications
+/// sent and received and what the report says of its stretches.
+fn tunnels_agree(report: &Value, capture: &Capture) {
+    let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
+    for packet in &capture.tunnelled {
+        *counts
+            .entry((packet.flow, packet.direction, packet.gateway))
+            .or_default() += 1;
+    }
+    let count = |flow, direction, gateway| counts.get(&(flow, direction, gateway)).copied();
+    let count = |flow, direction, gateway| count(flow, direction, gateway).unwrap_or(0);
+    for outcome in report["flows"].as_array().unwrap() {
+        let text = |key: &str| outcome[key].as_str().unwrap();
+        let (flow, direction) = (text("flow"), text("direction"));
+        let [one, two] = ["mag1", "mag2"].map(|gateway| count(flow, direction, gateway));
+        assert_eq!(outcome["sent"], one + two, "{flow} {direction}: {counts:?}");
+        assert_eq!(
+            outcome["received"],
+            one + two,
+            "{flow} {direction}: {counts:?}"
+        );
+        assert_eq!(flow == "X", two == 0, "{flow} {direction}: {counts:?}");
+
+        let stretch = |number: usize, stretch: &str, gateway: &str| {
+            let rows = report["moves"][number]["packets"].as_array().unwrap();
+            let row = rows
+                .iter()
+                .find(|r| r["flow"] == flow && r["direction"] == direction);
+            row.unwrap()[stretch][gateway].as_u64().unwrap()
+        };
+        let quiet = |gateway: &str| {
+            stretch(0, "before", gateway)
+                + stretch(0, "after", gateway)
+                + stretch(1, "after", gateway)
+        };
+        for (gateway, whole) in [("mag1", one), ("mag2", two)] {
+            // All but what was sent while a move went on, and before and after everything.
+            let quiet = quiet(gateway);
+            let (text, used) = (
+                format!("{flow} {direction} {gateway} {quiet} {whole}"),
+                whole > 0,
+            );
+            assert!(quiet <= whole, "{text}");
+            assert_eq!(quiet > 0, used, "{text}");
+            assert!(quiet * 2 >= whole, "{text}");
+        }
+    }
+    assert!(
+        counts.len() == 6,
+        "X in one tunnel and Y in two, both ways: {counts:?}"
+    );
+}
+
+/// Flow Y goes from one tunnel to the other and back, never to and fro, and never before the new
+/// gateway has said that it is ready.
+fn make_before_break(report: &Value, capture: &Capture, heard: &[Heard]) {
+    let y = |direction: &'static str| {
+        let packets = capture.tunnelled.iter();
+        packets.filter(move |p| p.flow == "Y" && p.direction == direction)
+    };
+    let mut way: Vec<_> = y("downlink").collect();
+    way.dedup_by_key(|packet| packet.gateway);
+    let gateways: Vec<_> = way.iter().map(|packet| packet.gateway).collect();
+    assert_eq!(gateways, ["mag2", "mag1", "mag2"]);
+    for (number, first) in way[1..].iter().enumerate() {
+        let answer = &report["moves"][number]["add"]["acknowledge"];
+        let is_it = |h: &&Heard| h.kind == "FMA" && answer["sequence"] == h.sequence;
+        let ready = heard
+            .iter()
+            .filter(is_it)
+            .find(|h| h.gateway() == capture::address(first.gateway));
+        assert!(ready.unwrap().frame < first.frame, "{first:?}");
+        // The mobile answers on the new access only after it was reached there.
+        let until = way.get(number + 2).map_or(u64::MAX, |next| next.frame);
+        let answered =
+            y("uplink").find(|p| p.frame > ready.unwrap().frame && p.gateway == first.gateway);
+        assert!(
+            (first.frame..until).contains(&answered.unwrap().frame),
+            "{first:?}"
+        );
+    }
+}
+
+#[test]
+fn whatever_ends_it_nothing_is_left() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let stages = [
+        (Signal::SIGINT, "starting LMA"),
+        (Signal::SIGTERM, "if1 attached"),
+        (Signal::SIGINT, "are running"),
+    ];
+    for (signal, stage) in stages {
+        let mut lab = Lab::start(&["--scenario", "shared", "--seconds", "20", "--rate", "100"]);
+        lab.says(stage);
+        assert!(lab.directory().exists());
+        // DPDK's directories are inside, so that they do not outlive a killed lab either.
+        let dpdk = names(lab.directory().join("dpdk"), "flowmob-");
+        assert!(dpdk.len() == 3 || stage == "starting LMA", "{dpdk:?}");
+        lab.signal(signal);
+        let status = lab.end();
+        assert_eq!(status.code(), Some(1), "{stage}: {}", lab.text);
+        let last = lab.text.lines().last().unwrap();
+        assert_eq!(last, "flowmob: interrupted; everything is cleaned up");
+        lab.left_nothing();
+        assert!(
+            !lab.out.path().join("shared.json").exists(),
+            "no report of half a run"
+        );
+    }
+}
+
+#[test]
+fn a_killed_lab_is_cleaned_up_by_the_next_and_a_living_one_is_left_alone() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let quick = ["--scenario", "unique", "--seconds", "1", "--rate", "100"];
+    let mut killed = Lab::start(&quick);
+    killed.says("are running");
+    killed.signal(Signal::SIGKILL);
+    killed.end();
+    assert!(killed.directory().exists());
+    let about = killed.directory().display().to_string();
+    wait_for(
+        "end of the dead lab's processes",
+        Duration::from_secs(2),
+        || processes_about(&about).is_empty().then_some(()),
+    );
+
+    let mut first = Lab::start(&quick);
+    first.says("starting LMA");
+    killed.left_nothing();
+    let mut second = Lab::start(&["--scenario", "shared", "--seconds", "1", "--rate", "100"]);
+    second.says("starting LMA");
+    assert!(first.directory().exists() && second.directory().exists());
+    let reports = [first.report("unique"), second.report("shared")];
+    for (report, lab) in reports.iter().zip([&first, &second]) {
+        let name = report["scenario"].as_str().unwrap();
+        let capture = Capture::read(&lab.out.path().join(name).join("core.pcapng"));
+        assert_eq!(report["capture"]["frames"], capture.frames);
+        lab.left_nothing();
+    }
+}
+
+#[test]
+fn without_rights_it_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = if nix::unistd::geteuid().is_root() {
+        let mut command = Command::new(program_for_anybody(directory.path()));
+        command.uid(65534).gid(65534);
+        command
+    } else {
+        Command::new(FLOWMOB)
+    };
+    let out = directory.path().join("out");
+    let said = Said::of(
+        command
+            .args(["lab", "run", "--out"])
+            .arg(&out)
+            .current_dir("/"),
+    );
+    assert_eq!(
+        said.fails(),
+        "flowmob: the lab makes network namespaces and needs root: try `sudo flowmob lab ...`\n"
+    );
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn results_that_cannot_be_written_are_an_error_and_leave_nothing() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("file");
+    std::fs::write(&out, "in the way").unwrap();
+    let mut command = Command::new(FLOWMOB);
+    let said = Said::of(
+        command
+            .args(["lab", "run", "--scenario", "unique", "--out"])
+            .arg(&out),
+    );
+    let err = said.fails();
+    assert!(
+        err.contains(&format!("cannot make {}", out.join("unique").display())),
+        "{err}"
+    );
+}

@@ -1,0 +1,236 @@
+//! How processes start and end, and what they say if they cannot; configurations that are only checked.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::appliances::{LMAA, MAGS, mag};
+use common::process::{FLOWMOB, Said, flowmob};
+use common::{has_tool, is_root, names, program_for_anybody, unique, wait_for};
+use nix::sys::signal::Signal;
+
+#[test]
+fn a_process_ends_when_told_and_takes_its_socket_along() {
+    let directory = tempfile::tempdir().unwrap();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mag = mag(&directory);
+        let socket = mag.socket().to_owned();
+        let dpdk = format!("flowmob-{}", mag.id());
+        assert!(mag.stop(signal).success());
+        assert!(!socket.exists(), "{signal}");
+        assert_eq!(names("/run/dpdk", &dpdk), Vec::<String>::new(), "{signal}");
+    }
+    // What a killed one leaves is no hindrance.
+    let killed = mag(&directory);
+    let socket = killed.socket().to_owned();
+    assert!(!killed.stop(Signal::SIGKILL).success());
+    assert!(socket.exists());
+    let said = Said::of(
+        Command::new(FLOWMOB)
+            .arg("--socket")
+            .arg(&socket)
+            .args(["show", "status"]),
+    );
+    assert!(said.fails().contains("is it running"));
+    fs::remove_file(directory.path().join("mag.log")).unwrap();
+    let socket = std::os::unix::net::UnixStream::connect(&socket);
+    assert!(socket.is_err(), "nobody listens");
+    // `Appliance::start` waits for the socket, which is there: so ask until it answers.
+    let again = mag(&directory);
+    wait_for("an answer", Duration::from_secs(10), || {
+        again
+            .command(["show", "status"])
+            .status
+            .success()
+            .then_some(())
+    });
+    assert!(again.stop(Signal::SIGTERM).success());
+}
+
+/// Runs a configuration that cannot be run, and returns what is said.
+fn refused(directory: &Path, program: &mut Command, config: &str) -> String {
+    let path = directory.join("wrong.toml");
+    fs::write(&path, config).unwrap();
+    let mut child = program
+        .args(["run", "--config"])
+        .arg(&path)
+        .env_remove("FLOWMOB_SOCKET")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut waited = Duration::ZERO;
+    while child.try_wait().unwrap().is_none() {
+        let step = Duration::from_millis(20);
+        std::thread::sleep(step);
+        waited += step;
+        if waited > Duration::from_secs(20) {
+            child.kill().unwrap();
+        }
+    }
+    Said::from(child.wait_with_output().unwrap()).fails()
+}
+
+fn one_port(device: &str, socket: &Path, process: &str) -> String {
+    format!(
+        "[process]\n{process}\n[management]\nsocket = \"{}\"\n\
+         [[port]]\nname = \"core\"\ndevice = \"{device}\"\naddresses = [\"{LMAA}/64\"]\n\
+         [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
+         [[lma.peer]]\nname = \"mag1\"\naddress = \"{}\"\n",
+        socket.display(),
+        MAGS[0],
+    )
+}
+
+#[test]
+fn what_cannot_start_says_why_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let socket = here.join("x.sock");
+    let small = "memory_mib = 64";
+    let run = |config: &str| refused(here, &mut Command::new(FLOWMOB), config);
+
+    let said = run(&one_port("af_packet:nosuch0", &socket, small));
+    assert!(
+        said.contains(
+            "port core: af_packet:nosuch0: this network namespace has no interface \"nosuch0\""
+        ),
+        "{said}"
+    );
+    let said = run(&one_port("ring", &socket, "memory_mib = 64\nworkers = 16"));
+    assert!(said.contains("set [process] memory_mib to "), "{said}");
+    let said = run(&one_port("ring", &socket, "memory_mib = 1000000"));
+    assert!(said.contains("1000000 MiB of memory needed"), "{said}");
+    let said = run(&one_port(
+        "pcap:/nonexistent/in,/nonexistent/out",
+        &socket,
+        small,
+    ));
+    assert!(
+        said.contains("port core") && said.contains("/nonexistent/in"),
+        "{said}"
+    );
+    let said = run(&one_port("ring", Path::new("/proc/flowmob/x.sock"), small));
+    assert!(
+        said.contains("cannot make the directory /proc/flowmob"),
+        "{said}"
+    );
+    assert!(!socket.exists());
+    fs::write(&socket, "not a socket").unwrap();
+    let said = run(&one_port("ring", &socket, small));
+    assert!(said.contains("x.sock is there and is no socket"), "{said}");
+    assert_eq!(
+        fs::read_to_string(&socket).unwrap(),
+        "not a socket",
+        "somebody's file is kept"
+    );
+    fs::remove_file(&socket).unwrap();
+
+    let said = run("name = \"x\"\nnonsense = 1\n");
+    assert!(
+        said.contains("cannot be run") && said.contains("nonsense"),
+        "{said}"
+    );
+    let said =
+        Said::of(Command::new(FLOWMOB).args(["run", "--config", "/nonexistent.toml"])).fails();
+    assert!(said.contains("/nonexistent.toml"), "{said}");
+
+    let first = mag(&directory);
+    let said = run(&one_port("ring", first.socket(), small));
+    let expected = format!("another process answers on {}", first.socket().display());
+    assert!(said.contains(&expected), "{said}");
+    assert!(
+        first.command(["show", "status"]).ok().contains("ready"),
+        "the first one lives"
+    );
+}
+
+#[test]
+fn without_rights_a_tap_says_what_is_missing() {
+    if !is_root() || !has_tool("setpriv") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = program_for_anybody(directory.path());
+    let work = tempfile::tempdir().unwrap();
+    fs::set_permissions(work.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chown(work.path(), Some(65534), Some(65534)).unwrap();
+    let config = one_port(
+        "tap:fmtest0",
+        &work.path().join("x.sock"),
+        "memory_mib = 64",
+    );
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+        .arg(program);
+    command.env("XDG_RUNTIME_DIR", work.path());
+    let said = refused(work.path(), &mut command, &config);
+    assert!(
+        said.contains("tap:fmtest0 needs CAP_NET_ADMIN: run as root, or `setcap"),
+        "{said}"
+    );
+}
+
+#[test]
+fn check_says_yes_or_what_is_wrong_and_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.toml");
+    let path_text = path.to_str().unwrap();
+    fs::write(&path, one_port("ring", Path::new("/run/x.sock"), "")).unwrap();
+    let said = flowmob(["check", "--config", path_text]);
+    assert_eq!(said.ok(), format!("{path_text} is a valid configuration\n"));
+
+    fs::write(&path, "name = \"x\"\n[lma]\naddres = \"2001:db8::1\"\n").unwrap();
+    let said = flowmob(["check", "--config", path_text]).fails();
+    assert!(said.contains(&format!("{path_text}:3:1")), "{said}");
+    assert!(said.contains("addres"), "{said}");
+
+    let missing = unique("missing.toml");
+    let said = flowmob(["check", "--config", &missing]).fails();
+    assert!(said.contains(&missing), "{said}");
+}
+
+#[test]
+fn the_command_line_helps() {
+    let said = flowmob(["--version"]).ok();
+    assert_eq!(said, format!("flowmob {}\n", env!("CARGO_PKG_VERSION")));
+    let help = flowmob(["--help"]).ok();
+    for command in ["run", "check", "show", "flow", "attach", "detach", "lab"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{help}");
+    }
+    let wrong: [(&[&str], &str); 7] = [
+        (&[], "Usage: flowmob"),
+        (&["show"], "<WHAT>"),
+        (
+            &["show", "nothing"],
+            "possible values: bindings, flows, paths",
+        ),
+        (&["flow", "move", "--mn", "x"], "--fid"),
+        (
+            &["flow", "add", "--mn", "x", "--bid", "65536"],
+            "65536 is not in 0..=65535",
+        ),
+        (&["lab", "run", "--workers", "0"], "0 is not in 1..=16"),
+        (
+            &["lab", "run", "--scenario", "triple"],
+            "unique, shared, both",
+        ),
+    ];
+    for (arguments, expected) in wrong {
+        let said = flowmob(arguments.iter().copied());
+        assert_eq!(said.status.code(), Some(2), "{arguments:?}: {said:?}");
+        assert!(said.err.contains(expected), "{arguments:?}: {}", said.err);
+    }
+}
