@@ -42,5 +42,5 @@ test: export FLOWMOB_REQUIRE_TOOLS = 1
 test: check
 	$(CARGO) test --locked
 	$(CARGO) test --locked -p dpdk
-	$(CARGO) test --locked -p dataplane --features dpdk
+	$(CARGO) test --locked -p dataplane --features dpdk --test dpdk_pcap --test dpdk_spread
 	$(CARGO) test --locked -p flowmob
