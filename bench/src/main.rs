@@ -1,2 +1,61 @@
-//! bench.
-fn main() {}
+//! What flowmob does on this machine, each figure beside a bare loop and testpmd's in the same run.
+//! README.md says how each is taken.
+
+mod case;
+mod cell;
+mod clock;
+mod floor;
+mod generator;
+mod machine;
+mod network;
+mod pages;
+mod report;
+mod run;
+mod signalling;
+mod subject;
+mod testpmd;
+
+use std::io;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "flowmob-bench", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measures and reports
+    Run(run::Options),
+    /// One work on one kind of memory: the order comes as JSON on standard input
+    #[command(hide = true)]
+    Cell,
+    /// The control plane, likewise
+    #[command(hide = true)]
+    Control,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Run(options) => run::run(&options),
+        Command::Cell => {
+            let order = serde_json::from_reader(io::stdin())?;
+            let outcomes = cell::measure(&order, step)?;
+            Ok(serde_json::to_writer(io::stdout(), &outcomes)?)
+        }
+        Command::Control => {
+            let order = serde_json::from_reader(io::stdin())?;
+            let outcome = signalling::measure(&order, step)?;
+            Ok(serde_json::to_writer(io::stdout(), &outcome)?)
+        }
+    }
+}
+
+/// Tells the parent of a step done.
+fn step() {
+    eprintln!(".");
+}

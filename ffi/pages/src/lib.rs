@@ -32,7 +32,11 @@ fn advise<T>(memory: &mut [MaybeUninit<T>]) {
     // SAFETY: the range lies within memory that `memory` borrows exclusively, and this advice
     // changes neither its content nor its validity.
     let _without_large_pages = unsafe {
-        libc::madvise(first as *mut libc::c_void, last - first, libc::MADV_HUGEPAGE)
+        libc::madvise(
+            first as *mut libc::c_void,
+            last - first,
+            libc::MADV_HUGEPAGE,
+        )
     };
 }
 
