@@ -1,0 +1,237 @@
+//! Packets out of nothing: a null port whose frames are written after they were received.
+//!
+//! Every frame is for another mobile, drawn uniformly, and for another of its rules; neither the
+//! caches nor the branch predictor know the next one. The buffers come from a pool without caches,
+//! so they rotate through all of it, as behind a card's ring.
+
+use dataplane::io::dpdk::DpdkIo;
+use dataplane::{Burst, PacketIo};
+use dpdk::Mbuf;
+use flow::PortId;
+
+use crate::case::{Size, Work};
+use crate::network::{self, FIRST_PORT};
+
+/// Where in a frame the mobile's prefix is: by work.
+pub(crate) fn prefix_offset(work: Work) -> usize {
+    match work {
+        Work::LmaDownlink => 14 + 24,
+        Work::LmaUplink => 14 + 40 + 8,
+        Work::MagDownlink => 14 + 40 + 24,
+        Work::MagUplink => 14 + 8,
+    }
+}
+
+/// A frame as it was generated.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// Its octets.
+    pub(crate) frame: Vec<u8>,
+    /// The number of its mobile.
+    pub(crate) mobile: u32,
+    /// The number of the rule it matches.
+    pub(crate) rule: u16,
+}
+
+/// What went in and what came out, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Recording {
+    /// Frames generated.
+    pub(crate) generated: Vec<Sample>,
+    /// Frames sent.
+    pub(crate) sent: Vec<Vec<u8>>,
+}
+
+/// Ports of which one receives generated frames.
+#[derive(Debug)]
+pub(crate) struct GeneratorIo {
+    /// The null port, which receives frames of the template's length.
+    io: DpdkIo,
+    on: bool,
+    /// Where the worker meets the frames.
+    arrives: PortId,
+    work: Work,
+    bindings: u32,
+    rules: u16,
+    imix: bool,
+    turn: usize,
+    random: u64,
+    template: [u8; network::TUNNELLED],
+    recording: Option<Box<Recording>>,
+}
+
+/// The null port's place in [`DpdkIo`].
+const DEVICE: PortId = PortId(0);
+
+impl GeneratorIo {
+    /// A generator that is off, on a null port that receives frames of [`GeneratorIo::frame_len`].
+    pub(crate) fn new(io: DpdkIo, work: Work, bindings: u32, rules: u16, size: Size) -> Self {
+        Self {
+            io,
+            on: false,
+            arrives: network::arrival_port(work),
+            work,
+            bindings,
+            rules,
+            imix: size == Size::Imix,
+            turn: 0,
+            random: 0x0139_408d_cbbf_7a44,
+            template: network::template(work, size),
+            recording: None,
+        }
+    }
+
+    /// Octets of a frame as received: the least length of the mix.
+    pub(crate) fn frame_len(work: Work, size: Size) -> u16 {
+        let tunnel = if work.is_tunnelled() { 40 } else { 0 };
+        tunnel
+            + match size {
+                Size::Fixed(octets) => octets,
+                Size::Imix => 64,
+            }
+    }
+
+    /// Starts or stops the frames.
+    pub(crate) fn switch(&mut self, on: bool) {
+        self.on = on;
+    }
+
+    /// Starts to record.
+    pub(crate) fn record(&mut self) {
+        self.recording = Some(Box::default());
+    }
+
+    /// Ends the recording and gives it out.
+    pub(crate) fn recorded(&mut self) -> Recording {
+        self.recording.take().map(|r| *r).unwrap_or_default()
+    }
+
+    /// The next mobile and rule: 40 good bits of a linear congruential generator.
+    #[inline]
+    fn draw(&mut self) -> (u32, u16) {
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let scale = |bits: u64, among: u64, width| (bits * among) >> width;
+        let mobile = scale(self.random >> 32, u64::from(self.bindings), 32);
+        let rule = scale(self.random >> 12 & 0xffff, u64::from(self.rules), 16);
+        (narrow(mobile), narrow16(rule))
+    }
+
+    /// Writes the next frames into received buffers.
+    #[inline]
+    pub(crate) fn generate(&mut self, burst: &mut [Mbuf]) {
+        match self.work {
+            Work::LmaDownlink => self.fill::<64>(burst, |frame, mobile, rule| {
+                put(frame, 38, network::prefix(mobile));
+                let port = FIRST_PORT.wrapping_add(rule).to_be_bytes();
+                [frame[56], frame[57]] = port;
+            }),
+            Work::LmaUplink => self.fill::<{ network::TUNNELLED }>(burst, |frame, mobile, _| {
+                put(frame, 62, network::prefix(mobile));
+                [_, _, _, _, _, _, frame[36], frame[37]] =
+                    u64::from(network::gateway_host(network::tunnel_of(mobile))).to_be_bytes();
+            }),
+            Work::MagDownlink => self.fill::<{ network::TUNNELLED }>(burst, |frame, mobile, _| {
+                put(frame, 78, network::prefix(mobile));
+            }),
+            Work::MagUplink => self.fill::<64>(burst, |frame, mobile, _| {
+                put(frame, 22, network::prefix(mobile));
+                [frame[8], frame[9], frame[10], frame[11]] = mobile.to_be_bytes();
+            }),
+        }
+        if self.imix {
+            self.stretch(burst);
+        }
+        if let Some(recording) = &mut self.recording {
+            let generated = recording.generated.iter_mut().rev().zip(burst.iter().rev());
+            for (sample, packet) in generated {
+                sample.frame = packet.data().to_vec();
+            }
+        }
+    }
+
+    #[inline]
+    fn fill<const LEN: usize>(
+        &mut self,
+        burst: &mut [Mbuf],
+        patch: impl Fn(&mut [u8; LEN], u32, u16),
+    ) {
+        for packet in burst {
+            let (mobile, rule) = self.draw();
+            let Some(frame) = packet.data_mut().first_chunk_mut::<LEN>() else {
+                continue;
+            };
+            if let Some(template) = self.template.first_chunk::<LEN>() {
+                *frame = *template;
+            }
+            patch(frame, mobile, rule);
+            if let Some(recording) = &mut self.recording {
+                recording.generated.push(Sample {
+                    frame: Vec::new(),
+                    mobile,
+                    rule,
+                });
+            }
+        }
+    }
+
+    /// Gives the frames the lengths of the mix.
+    #[inline]
+    fn stretch(&mut self, burst: &mut [Mbuf]) {
+        let tunnelled = self.work.is_tunnelled();
+        for packet in burst {
+            let octets = Size::IMIX.get(self.turn).copied().unwrap_or(64);
+            self.turn = if self.turn == 11 { 0 } else { self.turn + 1 };
+            packet.extend_back(usize::from(octets - 64));
+            network::set_lengths(packet.data_mut(), tunnelled);
+        }
+    }
+}
+
+impl PacketIo for GeneratorIo {
+    type Packet = Mbuf;
+
+    #[inline]
+    fn rx(&mut self, port: PortId, burst: &mut Burst<Mbuf>) {
+        if self.on && port == self.arrives {
+            self.io.rx(DEVICE, burst);
+            self.generate(burst);
+        }
+    }
+
+    #[inline]
+    fn tx(&mut self, _: PortId, burst: &mut Burst<Mbuf>) {
+        if let Some(recording) = &mut self.recording {
+            let frames = burst.iter().map(|packet| packet.data().to_vec());
+            recording.sent.extend(frames);
+        }
+        self.io.tx(DEVICE, burst);
+    }
+
+    #[inline]
+    fn alloc(&mut self) -> Option<Mbuf> {
+        self.io.alloc()
+    }
+}
+
+#[inline]
+fn put<const LEN: usize>(frame: &mut [u8; LEN], at: usize, word: u64) {
+    if let Some(place) = frame.get_mut(at..at + 8) {
+        place.copy_from_slice(&word.to_be_bytes());
+    }
+}
+
+/// A product's upper half, which is below a 32-bit factor.
+#[inline]
+fn narrow(word: u64) -> u32 {
+    let [a, b, c, d, ..] = word.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+#[inline]
+fn narrow16(word: u64) -> u16 {
+    let [a, b, ..] = word.to_le_bytes();
+    u16::from_le_bytes([a, b])
+}

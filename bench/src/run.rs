@@ -1,0 +1,247 @@
+//! A whole run: children one after the other, their answers put together.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::case::{Memory, Work, cases};
+use crate::cell::{Order, Outcome};
+use crate::clock;
+use crate::machine::{Machine, Reservation};
+use crate::report::{self, Report, Rounds, Yardstick, median, rounded};
+use crate::signalling;
+use crate::testpmd;
+
+/// What a run is to be.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Directory for report.json
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    /// An older report.json to compare the ratios to the floor with
+    #[arg(long)]
+    compare: Option<PathBuf>,
+    /// Fewer cases and shorter rounds: under a minute
+    #[arg(long)]
+    quick: bool,
+    /// Rounds of each case, interleaved
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// The core to measure on; the last one by default
+    #[arg(long)]
+    core: Option<usize>,
+    /// Only these works
+    #[arg(long, value_enum)]
+    work: Vec<Work>,
+    /// Only these kinds of memory
+    #[arg(long, value_enum)]
+    memory: Vec<Memory>,
+    /// Leave out the control plane
+    #[arg(long)]
+    no_control: bool,
+}
+
+/// Runs and reports.
+///
+/// # Errors
+/// Whatever makes a result void.
+#[expect(clippy::print_stdout, reason = "the report is what it is for")]
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let old = options.compare.as_ref().map(|path| {
+        let text = fs::read(path).with_context(|| path.display().to_string())?;
+        serde_json::from_slice::<Report>(&text).with_context(|| path.display().to_string())
+    });
+    let old = old.transpose()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let core = options.core.unwrap_or(cores - 1);
+    let tsc_hz = clock::tsc_hz();
+    let (reservation, said) = Reservation::make();
+    println!("{said}");
+    let hugepages = Reservation::free() >= 512;
+    let memories: Vec<Memory> = [Memory::Hugepages, Memory::Anonymous]
+        .into_iter()
+        .filter(|memory| options.memory.is_empty() || options.memory.contains(memory))
+        .filter(|memory| hugepages || *memory == Memory::Anonymous)
+        .collect();
+    let Some(first) = memories.first().copied() else {
+        bail!("too few hugepages are free, and no other memory is asked for");
+    };
+    let machine = Machine::look(first, tsc_hz);
+    println!(
+        "{}, {} cores, TSC {} MHz, kernel {}, {}, commit {}, load {}",
+        machine.cpu,
+        machine.cores,
+        machine.tsc_mhz,
+        machine.kernel,
+        machine.dpdk,
+        machine.commit,
+        machine.load
+    );
+    let mut all = Run {
+        options,
+        core,
+        tsc_hz,
+        report: Report {
+            machine,
+            testpmd: Yardstick {
+                cycles_per_packet: f64::NAN,
+                hugepages: None,
+                anonymous: None,
+            },
+            results: vec![],
+            control: None,
+            rounds: vec![],
+        },
+    };
+    for memory in memories {
+        all.memory(memory)?;
+    }
+    if !options.no_control {
+        all.control()?;
+    }
+    drop(reservation);
+    let report = all.report;
+    fs::create_dir_all(&options.out)?;
+    let path = options.out.join("report.json");
+    fs::write(&path, serde_json::to_vec_pretty(&report)?)?;
+    println!("{}", report::table(&report, old.as_ref()));
+    let Yardstick {
+        hugepages,
+        anonymous,
+        ..
+    } = report.testpmd;
+    for (memory, cycles) in [
+        (Memory::Hugepages, hugepages),
+        (Memory::Anonymous, anonymous),
+    ] {
+        if let Some(cycles) = cycles {
+            println!("testpmd, mac forwarding, {memory}: {cycles:.1} cycles per packet");
+        }
+    }
+    if let Some(control) = &report.control {
+        println!("{}", serde_json::to_string_pretty(control)?);
+    }
+    println!("{}", path.display());
+    Ok(())
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    core: usize,
+    tsc_hz: f64,
+    report: Report,
+}
+
+impl Run<'_> {
+    /// Everything on one kind of memory, between two halves of the yardstick.
+    fn memory(&mut self, memory: Memory) -> Result<()> {
+        let mut yardstick = self.testpmd(memory)?;
+        let mut outcomes = Vec::new();
+        for work in Work::ALL {
+            if self.options.work.is_empty() || self.options.work.contains(&work) {
+                outcomes.extend(self.cell(work, memory)?);
+            }
+        }
+        yardstick.extend(self.testpmd(memory)?);
+        let cycles = rounded(median(&yardstick), 1);
+        match memory {
+            Memory::Hugepages => self.report.testpmd.hugepages = Some(cycles),
+            Memory::Anonymous => self.report.testpmd.anonymous = Some(cycles),
+        }
+        if memory == self.report.machine.memory {
+            self.report.testpmd.cycles_per_packet = cycles;
+        }
+        let rows = report::rows(&outcomes, memory, cycles, self.tsc_hz);
+        self.report.results.extend(rows);
+        let rounds = |outcome| Rounds { memory, outcome };
+        self.report.rounds.extend(outcomes.into_iter().map(rounds));
+        Ok(())
+    }
+
+    fn testpmd(&self, memory: Memory) -> Result<Vec<f64>> {
+        let length = Duration::from_millis(if self.options.quick { 200 } else { 400 });
+        testpmd::measure(memory, self.core, 4, length, self.tsc_hz)
+    }
+
+    fn cell(&self, work: Work, memory: Memory) -> Result<Vec<Outcome>> {
+        let quick = self.options.quick;
+        let cases = cases(work, memory, quick);
+        let order = Order {
+            memory,
+            rounds: if quick { 5 } else { self.options.rounds },
+            milliseconds: if quick { 50 } else { 200 },
+            core: self.core,
+            tsc_hz: self.tsc_hz,
+            cases,
+        };
+        let steps = u64::from(order.rounds) * order.cases.len() as u64;
+        child("cell", &order, steps, &format!("{work}, {memory}"))
+    }
+
+    fn control(&mut self) -> Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let quick = self.options.quick;
+        let order = signalling::Order {
+            memory: self.report.machine.memory,
+            mobiles: if quick { 100_000 } else { 1_000_000 },
+            core: self.core,
+            control_core: (self.core + 1) % cores,
+            moves: if quick { 2_000 } else { 20_000 },
+            tsc_hz: self.tsc_hz,
+        };
+        let outcome = child("control", &order, signalling::STEPS, "control plane")?;
+        self.report.control = Some(outcome);
+        Ok(())
+    }
+}
+
+/// Runs this program again for one task: the order goes in, the answer comes out, and every line
+/// on its standard error that is a dot is a step of the way.
+fn child<Order: Serialize, Answer: DeserializeOwned>(
+    command: &str,
+    order: &Order,
+    steps: u64,
+    title: &str,
+) -> Result<Answer> {
+    let bar = ProgressBar::new(steps).with_style(ProgressStyle::with_template(
+        "{msg:32} {bar:32} {pos}/{len} {elapsed}",
+    )?);
+    bar.set_message(title.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(500));
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg(command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let order = serde_json::to_vec(order)?;
+    // Dropping the input tells the child that the order is complete.
+    child.stdin.take().context("input")?.write_all(&order)?;
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().context("errors")?).lines() {
+        match line?.as_str() {
+            "." => bar.inc(1),
+            other => {
+                said += other;
+                said.push('\n');
+            }
+        }
+    }
+    let mut answer = Vec::new();
+    child
+        .stdout
+        .take()
+        .context("output")?
+        .read_to_end(&mut answer)?;
+    let status = child.wait()?;
+    bar.finish_and_clear();
+    ensure!(status.success(), "{title}: {}", said.trim());
+    serde_json::from_slice(&answer).with_context(|| format!("{title}: {said}"))
+}

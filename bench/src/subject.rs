@@ -1,0 +1,280 @@
+//! One worker under measurement, with its floor beside it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use dataplane::io::dpdk::DpdkIo;
+use dataplane::{BURST, ControlRings, RingSizes, Worker, rings};
+use dpdk::{Device, EalHandle, Mempool, Port, PortConfig, RxQueue, TxQueue};
+use flow::{Counters, DropReason, Report, ReportRequest, Role, Update};
+
+use crate::case::{Case, Memory, Work};
+use crate::clock::{precise, thread_time};
+use crate::floor::Floor;
+use crate::generator::GeneratorIo;
+use crate::network;
+
+const TAKEN: &str = "someone else has the control end of the rings";
+
+/// A worker with filled tables on a port of its own.
+pub(crate) struct Subject {
+    /// What it is measured at.
+    pub(crate) case: Case,
+    worker: Worker<GeneratorIo>,
+    /// Until someone else takes it.
+    control: Option<ControlRings>,
+    floor: Option<Floor>,
+    /// Queues for the floor, until it takes them.
+    spare: Option<(RxQueue, TxQueue)>,
+    _port: Port,
+}
+
+impl Subject {
+    /// Makes the worker and tells it all it has to know. `index` is unique in the process.
+    ///
+    /// # Errors
+    /// What DPDK refuses, and updates that the worker refuses.
+    pub(crate) fn new(eal: &EalHandle, pool: &Mempool, index: u16, case: Case) -> Result<Self> {
+        let size = GeneratorIo::frame_len(case.work, case.size);
+        let config = PortConfig {
+            queues: 2,
+            mtu: network::MTU,
+            ..PortConfig::default()
+        };
+        let mut port = Port::open(eal, &Device::Null { size }, index, &config, pool)?;
+        let mut queues = port.start()?.into_iter();
+        let (rx, tx) = queues.next().context("a port without queues")?;
+        let mut io = DpdkIo::new(pool.clone());
+        io.add_port(rx, tx);
+        let io = GeneratorIo::new(io, case.work, case.bindings, case.rules, case.size);
+        let (worker_end, control) = rings(RingSizes::default());
+        let worker = Worker::new(network::config(&case)?, io, worker_end)?;
+        let mut subject = Self {
+            case,
+            worker,
+            control: Some(control),
+            floor: None,
+            spare: queues.next(),
+            _port: port,
+        };
+        subject.fill()?;
+        Ok(subject)
+    }
+
+    /// Puts a floor with as many prefixes beside it.
+    ///
+    /// # Errors
+    /// Too little memory of this kind, or a second floor.
+    pub(crate) fn add_floor(&mut self, memory: Memory) -> Result<()> {
+        let Case { work, bindings, .. } = self.case;
+        let queues = self.spare.take().context("a floor is there already")?;
+        let floor = Floor::new(work, bindings, memory, queues)
+            .with_context(|| format!("memory for the floor of {}", self.case))?;
+        self.floor = Some(floor);
+        Ok(())
+    }
+
+    /// Whether it has a floor.
+    pub(crate) fn has_floor(&self) -> bool {
+        self.floor.is_some()
+    }
+
+    /// Tells the worker through its ring, as the control thread would.
+    fn fill(&mut self) -> Result<()> {
+        let control = self.control.as_mut().context(TAKEN)?;
+        for update in network::updates(&self.case) {
+            let mut update = update?;
+            while let Err(back) = control.push(update) {
+                update = back;
+                self.worker.turn();
+            }
+        }
+        while control.applied() < control.pushed() {
+            self.worker.turn();
+        }
+        let refused = self.worker.counters().updates_refused;
+        ensure!(refused == 0, "{refused} updates were refused");
+        Ok(())
+    }
+
+    /// Sends a few thousand packets and compares every octet of what comes out.
+    ///
+    /// # Errors
+    /// The first packet that is not as it should be.
+    pub(crate) fn verify(&mut self) -> Result<()> {
+        const TURNS: u64 = 64;
+        self.worker.io_mut().record();
+        self.forward(TURNS)?;
+        let recording = self.worker.io_mut().recorded();
+        let (generated, sent) = (recording.generated, recording.sent);
+        ensure!(
+            generated.len() == sent.len() && sent.len() as u64 == TURNS * BURST as u64,
+            "{} generated, {} sent",
+            generated.len(),
+            sent.len()
+        );
+        for (sample, mut out) in generated.iter().zip(sent) {
+            let rule = (self.case.rules > 0).then_some(sample.rule);
+            let work = self.case.work;
+            let expected = network::expected(work, &sample.frame, sample.mobile, rule)
+                .context("a frame was cut short")?;
+            if !work.is_tunnelled() {
+                let label = out.get_mut(15..18).context("a truncated packet")?;
+                ensure!(label != [0; 3], "a packet without a flow label");
+                for (octet, mask) in label.iter_mut().zip([0xf0, 0, 0]) {
+                    *octet &= mask;
+                }
+            }
+            ensure!(
+                out == expected,
+                "{}: mobile {}: {:02x?} became {out:02x?} instead of {expected:02x?}",
+                self.case,
+                sample.mobile,
+                sample.frame
+            );
+        }
+        self.verify_rules(&generated)
+    }
+
+    /// Every packet of one mobile was counted under the rule it matched.
+    fn verify_rules(&mut self, generated: &[crate::generator::Sample]) -> Result<()> {
+        let Some(first) = generated.first() else {
+            bail!("nothing was generated");
+        };
+        if self.case.work != Work::LmaDownlink {
+            return Ok(());
+        }
+        let (hnp, _) = network::binding(&self.case, first.mobile)?;
+        let request = ReportRequest::Binding {
+            token: 1,
+            role: Role::Lma,
+            hnp,
+        };
+        let control = self.control.as_mut().context(TAKEN)?;
+        ensure!(control.push(Update::Report(request)).is_ok(), "a full ring");
+        self.worker.turn();
+        let Some(Report::Binding {
+            counters: Some(counters),
+            ..
+        }) = control.pop_report()
+        else {
+            bail!("no report on {hnp}");
+        };
+        let of_mobile = generated.iter().filter(|s| s.mobile == first.mobile);
+        let packets = of_mobile.clone().count() as u64;
+        ensure!(
+            counters.downlink_packets == packets,
+            "{hnp} counts {} packets of {packets}",
+            counters.downlink_packets
+        );
+        for (number, (fid, hits)) in counters.rules.iter().enumerate() {
+            let of_rule = of_mobile.clone().filter(|s| usize::from(s.rule) == number);
+            let expected = of_rule.count() as u64;
+            ensure!(*hits == expected, "flow {fid} counts {hits} of {expected}");
+        }
+        Ok(())
+    }
+
+    /// Gives out the control end of the worker's rings.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub(crate) fn take_control(&mut self) -> Result<ControlRings> {
+        self.control.take().context(TAKEN)
+    }
+
+    /// Forwards one burst, unobserved.
+    pub(crate) fn forward_one(&mut self) {
+        self.worker.io_mut().switch(true);
+        self.worker.turn();
+    }
+
+    /// Forwards so many bursts; returns how long the thread ran.
+    ///
+    /// # Errors
+    /// Any packet that was not sent and counted where it belongs.
+    pub(crate) fn forward(&mut self, turns: u64) -> Result<Duration> {
+        let before = self.worker.counters();
+        self.worker.io_mut().switch(true);
+        let (start, mut received) = (thread_time(), 0);
+        for _ in 0..turns {
+            received += self.worker.turn();
+        }
+        let took = thread_time().saturating_sub(start);
+        self.worker.io_mut().switch(false);
+        let packets = turns * BURST as u64;
+        ensure!(received as u64 == packets, "{received} packets came in");
+        check(&self.case, &before, &self.worker.counters(), packets)?;
+        Ok(took)
+    }
+
+    /// As many packets through the floor.
+    ///
+    /// # Errors
+    /// Any packet that was not as expected, or no floor.
+    pub(crate) fn floor(&mut self, turns: u64) -> Result<Duration> {
+        let floor = self.floor.as_mut().context("no floor")?;
+        let generator = self.worker.io_mut();
+        let packets = turns * BURST as u64;
+        let (start, mut received) = (thread_time(), 0);
+        while received < packets {
+            received += floor.turn(generator) as u64;
+        }
+        let took = thread_time().saturating_sub(start);
+        ensure!(received == packets, "{received} packets came in");
+        let lost = floor.lost();
+        ensure!(lost == 0, "the floor lost {lost} packets");
+        Ok(took)
+    }
+
+    /// How many bursts take about `length`.
+    ///
+    /// # Errors
+    /// As [`Subject::forward`].
+    pub(crate) fn calibrate(&mut self, length: Duration) -> Result<u64> {
+        const TURNS: u64 = 4096;
+        self.forward(TURNS)?;
+        let took = self.forward(TURNS)?;
+        let times = length.as_secs_f64() / took.as_secs_f64().max(1e-9);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a positive number of bursts"
+        )]
+        Ok(((precise(TURNS) * times) as u64).max(64))
+    }
+}
+
+/// Every packet in came out, and was counted on a path.
+fn check(case: &Case, before: &Counters, after: &Counters, packets: u64) -> Result<()> {
+    for reason in DropReason::ALL.iter().copied() {
+        let dropped = after.dropped(reason) - before.dropped(reason);
+        ensure!(dropped == 0, "{case}: {dropped} packets dropped: {reason}");
+    }
+    let ports = |of: fn(&flow::PortCounters) -> u64| {
+        let sum = |c: &Counters| -> u64 { c.ports.iter().map(of).sum() };
+        sum(after) - sum(before)
+    };
+    let (rx, tx) = (ports(|p| p.rx_packets), ports(|p| p.tx_packets));
+    ensure!(
+        (rx, tx) == (packets, packets),
+        "{case}: {rx} packets in and {tx} out, not {packets}"
+    );
+    let other = after.punted + after.consumed + after.originated + after.held;
+    ensure!(other == 0, "{case}: {other} packets went another way");
+    let paths = |of: fn(&flow::PathCounters) -> u64| {
+        let sum = |c: &Counters| -> u64 { c.lma_paths.iter().chain(&c.mag_paths).map(of).sum() };
+        sum(after) - sum(before)
+    };
+    let (into, out_of) = (paths(|p| p.out_packets), paths(|p| p.in_packets));
+    let expected = match case.work {
+        Work::LmaDownlink => (packets, 0),
+        Work::LmaUplink => (0, packets),
+        Work::MagDownlink | Work::MagUplink => (packets, packets),
+    };
+    ensure!(
+        (into, out_of) == expected,
+        "{case}: paths count {into} out and {out_of} in"
+    );
+    Ok(())
+}
