@@ -1,34 +1,24 @@
 //! The control plane without a network card: octets of signalling in, octets and table updates out.
 
+mod load;
+mod switch;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use dataplane::ControlRings;
-use dpdk::{EalHandle, Mempool};
-use flow::{
-    AccessTechnology, Bid, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId, ProxyCoa, Role,
-    Selector, TableUpdate, Update,
-};
-use hdrhistogram::Histogram;
-use pmip_proto::{
-    Command, FlowRequest, Lma, LmaConfig, MagPeer, MoveStarted, Now, PrefixPool, Receiver,
-};
+use anyhow::{Context, Result, bail, ensure};
+use flow::{AccessTechnology, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, ProxyCoa, TableUpdate};
+use pmip_proto::{Command, Lma, LmaConfig, MagPeer, Now, PrefixPool, Receiver};
 use pmip_wire::{BindingLifetime, Fma, Fmi, HnpOption, Message, Pbu, PbuFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Case, Memory, Size, Work};
+use crate::case::Memory;
 use crate::cell::{environment, pin};
 use crate::clock::{precise, thread_time};
 use crate::network;
-use crate::report::{median, rounded};
-use crate::subject::Subject;
+use crate::report::rounded;
 
 /// What the child is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -277,10 +267,10 @@ pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Outco
     progress();
     drop(anchor);
     let (eal, pool) = environment(order.memory)?;
-    let (idle, loaded, drop, given) = under_load(order, &eal, &pool)?;
+    let (idle, loaded, drop, given) = load::under_load(order, &eal, &pool)?;
     progress();
     pin(order.control_core)?;
-    let switch = switch_times(order, &eal, &pool)?;
+    let switch = switch::switch_times(order, &eal, &pool)?;
     progress();
     let mobiles = f64::from(order.mobiles);
     Ok(Outcome {
@@ -331,236 +321,4 @@ fn pass(
         first = last;
     }
     Ok(took)
-}
-
-/// A worker forwards while bindings change under it: cycles alone and under updates, the drop in
-/// per cent, and the rate of updates.
-fn under_load(order: &Order, eal: &EalHandle, pool: &Mempool) -> Result<(f64, f64, f64, f64)> {
-    const RATE: f64 = 100_000.0;
-    const ROUNDS: usize = 7;
-    let case = Case {
-        work: Work::LmaDownlink,
-        bindings: order.mobiles,
-        rules: 4,
-        size: Size::Fixed(64),
-    };
-    pin(order.core)?;
-    let mut subject = Subject::new(eal, pool, 0, case)?;
-    let turns = subject.calibrate(Duration::from_millis(200))?;
-    let control = subject.take_control()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let pause = Arc::new(AtomicBool::new(true));
-    let updater = {
-        let (stop, pause, core) = (Arc::clone(&stop), Arc::clone(&pause), order.control_core);
-        thread::spawn(move || update_steadily(control, &case, RATE, core, &stop, &pause))
-    };
-    let (mut idle, mut loaded, mut drops) = (vec![], vec![], vec![]);
-    let packets = precise(turns * dataplane::BURST as u64);
-    for _ in 0..ROUNDS {
-        let mut pair = [0.0; 2];
-        for (cycles, quiet) in pair.iter_mut().zip([true, false]) {
-            pause.store(quiet, Ordering::Relaxed);
-            subject.forward(turns / 10)?;
-            let took = subject.forward(turns)?;
-            *cycles = took.as_secs_f64() * order.tsc_hz / packets;
-        }
-        let [alone, busy] = pair;
-        idle.push(alone);
-        loaded.push(busy);
-        drops.push((1.0 - alone / busy) * 100.0);
-    }
-    stop.store(true, Ordering::Relaxed);
-    let given = updater
-        .join()
-        .map_err(|_| anyhow!("the updating thread panicked"))??;
-    Ok((median(&idle), median(&loaded), median(&drops), given))
-}
-
-/// Replaces bindings at a steady rate while not paused; returns the rate that was kept.
-fn update_steadily(
-    mut control: ControlRings,
-    case: &Case,
-    rate: f64,
-    core: usize,
-    stop: &AtomicBool,
-    pause: &AtomicBool,
-) -> Result<f64> {
-    pin(core)?;
-    let (mut sent, mut busy, mut mobile) = (0u64, Duration::ZERO, 0u32);
-    while !stop.load(Ordering::Relaxed) {
-        if pause.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_micros(200));
-            continue;
-        }
-        let (start, mut here) = (Instant::now(), 0u64);
-        while !pause.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
-            if precise(here) > start.elapsed().as_secs_f64() * rate {
-                thread::sleep(Duration::from_micros(50));
-                continue;
-            }
-            // A prime stride, so that the table is walked all over.
-            mobile = (mobile + 7919) % case.bindings;
-            let (hnp, mut binding) = network::binding(case, mobile)?;
-            let source = usize::from(!here.is_multiple_of(2));
-            binding.default_path = binding.sources.get(source).copied();
-            let mut update = Update::Table(
-                Role::Lma,
-                TableUpdate::Binding {
-                    hnp,
-                    binding: Some(Box::new(binding)),
-                },
-            );
-            while let Err(back) = control.push(update) {
-                update = back;
-                thread::yield_now();
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
-            here += 1;
-        }
-        sent += here;
-        busy += start.elapsed();
-    }
-    Ok(precise(sent) / busy.as_secs_f64().max(1e-9))
-}
-
-/// Two workers that forward in turn on one core, and the control ends of their rings.
-struct Workers {
-    rings: Vec<ControlRings>,
-}
-
-impl Workers {
-    /// Tells every worker, waiting for room.
-    fn tell(&mut self, updates: impl Iterator<Item = TableUpdate>) {
-        for update in updates {
-            for ring in &mut self.rings {
-                let mut update = Update::Table(Role::Lma, update.clone());
-                while let Err(back) = ring.push(update) {
-                    update = back;
-                    thread::yield_now();
-                }
-            }
-        }
-    }
-
-    /// Waits until every worker has done what it was told.
-    fn settle(&self) {
-        while self.rings.iter().any(|ring| ring.applied() < ring.pushed()) {
-            std::hint::spin_loop();
-        }
-    }
-}
-
-/// Moves flows between two MAGs while both workers forward.
-fn switch_times(order: &Order, eal: &EalHandle, pool: &Mempool) -> Result<Percentiles> {
-    let (stop, ready) = (Arc::new(AtomicBool::new(false)), channel());
-    let forwarding = {
-        let (stop, ready, core) = (Arc::clone(&stop), ready.0, order.core);
-        let (eal, pool) = (eal.clone(), pool.clone());
-        thread::spawn(move || -> Result<()> {
-            pin(core)?;
-            let case = Case {
-                work: Work::LmaDownlink,
-                bindings: 1000,
-                rules: 4,
-                size: Size::Fixed(64),
-            };
-            let mut workers = Vec::new();
-            for index in [1, 2] {
-                workers.push(Subject::new(&eal, &pool, index, case)?);
-            }
-            let rings: Result<Vec<_>> = workers.iter_mut().map(Subject::take_control).collect();
-            ready.send(rings?)?;
-            while !stop.load(Ordering::Relaxed) {
-                for worker in &mut workers {
-                    worker.forward_one();
-                }
-            }
-            Ok(())
-        })
-    };
-    let moved = ready
-        .1
-        .recv()
-        .context("the workers did not start")
-        .and_then(|rings| move_flows(order.moves, Workers { rings }));
-    stop.store(true, Ordering::Relaxed);
-    forwarding
-        .join()
-        .map_err(|_| anyhow!("the forwarding thread panicked"))??;
-    let times = moved?;
-    let microseconds = |nanoseconds: u64| rounded(precise(nanoseconds) / 1000.0, 1);
-    let at = |quantile| microseconds(times.value_at_quantile(quantile));
-    Ok(Percentiles {
-        count: times.len(),
-        p50_us: at(0.5),
-        p99_us: at(0.99),
-        p99_99_us: at(0.9999),
-        max_us: microseconds(times.max()),
-    })
-}
-
-/// Nanoseconds from the octets of an FMA until the last worker has switched.
-fn move_flows(moves: u32, mut workers: Workers) -> Result<Histogram<u64>> {
-    const MOBILES: u32 = 200;
-    let mut anchor = Anchor::new()?;
-    let mut flows = Vec::new();
-    for mobile in 0..MOBILES {
-        for interface in [0, 1] {
-            let gateway = network::tunnel_of(mobile) / 2 * 2 + u16::from(interface);
-            let handoff = HandoffIndicator::NEW_INTERFACE;
-            let (from, octets) = anchor.pbu(mobile, interface, gateway, handoff)?;
-            anchor.handle(from, &octets)?;
-        }
-        let selector = Selector::<Ipv6Addr> {
-            destination_port: Some(Interval::single(network::FIRST_PORT)),
-            ..Selector::default()
-        };
-        let mn_id = name(mobile)?;
-        let request = FlowRequest {
-            mn_id: mn_id.clone(),
-            fid: None,
-            priority: None,
-            selector: selector.into(),
-            bid: bid(0)?,
-        };
-        let fid = anchor.lma.add_flow(anchor.now, request)?;
-        anchor.carry_out()?;
-        anchor.acknowledge_all()?;
-        flows.push((mn_id, fid));
-    }
-    workers.tell(anchor.updates.drain(..));
-    let mut times = Histogram::new_with_bounds(1, 10_000_000_000, 3)?;
-    let turns = (0u32..).zip(flows.iter().cycle());
-    for (number, (mn_id, fid)) in turns.take(moves as usize) {
-        // The MAG that a flow left is told in time to forget it.
-        anchor.now.monotonic += Duration::from_secs(2);
-        anchor.lma.handle_timeout(anchor.now);
-        anchor.carry_out()?;
-        anchor.acknowledge_all()?;
-        let target = bid(u16::from((number / MOBILES).is_multiple_of(2)))?;
-        let started = anchor.lma.move_flow(anchor.now, mn_id, *fid, target)?;
-        anchor.carry_out()?;
-        ensure!(
-            started == MoveStarted::Signalling,
-            "a move without signalling"
-        );
-        workers.tell(anchor.updates.drain(..));
-        workers.settle();
-        let (from, octets) = anchor.acknowledgement()?.context("no FMI")?;
-        let start = Instant::now();
-        anchor.handle(from, &octets)?;
-        ensure!(!anchor.updates.is_empty(), "an FMA that switched nothing");
-        workers.tell(anchor.updates.drain(..));
-        workers.settle();
-        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        times.saturating_record(nanoseconds);
-    }
-    Ok(times)
-}
-
-/// The number that the LMA gives a mobile's first or second access.
-fn bid(interface: u16) -> Result<Bid> {
-    Bid::new(interface + 1).context("a BID")
 }

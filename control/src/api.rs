@@ -330,6 +330,7 @@ impl Problem {
     }
 
     /// Another end did not agree or answer.
+    #[cfg(feature = "dpdk")]
     pub(crate) fn peer(detail: impl Into<String>) -> Self {
         Self::new("peer", "The peer did not agree", 502, detail)
     }

@@ -8,6 +8,7 @@ mod api;
 mod appliance;
 mod cli;
 mod client;
+#[cfg(feature = "dpdk")]
 mod icmp6;
 #[cfg(feature = "dpdk")]
 mod lab;
@@ -16,6 +17,7 @@ mod mobile;
 #[cfg(feature = "dpdk")]
 mod nd;
 mod packet;
+#[cfg(feature = "dpdk")]
 mod selector_text;
 mod server;
 mod show;

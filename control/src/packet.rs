@@ -18,6 +18,7 @@ pub(crate) mod next_header {
     /// UDP.
     pub(crate) const UDP: u8 = 17;
     /// An IPv6 packet inside (RFC 2473).
+    #[cfg(feature = "dpdk")]
     pub(crate) const IPV6: u8 = 41;
     /// Routing header.
     pub(crate) const ROUTING: u8 = 43;
@@ -30,6 +31,7 @@ pub(crate) mod next_header {
     /// SCTP.
     pub(crate) const SCTP: u8 = 132;
     /// Mobility Header.
+    #[cfg(feature = "dpdk")]
     pub(crate) const MOBILITY: u8 = 135;
     /// UDP-Lite.
     pub(crate) const UDP_LITE: u8 = 136;
