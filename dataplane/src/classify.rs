@@ -2,9 +2,9 @@
 
 use flow::DropReason;
 
-use crate::fate::Fate;
 use crate::packet::PacketBuf;
 use crate::packet::header::Frame;
+use crate::simd::Compare;
 use crate::table::path::{DISCARD, NO_PATH};
 use crate::table::record::NOT_EXTENDED;
 use crate::table::rules::{Fields, WideKey};
@@ -18,38 +18,31 @@ pub(crate) struct Choice {
 }
 
 /// Chooses and counts for a packet to the mobile at `slot`.
-#[inline]
+#[inline(always)]
 pub(crate) fn to_mobile<P: PacketBuf>(
     bindings: &mut Bindings,
     slot: Slot,
     packet: &P,
-) -> Result<Choice, Fate> {
+    compare: impl Compare,
+) -> Result<Choice, DropReason> {
     let (Some(frame), Some(record)) = (Frame::of(packet), bindings.downlink(slot)) else {
-        return Err(Fate::Drop(DropReason::Malformed));
+        return Err(DropReason::Malformed);
     };
     let fields = Fields::of(&frame.ip, packet.data());
     record.packets += 1;
     record.octets += frame.ip.total_len() as u64;
     let action = if record.extended == NOT_EXTENDED {
-        let (action, rule, carry) = record.select(&fields);
+        let (action, rule, carry) = record.select(&fields, compare);
         if carry && let Some(uplink) = bindings.uplink(slot) {
             uplink.carry(rule);
         }
         action
     } else {
-        let (default, number) = (record.default_action(), record.extended);
-        bindings
-            .extended(number)
-            .and_then(|set| {
-                let rule = set.first(&fields, || WideKey::of(packet.data()))?;
-                *set.hits.get_mut(rule)? += 1;
-                set.actions.get(rule).copied()
-            })
-            .unwrap_or(default)
+        by_rule_set(bindings, slot, &fields, packet.data())
     };
     match action {
-        DISCARD => Err(Fate::Drop(DropReason::Rule)),
-        NO_PATH => Err(Fate::Drop(DropReason::BindingInactive)),
+        DISCARD => Err(DropReason::Rule),
+        NO_PATH => Err(DropReason::BindingInactive),
         path => Ok(Choice {
             path,
             entropy: fields.entropy(),
@@ -57,14 +50,33 @@ pub(crate) fn to_mobile<P: PacketBuf>(
     }
 }
 
+/// The action for a packet whose mobile has more rules than fit a record.
+#[inline(never)]
+fn by_rule_set(bindings: &mut Bindings, slot: Slot, fields: &Fields, frame: &[u8]) -> u16 {
+    let Some((default, number)) = bindings
+        .downlink(slot)
+        .map(|record| (record.default_action(), record.extended))
+    else {
+        return NO_PATH;
+    };
+    bindings
+        .extended(number)
+        .and_then(|set| {
+            let rule = set.first(fields, || WideKey::of(frame))?;
+            *set.hits.get_mut(rule)? += 1;
+            set.actions.get(rule).copied()
+        })
+        .unwrap_or(default)
+}
+
 /// The default path of the mobile at `slot`, for packets of our own: flow rules are for the flows of
 /// correspondent nodes (RFC 6089 §4.3).
-pub(crate) fn by_default(bindings: &mut Bindings, slot: Slot) -> Result<Choice, Fate> {
+pub(crate) fn by_default(bindings: &mut Bindings, slot: Slot) -> Result<Choice, DropReason> {
     match bindings
         .downlink(slot)
         .map(|record| record.default_action())
     {
         Some(path) if path != NO_PATH => Ok(Choice { path, entropy: 0 }),
-        Some(_) | None => Err(Fate::Drop(DropReason::BindingInactive)),
+        Some(_) | None => Err(DropReason::BindingInactive),
     }
 }

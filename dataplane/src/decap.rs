@@ -21,7 +21,7 @@ pub(crate) struct Outer {
 
 /// Bares the inner packet, whose header is at `offset`: checks it, takes the outer headers off and
 /// carries congestion marks over.
-#[inline]
+#[inline(always)]
 pub(crate) fn bare<P: PacketBuf>(packet: &mut P, offset: usize) -> Result<Outer, Fate> {
     let data = packet.data();
     let (Some(frame), Ok((inner, rest))) = (
@@ -56,7 +56,7 @@ pub(crate) fn bare<P: PacketBuf>(packet: &mut P, offset: usize) -> Result<Outer,
 }
 
 /// Whether the inner source and destination may be forwarded at all.
-#[inline]
+#[inline(always)]
 pub(crate) fn check_addresses(ip: &Ipv6) -> Result<(), Fate> {
     let (source, destination) = (ip.source.get(), ip.destination.get());
     if scope::is_bad_source(source) {
@@ -77,7 +77,7 @@ pub(crate) fn check_addresses(ip: &Ipv6) -> Result<(), Fate> {
 
 /// At an LMA: the outer source must be a MAG that may send for the inner source, which after a flow
 /// move is not always the one that hosts the prefix (RFC 6275 §10.4.5, RFC 5213 §5.6.2).
-#[inline]
+#[inline(always)]
 pub(crate) fn check_uplink(
     lma: &mut RoleState,
     slot: Option<Slot>,
@@ -110,7 +110,7 @@ pub(crate) fn check_uplink(
 }
 
 /// At a MAG: the packet must come through the tunnel of the session that owns its destination.
-#[inline]
+#[inline(always)]
 pub(crate) fn check_downlink(
     mag: &mut RoleState,
     slot: Option<Slot>,
@@ -118,19 +118,21 @@ pub(crate) fn check_downlink(
     octets: usize,
 ) -> Result<Slot, Fate> {
     let paths = &mut mag.table.paths;
-    let Some((slot, record)) = slot.and_then(|slot| Some((slot, mag.table.bindings.uplink(slot)?)))
-    else {
+    let known = slot.and_then(|slot| Some((slot, mag.table.bindings.downlink(slot)?.from)));
+    let Some((slot, from)) = known else {
         return Err(Fate::Drop(stranger(mag, outer, DropReason::NoBinding)));
     };
-    let rewrite = paths.rewrite(record.forward);
+    let rewrite = paths.rewrite(from);
     if rewrite.is_some_and(|path| path.receives(outer.source, outer.destination)) {
-        paths.count_in(record.forward, octets);
+        paths.count_in(from, octets);
         return Ok(slot);
     }
     Err(Fate::Drop(stranger(mag, outer, DropReason::OuterSource)))
 }
 
 /// `otherwise`, unless the tunnel itself is unknown.
+#[cold]
+#[inline(never)]
 fn stranger(role: &RoleState, outer: &Outer, otherwise: DropReason) -> DropReason {
     let tunnel = Endpoint::Tunnel(outer.destination, outer.source);
     if role.table.paths.knows(&tunnel) {
@@ -141,7 +143,7 @@ fn stranger(role: &RoleState, outer: &Outer, otherwise: DropReason) -> DropReaso
 }
 
 /// Which role's tunnels end at `address`.
-#[inline]
+#[inline(always)]
 pub(crate) fn tunnel_end(
     lma: Option<&RoleState>,
     mag: Option<&RoleState>,

@@ -50,7 +50,7 @@ impl<P: PacketBuf> Port<P> {
     }
 
     /// What a worker needs to know to tell its packets from others on this port.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ingress<'a>(
         &self,
         own: &'a OwnAddresses,
@@ -112,8 +112,18 @@ impl<P: PacketBuf> Port<P> {
 
 impl<Io: PacketIo> Worker<Io> {
     /// Ends a packet's stay here.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(&mut self, packet: Io::Packet, fate: Fate, arrival: &Arrival) {
+        if let Fate::Send(port) = fate {
+            self.send(port, packet);
+        } else {
+            self.end(packet, fate, arrival);
+        }
+    }
+
+    /// As [`Worker::finish`], for all that are not sent as they are.
+    #[inline(never)]
+    fn end(&mut self, packet: Io::Packet, fate: Fate, arrival: &Arrival) {
         match fate {
             Fate::Send(port) => self.send(port, packet),
             Fate::Hold { adjacency, inner } => {
@@ -160,7 +170,7 @@ impl<Io: PacketIo> Worker<Io> {
     }
 
     /// Sends a complete frame.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(&mut self, port: PortId, packet: Io::Packet) {
         let reason = match self.ports.get_mut(usize::from(port.0)) {
             Some(port) => match port.send(&mut self.io, &mut self.peers, packet) {

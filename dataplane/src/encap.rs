@@ -12,7 +12,7 @@ use crate::table::path::State;
 use crate::table::{Paths, Rewrite};
 
 /// Puts a packet on the path chosen for it.
-#[inline]
+#[inline(always)]
 pub(crate) fn onto_path<P: PacketBuf>(
     paths: &mut Paths,
     choice: Choice,
@@ -25,14 +25,10 @@ pub(crate) fn onto_path<P: PacketBuf>(
     let Some(octets) = Frame::of(packet).map(|frame| frame.ip.total_len()) else {
         return Fate::Drop(DropReason::Malformed);
     };
-    let fate = match rewrite.state {
-        State::Absent => Fate::Drop(DropReason::NoPath),
-        State::TunnelUnreachable => Fate::Refuse(DropReason::NoRoute, Error::AddressUnreachable),
-        State::TunnelLoop => Fate::Drop(DropReason::Loop),
-        State::Link => onto_link(rewrite, packet, arrival),
-        State::Tunnel | State::TunnelUnresolved => {
-            into_tunnel(rewrite, choice.entropy, packet, arrival)
-        }
+    let fate = if matches!(rewrite.state, State::Tunnel | State::TunnelUnresolved) {
+        into_tunnel(rewrite, choice.entropy, packet, arrival)
+    } else {
+        elsewhere(rewrite, packet, arrival)
     };
     if matches!(fate, Fate::Send(_) | Fate::Hold { .. }) {
         paths.count_out(choice.path, octets);
@@ -40,8 +36,19 @@ pub(crate) fn onto_path<P: PacketBuf>(
     fate
 }
 
+/// Onto a path that is no tunnel with a next hop.
+#[inline(always)]
+fn elsewhere<P: PacketBuf>(rewrite: &Rewrite, packet: &mut P, arrival: &Arrival) -> Fate {
+    match rewrite.state {
+        State::Absent | State::Tunnel | State::TunnelUnresolved => Fate::Drop(DropReason::NoPath),
+        State::TunnelUnreachable => Fate::Refuse(DropReason::NoRoute, Error::AddressUnreachable),
+        State::TunnelLoop => Fate::Drop(DropReason::Loop),
+        State::Link => onto_link(rewrite, packet, arrival),
+    }
+}
+
 /// Encapsulates; needs 40 octets of headroom.
-#[inline]
+#[inline(always)]
 fn into_tunnel<P: PacketBuf>(
     tunnel: &Rewrite,
     entropy: u64,
@@ -97,7 +104,7 @@ fn onto_link<P: PacketBuf>(link: &Rewrite, packet: &mut P, arrival: &Arrival) ->
 /// A packet of up to 1280 octets that does not fit, because the path has no room for an outer header
 /// besides the IPv6 minimum, is dropped without an error, as its sender could not do better.
 // TODO-correctness RFC 2473 §7.1 (b): such a packet is to be sent in fragments of the outer packet.
-#[inline]
+#[inline(always)]
 pub(crate) fn step<'a, P: PacketBuf>(
     packet: &'a mut P,
     mtu: usize,
@@ -127,7 +134,7 @@ pub(crate) fn step<'a, P: PacketBuf>(
 /// Version, traffic class and flow label of the outer header: ECN is copied (RFC 6040 §4.1, normal
 /// mode), DSCP if the path says so (RFC 2983), and the label tells flows apart for the balancers
 /// on the way (RFC 6438 §3).
-#[inline]
+#[inline(always)]
 fn outer_word(inner: &crate::packet::header::Ipv6, copy_dscp: bool, entropy: u64) -> U32 {
     const VERSION: u32 = crate::packet::header::Ipv6::VERSION_6;
     const ECN: u32 = 0b11 << 20;
@@ -136,7 +143,7 @@ fn outer_word(inner: &crate::packet::header::Ipv6, copy_dscp: bool, entropy: u64
     let word = inner.version_class_label.get();
     let class = word & if copy_dscp { CLASS } else { ECN };
     let [source, destination] = [inner.source, inner.destination].map(|address| {
-        let [low, high] = halves(address.get());
+        let [low, high] = halves(u128::from_le_bytes(address.to_bytes()));
         low.rotate_left(32) ^ high
     });
     let flow = source

@@ -87,6 +87,7 @@ impl Arrival {
     };
 
     /// Whether forwarding the packet costs a hop, and its sender may be told of trouble.
+    #[inline(always)]
     pub(crate) fn in_transit(&self) -> bool {
         self.via != Via::Own
     }

@@ -61,12 +61,15 @@ impl Fib {
     }
 
     /// The next hop towards `destination`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lookup(&self, destination: u128) -> Option<NextHop> {
-        let route = self
-            .routes
-            .iter()
-            .find(|route| destination & route.mask == route.network)?;
+        let mut routes = self.routes.iter();
+        let route = loop {
+            let route = routes.next()?;
+            if destination & route.mask == route.network {
+                break route;
+            }
+        };
         Some(match route.next {
             RouteNext::OnLink(port) => NextHop {
                 port,

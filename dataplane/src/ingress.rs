@@ -12,7 +12,7 @@ use crate::packet::walk;
 use crate::role::RoleState;
 use crate::spread::{self, Spread};
 use crate::table::binding::Home;
-use crate::table::hash::Seed;
+use crate::table::hash::{Seed, halves};
 use zerocopy::FromBytes;
 
 /// Which way a packet goes.
@@ -22,23 +22,47 @@ pub(crate) enum Lane {
     Drop(DropReason),
     /// To the appliance itself, or to a group it listens to.
     Local,
-    /// Out of a tunnel of this role; the inner header is at this offset. The address looked up is
-    /// the inner source at an LMA, the inner destination at a MAG.
-    Exit(Role, usize),
+    /// Out of a tunnel of this role; the inner header is right behind the outer one. The address
+    /// looked up is the inner source at an LMA, the inner destination at a MAG.
+    Exit(Role),
     /// From a mobile at a MAG; the source is looked up.
     Access,
     /// On by its destination, which is looked up at an LMA.
     Forward,
 }
 
+impl Lane {
+    /// What is to be looked up for a packet on this lane.
+    #[inline(always)]
+    pub(crate) fn wanted<P: PacketBuf>(self, packet: &P) -> Option<(Role, u128)> {
+        let frame = Frame::of(packet)?;
+        Some(match self {
+            Self::Forward => (Role::Lma, frame.ip.destination.get()),
+            Self::Access => (Role::Mag, frame.ip.source.get()),
+            Self::Exit(role) => {
+                let inner = packet.data().get(FRAME_LEN..)?;
+                let (ip, _) = Ipv6::ref_from_prefix(inner).ok()?;
+                match role {
+                    Role::Lma => (role, ip.source.get()),
+                    Role::Mag => (role, ip.destination.get()),
+                }
+            }
+            Self::Drop(_) | Self::Local => return None,
+        })
+    }
+}
+
 /// What the first look found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parsed {
+    /// The upper half of the address to be looked up.
+    pub(crate) key: u64,
+    /// In which bucket; [`Home::NOWHERE`] if nothing is to be looked up.
+    pub(crate) home: Home,
     pub(crate) lane: Lane,
-    pub(crate) arrival: Arrival,
-    /// What to look up, and in which bucket; `None` if nothing is to be.
-    pub(crate) lookup: Option<(Role, u128, Home)>,
 }
+
+const _: () = assert!(size_of::<Parsed>() == 16);
 
 /// What a worker needs to know of itself to tell its packets from others.
 #[derive(Clone, Copy)]
@@ -52,52 +76,59 @@ pub(crate) struct Ingress<'a> {
 }
 
 impl Ingress<'_> {
-    /// Looks at one frame, and cuts off what Ethernet padded it with.
-    #[inline]
+    /// Looks at one frame, cuts off what Ethernet padded it with, and fetches the bucket of the
+    /// address that decides where it goes.
+    #[inline(always)]
     pub(crate) fn parse<P: PacketBuf>(&self, packet: &mut P) -> Parsed {
-        let (lane, arrival, total) = self.look(packet);
+        let (lane, total) = self.look(packet);
         packet.truncate(ETHERNET_LEN + total);
-        let wanted = match (lane, Frame::of(packet)) {
-            (Lane::Forward, Some(frame)) => Some((Role::Lma, frame.ip.destination.get())),
-            (Lane::Access, Some(frame)) => Some((Role::Mag, frame.ip.source.get())),
-            (Lane::Exit(role, offset), Some(_)) => {
-                let inner = packet.data().get(offset..).unwrap_or_default();
-                Ipv6::ref_from_prefix(inner).ok().map(|(ip, _)| match role {
-                    Role::Lma => (role, ip.source.get()),
-                    Role::Mag => (role, ip.destination.get()),
-                })
-            }
-            _ => None,
-        };
-        let lookup = wanted.and_then(|(role, address)| {
-            let bindings = match role {
-                Role::Lma => &self.lma.filter(|lma| lma.may_hold(address))?.table.bindings,
-                Role::Mag => &self.mag?.table.bindings,
-            };
-            let home = bindings.home(address);
-            bindings.prefetch(home);
-            Some((role, address, home))
-        });
-        Parsed {
+        let mut parsed = Parsed {
+            key: 0,
+            home: Home::NOWHERE,
             lane,
-            arrival,
-            lookup,
+        };
+        if let Some((role, address)) = lane.wanted(packet) {
+            let [_, key] = halves(address);
+            let bindings = match role {
+                Role::Lma => self.lma.filter(|lma| lma.may_hold(address)),
+                Role::Mag => self.mag,
+            };
+            if let Some(bindings) = bindings.map(|role| &role.table.bindings) {
+                parsed.home = bindings.home_of(key);
+                parsed.key = key;
+                bindings.prefetch(parsed.home);
+            }
+        }
+        parsed
+    }
+
+    /// How a frame came.
+    #[inline(always)]
+    pub(crate) fn arrival<P: PacketBuf>(port: PortId, packet: &P) -> Arrival {
+        let ethernet = Frame::of(packet)
+            .map(|frame| frame.ethernet)
+            .unwrap_or_default();
+        Arrival {
+            via: Via::Link,
+            port,
+            station: MacAddr(ethernet.source),
+            group: MacAddr(ethernet.destination).is_multicast(),
         }
     }
 
     /// What a packet's flow hashes to if it is to be handled by the flow's worker; `None` if it stays
     /// with whoever received it: what is for the appliance itself, and what goes nowhere.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flow<P: PacketBuf>(&self, packet: &P, spread: Spread, seed: Seed) -> Option<u64> {
         let first = Frame::of(packet)?.ip.next_header;
         if spread == Spread::Tunnelled && first != next_header::IPV6 && !walk::is_extension(first) {
             return None;
         }
-        let (lane, _, total) = self.look(packet);
+        let (lane, total) = self.look(packet);
         let frame = packet.data().get(..ETHERNET_LEN + total)?;
         let start = match lane {
             Lane::Forward | Lane::Access if spread == Spread::All => ETHERNET_LEN,
-            Lane::Exit(_, offset) => offset,
+            Lane::Exit(_) => FRAME_LEN,
             Lane::Local => self.late_exit(frame)?,
             Lane::Forward | Lane::Access | Lane::Drop(_) => return None,
         };
@@ -117,43 +148,59 @@ impl Ingress<'_> {
         tunnelled.then_some(ETHERNET_LEN + upper.offset)
     }
 
-    /// The way, the arrival, and the IPv6 packet's length.
-    #[inline]
-    fn look<P: PacketBuf>(&self, packet: &P) -> (Lane, Arrival, usize) {
-        let mut arrival = Arrival {
-            via: Via::Link,
-            port: self.port,
-            station: MacAddr::default(),
-            group: false,
-        };
+    /// The way, and the IPv6 packet's length.
+    #[inline(always)]
+    fn look<P: PacketBuf>(&self, packet: &P) -> (Lane, usize) {
         let data = packet.data();
         let Some(frame) = Frame::of(packet) else {
             let reason = match data.get(12..ETHERNET_LEN) {
                 Some(ethertype) if ethertype != ETHERTYPE_IPV6.to_be_bytes() => DropReason::NotIpv6,
                 Some(_) | None => DropReason::Malformed,
             };
-            return (Lane::Drop(reason), arrival, data.len());
+            return (Lane::Drop(reason), data.len());
         };
-        let to = MacAddr(frame.ethernet.destination);
-        arrival.station = MacAddr(frame.ethernet.source);
-        arrival.group = to.is_multicast();
+        let (to, from) = (
+            MacAddr(frame.ethernet.destination),
+            MacAddr(frame.ethernet.source),
+        );
         let total = frame.ip.total_len();
-        let ours = to == self.mac || arrival.group || (self.access && to == MacAddr::MAG);
-        let lane = if !ours || arrival.station.is_multicast() {
+        let ours = to == self.mac || to.is_multicast() || (self.access && to == MacAddr::MAG);
+        let lane = if !ours || from.is_multicast() {
             Lane::Drop(DropReason::NotForUs)
         } else if frame.ethernet.ethertype.get() != ETHERTYPE_IPV6 {
             Lane::Drop(DropReason::NotIpv6)
         } else if !frame.ip.is_version_6() || total > data.len() - ETHERNET_LEN {
             Lane::Drop(DropReason::Malformed)
         } else {
-            self.way(&frame.ip, arrival.group)
+            self.way(&frame.ip, to.is_multicast())
         };
-        (lane, arrival, total)
+        (lane, total)
     }
 
     /// The way of a whole IPv6 packet.
-    #[inline]
+    #[inline(always)]
     fn way(&self, ip: &Ipv6, group: bool) -> Lane {
+        let (source, destination) = (ip.source.get(), ip.destination.get());
+        let plain = scope::is_plain(source) & scope::is_plain(destination);
+        if plain && !group && !self.own.may_contain(destination) {
+            return self.onward();
+        }
+        self.unusual_way(ip, group)
+    }
+
+    /// The way of a packet that nothing but its destination decides.
+    #[inline(always)]
+    fn onward(&self) -> Lane {
+        if self.access {
+            Lane::Access
+        } else {
+            Lane::Forward
+        }
+    }
+
+    /// The way of a packet to us, to or from an address of a special kind, or to a group of stations.
+    #[inline(never)]
+    fn unusual_way(&self, ip: &Ipv6, group: bool) -> Lane {
         let (source, destination) = (ip.source.get(), ip.destination.get());
         if scope::is_multicast(source) || source == scope::LOOPBACK {
             return Lane::Drop(DropReason::BadSource);
@@ -162,7 +209,7 @@ impl Ingress<'_> {
             // Whoever is on an access link is no tunnel end (RFC 5213 §6.10.3).
             return match decap::tunnel_end(self.lma, self.mag, destination) {
                 Some(role) if ip.next_header == next_header::IPV6 && !self.access => {
-                    Lane::Exit(role, FRAME_LEN)
+                    Lane::Exit(role)
                 }
                 Some(_) | None => Lane::Local,
             };
@@ -184,11 +231,7 @@ impl Ingress<'_> {
         if let Err(crate::fate::Fate::Drop(reason)) = decap::check_addresses(ip) {
             return Lane::Drop(reason);
         }
-        if self.access {
-            Lane::Access
-        } else {
-            Lane::Forward
-        }
+        self.onward()
     }
 }
 
@@ -210,16 +253,23 @@ impl OwnAddresses {
         }
     }
 
+    #[inline(always)]
     fn bit(address: u128) -> u64 {
-        let [low, high] = crate::table::hash::halves(address);
+        let [low, high] = halves(address);
         1 << ((low ^ high).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+    }
+
+    /// Whether `address` might be ours.
+    #[inline(always)]
+    fn may_contain(&self, address: u128) -> bool {
+        self.filter & Self::bit(address) != 0
     }
 
     /// Whether packets to `address` that come in on `port` are for us: any address of ours on any
     /// port, but a link-local one only on its own.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn contains(&self, address: u128, port: PortId) -> bool {
-        self.filter & Self::bit(address) != 0
+        self.may_contain(address)
             && self.list.iter().any(|(own, on)| {
                 *own == address && (!scope::is_link_local(address) || *on == Some(port))
             })

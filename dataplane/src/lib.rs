@@ -16,6 +16,7 @@
 //! * Each step of the way is a file: `ingress` (parse, own addresses), `classify` (binding and rule),
 //!   `encap`, `decap`, `route`, `local` (echo, neighbour discovery, Mobility Header), `icmp` (errors),
 //!   `neighbour` and `egress`.
+//! * `simd` compiles the stages for several processors and picks one at the start.
 //! * `table` holds one role's bindings and paths, laid out in cache lines.
 //!
 //! **Conservation.** After every turn, over all ports of a worker:
@@ -25,6 +26,11 @@
 //! busy port.
 //!
 //! Nothing here needs DPDK: [`io::PacketIo`] is all a worker knows of its ports.
+
+#![expect(
+    clippy::inline_always,
+    reason = "what a packet runs through must be compiled along with the stages, for each processor: see `simd`"
+)]
 
 pub mod config;
 pub mod io;
@@ -46,6 +52,7 @@ mod neighbour;
 mod police;
 mod role;
 mod route;
+mod simd;
 mod table;
 
 pub use config::{

@@ -28,6 +28,8 @@ pub(crate) const HOP_LIMIT: u8 = 64;
 
 impl<Io: PacketIo> Worker<Io> {
     /// A packet to one of our addresses or groups.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn local(&mut self, packet: &mut Io::Packet, arrival: &mut Arrival) -> Fate {
         let Some(ip) = Frame::of(packet).map(|frame| frame.ip) else {
             return Fate::Drop(DropReason::Malformed);

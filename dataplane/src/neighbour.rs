@@ -43,6 +43,8 @@ pub(crate) struct Adjacency<P> {
 #[derive(Debug)]
 pub(crate) struct Neighbours<P> {
     index: HashMap<(PortId, u128), AdjacencyId, Seed>,
+    /// The entry looked up last: most packets leave by one gateway.
+    last: Option<(PortId, u128, AdjacencyId)>,
     entries: Vec<Option<Adjacency<P>>>,
     free: Vec<AdjacencyId>,
     /// Those that the control plane has yet to be asked for.
@@ -55,6 +57,7 @@ impl<P> Neighbours<P> {
     pub(crate) fn new(limits: NeighbourLimits) -> Self {
         Self {
             index: HashMap::with_hasher(Seed::random()),
+            last: None,
             entries: Vec::new(),
             free: Vec::new(),
             questions: VecDeque::new(),
@@ -68,6 +71,7 @@ impl<P> Neighbours<P> {
         self.held
     }
 
+    #[inline(always)]
     pub(crate) fn get(&self, id: AdjacencyId) -> Option<&Adjacency<P>> {
         self.entries.get(id.0 as usize)?.as_ref()
     }
@@ -77,7 +81,20 @@ impl<P> Neighbours<P> {
     }
 
     /// The entry of a neighbour, made if there is none; `None` if there are too many.
+    #[inline(always)]
     pub(crate) fn entry(&mut self, port: PortId, address: u128) -> Option<AdjacencyId> {
+        match self.last {
+            Some((on, of, id)) if (on, of) == (port, address) => Some(id),
+            Some(_) | None => {
+                let id = self.look_up_entry(port, address)?;
+                self.last = Some((port, address, id));
+                Some(id)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn look_up_entry(&mut self, port: PortId, address: u128) -> Option<AdjacencyId> {
         if let Some(id) = self.index.get(&(port, address)) {
             return Some(*id);
         }
@@ -181,6 +198,7 @@ impl<P> Neighbours<P> {
         self.held -= waiting.len();
         if !pinned {
             self.index.remove(&(port, address));
+            self.last = None;
             if let Some(place) = self.entries.get_mut(id.0 as usize) {
                 *place = None;
                 self.free.push(id);

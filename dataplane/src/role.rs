@@ -43,7 +43,7 @@ impl RoleState {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn in_pool(&self, address: u128) -> bool {
         self.pools
             .iter()
@@ -51,7 +51,7 @@ impl RoleState {
     }
 
     /// Whether a binding could cover `address`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_hold(&self, address: u128) -> bool {
         self.outside_pools > 0 || self.in_pool(address)
     }

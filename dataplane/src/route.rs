@@ -10,6 +10,7 @@ use crate::io::PacketIo;
 use crate::neighbour;
 use crate::packet::PacketBuf;
 use crate::packet::header::{ETHERNET_LEN, Frame, Ipv6, scope};
+use crate::simd::{Compare, Scalar};
 use crate::table::Slot;
 use crate::table::path::{Endpoint, NO_PATH};
 use crate::table::rules::Fields;
@@ -19,7 +20,7 @@ use zerocopy::FromBytes;
 
 impl<Io: PacketIo> Worker<Io> {
     /// A packet from the core at an LMA: to a mobile, or on as any router would.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn forward(
         &mut self,
         slot: Option<Slot>,
@@ -27,35 +28,49 @@ impl<Io: PacketIo> Worker<Io> {
         arrival: &Arrival,
     ) -> Fate {
         match slot {
-            Some(slot) => self.deliver(Role::Lma, slot, packet, arrival),
+            Some(slot) => self.deliver_alone(Role::Lma, slot, packet, arrival),
             None => self.forward_unbound(packet, arrival),
         }
     }
 
-    /// A packet to the mobile at `slot`.
-    #[inline]
-    fn deliver(
+    /// As [`Worker::deliver`] for a packet that was not looked up with its burst.
+    #[inline(never)]
+    fn deliver_alone(
         &mut self,
         role: Role,
         slot: Slot,
         packet: &mut Io::Packet,
         arrival: &Arrival,
     ) -> Fate {
+        self.deliver(role, slot, packet, arrival, Scalar)
+    }
+
+    /// A packet to the mobile at `slot`.
+    #[inline(always)]
+    fn deliver(
+        &mut self,
+        role: Role,
+        slot: Slot,
+        packet: &mut Io::Packet,
+        arrival: &Arrival,
+        compare: impl Compare,
+    ) -> Fate {
         let Some(state) = self.role_mut(role) else {
             return Fate::Drop(DropReason::NoBinding);
         };
         let choice = if arrival.in_transit() {
-            classify::to_mobile(&mut state.table.bindings, slot, packet)
+            classify::to_mobile(&mut state.table.bindings, slot, packet, compare)
         } else {
             classify::by_default(&mut state.table.bindings, slot)
         };
         match choice {
             Ok(choice) => encap::onto_path(&mut state.table.paths, choice, packet, arrival),
-            Err(fate) => fate,
+            Err(reason) => Fate::Drop(reason),
         }
     }
 
     /// A packet whose destination no binding covers.
+    #[inline(always)]
     fn forward_unbound(&mut self, packet: &mut Io::Packet, arrival: &Arrival) -> Fate {
         let Some(destination) = Frame::of(packet).map(|frame| frame.ip.destination.get()) else {
             return Fate::Drop(DropReason::Malformed);
@@ -71,6 +86,7 @@ impl<Io: PacketIo> Worker<Io> {
     }
 
     /// By the routing table and the neighbour it names.
+    #[inline(always)]
     fn by_route(&mut self, to: u128, packet: &mut Io::Packet, arrival: &Arrival) -> Fate {
         let Some(hop) = self.fib.lookup(to) else {
             return Fate::Refuse(DropReason::NoRoute, Error::NoRoute);
@@ -102,7 +118,7 @@ impl<Io: PacketIo> Worker<Io> {
     }
 
     /// A packet out of a tunnel; its inner header is at `offset`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn exit(
         &mut self,
         role: Role,
@@ -110,16 +126,17 @@ impl<Io: PacketIo> Worker<Io> {
         slot: Option<Slot>,
         packet: &mut Io::Packet,
         arrival: &mut Arrival,
+        compare: impl Compare,
     ) -> Fate {
         match self.check_exit(role, offset, slot, packet, arrival) {
-            Ok(Some(slot)) => self.deliver(Role::Mag, slot, packet, arrival),
+            Ok(Some(slot)) => self.deliver(Role::Mag, slot, packet, arrival, compare),
             Ok(None) => self.mobile_uplink(packet, arrival),
             Err(fate) => fate,
         }
     }
 
     /// Bares and checks a tunnelled packet; gives the mobile it is for if this is its MAG.
-    #[inline]
+    #[inline(always)]
     fn check_exit(
         &mut self,
         role: Role,
@@ -145,7 +162,7 @@ impl<Io: PacketIo> Worker<Io> {
     }
 
     /// A mobile's packet at its LMA, bared and checked.
-    #[inline]
+    #[inline(always)]
     fn mobile_uplink(&mut self, packet: &mut Io::Packet, arrival: &Arrival) -> Fate {
         let Some(destination) = Frame::of(packet).map(|frame| frame.ip.destination.get()) else {
             return Fate::Drop(DropReason::Malformed);
@@ -158,6 +175,8 @@ impl<Io: PacketIo> Worker<Io> {
     }
 
     /// As [`Worker::exit`] for a tunnel packet that was not looked up with its burst.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn exit_alone(
         &mut self,
         role: Role,
@@ -174,12 +193,12 @@ impl<Io: PacketIo> Worker<Io> {
             .role_mut(role)
             .zip(address)
             .and_then(|(state, address)| state.lookup(address));
-        self.exit(role, offset, slot, packet, arrival)
+        self.exit(role, offset, slot, packet, arrival, Scalar)
     }
 
     /// A packet from an access link at a MAG: into the tunnel of the session that owns its source
     /// (RFC 5213 §6.10.3, §6.10.5).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn access_uplink(
         &mut self,
         slot: Option<Slot>,
@@ -203,7 +222,7 @@ impl<Io: PacketIo> Worker<Io> {
     }
 
     /// The uplink path of the binding at `slot`, if this station on this port may send for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ingress_filter(
         &mut self,
         slot: Option<Slot>,
@@ -258,7 +277,7 @@ impl<Io: PacketIo> Worker<Io> {
         for role in [Role::Lma, Role::Mag] {
             let state = self.role_mut(role);
             if let Some(slot) = state.and_then(|state| state.lookup(destination)) {
-                return self.deliver(role, slot, packet, &Arrival::OWN);
+                return self.deliver_alone(role, slot, packet, &Arrival::OWN);
             }
         }
         if self.own.is_ours(destination) {

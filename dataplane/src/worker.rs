@@ -9,19 +9,23 @@ use arrayvec::ArrayVec;
 use flow::{DropReason, MacAddr, PortId, Report, Role};
 use ipnet::Ipv6Net;
 
+use crate::classify::{self, Choice};
 use crate::config::{Idle, PortConfig, PuntRates, WorkerConfig};
 use crate::egress::Port;
+use crate::encap;
 use crate::fate::{Arrival, Fate};
 use crate::fib::Fib;
-use crate::ingress::{Lane, OwnAddresses, Parsed};
+use crate::ingress::{Ingress, Lane, OwnAddresses, Parsed};
 use crate::io::{BURST, Burst, PacketIo};
 use crate::neighbour::Neighbours;
 use crate::packet::PacketBuf;
-use crate::packet::header::MIN_MTU;
+use crate::packet::header::{FRAME_LEN, MIN_MTU};
 use crate::police::{Bucket, Rate};
 use crate::ring::WorkerRings;
 use crate::role::RoleState;
+use crate::simd::{Compare, Level, Stages};
 use crate::spread::{Peers, Spread};
+use crate::table::binding::Home;
 use crate::table::{Slot, TableError};
 
 /// Most updates applied before packets are received again: a flood of them must not starve the ports.
@@ -120,6 +124,8 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) io: Io,
     pub(crate) rings: WorkerRings,
     id: flow::WorkerId,
+    /// What the processor has.
+    level: Level,
     idle: Idle,
     clock: Clock,
     clock_turns: u64,
@@ -169,6 +175,7 @@ impl<Io: PacketIo> Worker<Io> {
         let mut worker = Self {
             io,
             id: config.id,
+            level: Level::detect(),
             idle: config.idle,
             clock,
             clock_turns: u64::from(config.clock_turns.max(1)),
@@ -303,52 +310,111 @@ impl<Io: PacketIo> Worker<Io> {
         received
     }
 
-    /// Handles a burst that came in on the port at `place`. Each stage runs over the whole burst, so
-    /// that the memory one packet waits for is on its way while the others are looked at.
+    /// Handles a burst that came in on the port at `place`.
     fn handle(&mut self, place: usize, burst: &mut Burst<Io::Packet>) {
+        self.level.run(Handle {
+            worker: self,
+            place,
+            burst,
+        });
+    }
+
+    /// Each stage runs over the whole burst, so that the memory one packet waits for is on its way
+    /// while the others are looked at.
+    #[inline(always)]
+    fn stages(
+        &mut self,
+        place: usize,
+        burst: &mut Burst<Io::Packet>,
+        compare: impl Compare + Copy,
+    ) {
         let Some(port) = self.ports.get(place) else {
             return;
         };
         let ingress = port.ingress(&self.own, self.lma.as_ref(), self.mag.as_ref());
-        let parsed: ArrayVec<Parsed, BURST> = burst.iter_mut().map(|p| ingress.parse(p)).collect();
-        let slots: ArrayVec<Option<Slot>, BURST> = parsed.iter().map(|p| self.find(p)).collect();
-        for ((mut packet, parsed), slot) in burst.drain(..).zip(&parsed).zip(slots) {
-            let mut arrival = parsed.arrival;
-            let fate = self.decide(parsed.lane, slot, &mut packet, &mut arrival);
+        let id = port.id;
+        let mut parsed: ArrayVec<Parsed, BURST> = ArrayVec::new();
+        for packet in burst.iter_mut() {
+            parsed.push(ingress.parse(packet));
+        }
+        let mut steps: ArrayVec<Step, BURST> = ArrayVec::new();
+        for (packet, parsed) in burst.iter().zip(&parsed) {
+            let slot = self.find(packet, parsed, compare);
+            steps.push(Step::Lane(parsed.lane, slot));
+        }
+        if let Some(lma) = &mut self.lma {
+            for (packet, step) in burst.iter().zip(&mut steps) {
+                if let Step::Lane(Lane::Forward, Some(slot)) = *step {
+                    let bindings = &mut lma.table.bindings;
+                    *step = match classify::to_mobile(bindings, slot, packet, compare) {
+                        Ok(choice) => Step::Path(choice),
+                        Err(reason) => Step::Lane(Lane::Drop(reason), None),
+                    };
+                }
+            }
+        }
+        for (mut packet, step) in burst.drain(..).zip(&steps) {
+            let mut arrival = Ingress::arrival(id, &packet);
+            let fate = match (*step, &mut self.lma) {
+                (Step::Path(choice), Some(lma)) => {
+                    encap::onto_path(&mut lma.table.paths, choice, &mut packet, &arrival)
+                }
+                (Step::Path(_), None) => Fate::Drop(DropReason::NoBinding),
+                (Step::Lane(lane, slot), _) => {
+                    self.decide(lane, slot, &mut packet, &mut arrival, compare)
+                }
+            };
             self.finish(packet, fate, &arrival);
         }
     }
 
     /// Finds a packet's binding and fetches the record its way needs.
-    #[inline]
-    fn find(&self, parsed: &Parsed) -> Option<Slot> {
-        let (role, address, home) = parsed.lookup?;
+    #[inline(always)]
+    fn find(
+        &self,
+        packet: &Io::Packet,
+        parsed: &Parsed,
+        compare: impl Compare + Copy,
+    ) -> Option<Slot> {
+        if parsed.home == Home::NOWHERE {
+            return None;
+        }
+        let (role, down, up) = match parsed.lane {
+            Lane::Forward => (Role::Lma, true, false),
+            Lane::Exit(Role::Mag) => (Role::Mag, true, false),
+            Lane::Exit(Role::Lma) => (Role::Lma, false, true),
+            Lane::Access => (Role::Mag, false, true),
+            Lane::Drop(_) | Lane::Local => return None,
+        };
         let bindings = &self.role(role)?.table.bindings;
-        let slot = bindings.find(address, home)?;
-        match parsed.lane {
-            Lane::Forward => bindings.prefetch_downlink(slot),
-            Lane::Exit(Role::Mag, _) => {
-                bindings.prefetch_downlink(slot);
-                bindings.prefetch_uplink(slot);
-            }
-            Lane::Exit(Role::Lma, _) | Lane::Access => bindings.prefetch_uplink(slot),
-            Lane::Drop(_) | Lane::Local => {}
+        let slot = if bindings.is_uniform() {
+            bindings.find_64(parsed.key, parsed.home, compare)?
+        } else {
+            let (_, address) = parsed.lane.wanted(packet)?;
+            bindings.lookup(address)?
+        };
+        if down {
+            bindings.prefetch_downlink(slot);
+        }
+        if up {
+            bindings.prefetch_uplink(slot);
         }
         Some(slot)
     }
 
     /// Sends a packet its way.
-    #[inline]
+    #[inline(always)]
     fn decide(
         &mut self,
         lane: Lane,
         slot: Option<Slot>,
         packet: &mut Io::Packet,
         arrival: &mut Arrival,
+        compare: impl Compare,
     ) -> Fate {
         match lane {
             Lane::Forward => self.forward(slot, packet, arrival),
-            Lane::Exit(role, offset) => self.exit(role, offset, slot, packet, arrival),
+            Lane::Exit(role) => self.exit(role, FRAME_LEN, slot, packet, arrival, compare),
             Lane::Access => self.access_uplink(slot, packet, arrival),
             Lane::Local => self.local(packet, arrival),
             Lane::Drop(reason) => Fate::Drop(reason),
@@ -356,7 +422,7 @@ impl<Io: PacketIo> Worker<Io> {
     }
 
     /// One role's tables.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn role(&self, role: Role) -> Option<&RoleState> {
         match role {
             Role::Lma => self.lma.as_ref(),
@@ -365,7 +431,7 @@ impl<Io: PacketIo> Worker<Io> {
     }
 
     /// One role's tables, to be changed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn role_mut(&mut self, role: Role) -> Option<&mut RoleState> {
         match role {
             Role::Lma => self.lma.as_mut(),
@@ -377,5 +443,28 @@ impl<Io: PacketIo> Worker<Io> {
     pub(crate) fn is_access(&self, port: PortId) -> bool {
         let port = self.ports.get(usize::from(port.0));
         port.is_some_and(|port| port.access)
+    }
+}
+
+/// What is known of a packet between two stages.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Its way, and its binding if it has one.
+    Lane(Lane, Option<Slot>),
+    /// To a mobile, on this path of the LMA's.
+    Path(Choice),
+}
+
+/// A worker's burst, to be handled as this processor does it best.
+struct Handle<'a, Io: PacketIo> {
+    worker: &'a mut Worker<Io>,
+    place: usize,
+    burst: &'a mut Burst<Io::Packet>,
+}
+
+impl<Io: PacketIo> Stages for Handle<'_, Io> {
+    #[inline(always)]
+    fn run(self, compare: impl Compare + Copy) {
+        self.worker.stages(self.place, self.burst, compare);
     }
 }

@@ -36,21 +36,21 @@ impl DpdkIo {
 impl PacketIo for DpdkIo {
     type Packet = Mbuf;
 
-    #[inline]
+    #[inline(always)]
     fn rx(&mut self, port: PortId, burst: &mut Burst<Mbuf>) {
         if let Some(Some((rx, _))) = self.queues.get_mut(usize::from(port.0)) {
             rx.burst(burst);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn tx(&mut self, port: PortId, burst: &mut Burst<Mbuf>) {
         if let Some(Some((_, tx))) = self.queues.get_mut(usize::from(port.0)) {
             tx.burst(burst);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc(&mut self) -> Option<Mbuf> {
         self.pool.alloc()
     }
@@ -58,41 +58,41 @@ impl PacketIo for DpdkIo {
 
 impl PacketBuf for Mbuf {
     /// The packet's first segment, which is all of it: no port is configured to receive more.
-    #[inline]
+    #[inline(always)]
     fn data(&self) -> &[u8] {
         self.data()
     }
 
-    #[inline]
+    #[inline(always)]
     fn data_mut(&mut self) -> &mut [u8] {
         self.data_mut()
     }
 
-    #[inline]
+    #[inline(always)]
     fn headroom(&self) -> usize {
         self.headroom()
     }
 
-    #[inline]
+    #[inline(always)]
     fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
         self.prepend(n)?;
         Some(self.data_mut())
     }
 
-    #[inline]
+    #[inline(always)]
     fn trim_front(&mut self, n: usize) {
         let n = n.min(self.len());
         self.trim_front(n);
     }
 
-    #[inline]
+    #[inline(always)]
     fn truncate(&mut self, len: usize) {
         if let Some(excess) = self.len().checked_sub(len) {
             self.trim_back(excess);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn append(&mut self, n: usize) -> Option<&mut [u8]> {
         self.extend_back(n)
     }

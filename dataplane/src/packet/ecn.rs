@@ -18,6 +18,7 @@ pub(crate) const CE: u8 = 0b11;
 /// ECT(1)         ECT(1)   ECT(1)   ECT(1)   CE
 /// CE             CE       CE       CE       CE
 /// ```
+#[inline(always)]
 pub(crate) fn at_exit(inner: u8, outer: u8) -> Option<u8> {
     match (inner & 3, outer & 3) {
         (NOT_ECT, CE) => None,

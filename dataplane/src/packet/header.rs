@@ -104,26 +104,31 @@ pub(crate) struct Ipv6 {
 impl Ipv6 {
     pub(crate) const VERSION_6: u32 = 6 << 28;
 
+    #[inline(always)]
     pub(crate) fn is_version_6(&self) -> bool {
         self.version_class_label.get() >> 28 == 6
     }
 
     /// The traffic class: six bits of DSCP and two of ECN.
+    #[inline(always)]
     pub(crate) fn traffic_class(&self) -> u8 {
         (self.version_class_label.get() >> 20).to_le_bytes()[0]
     }
 
     /// Replaces the two ECN bits of the traffic class.
+    #[inline(always)]
     pub(crate) fn set_ecn(&mut self, ecn: u8) {
         let word = self.version_class_label.get();
         self.version_class_label = U32::new(word & !(3 << 20) | u32::from(ecn & 3) << 20);
     }
 
+    #[inline(always)]
     pub(crate) fn flow_label(&self) -> u32 {
         self.version_class_label.get() & flow::FlowKey::FLOW_LABEL_MASK
     }
 
     /// Octets of the packet by its own account, header included.
+    #[inline(always)]
     pub(crate) fn total_len(&self) -> usize {
         IPV6_LEN + usize::from(self.payload_len.get())
     }
@@ -159,6 +164,7 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// The headers at the start of the frame, if it is long enough.
+    #[inline(always)]
     pub(crate) fn of<P: PacketBuf>(packet: &P) -> Option<&Self> {
         Self::ref_from_prefix(packet.data())
             .ok()
@@ -166,6 +172,7 @@ impl Frame {
     }
 
     /// As [`Frame::of`], to be changed in place.
+    #[inline(always)]
     pub(crate) fn of_mut<P: PacketBuf>(packet: &mut P) -> Option<&mut Self> {
         Self::mut_from_prefix(packet.data_mut())
             .ok()
@@ -180,15 +187,26 @@ pub(crate) mod scope {
     /// `::1`
     pub(crate) const LOOPBACK: u128 = 1;
 
+    #[inline(always)]
     pub(crate) fn is_multicast(address: u128) -> bool {
         address >> 120 == 0xff
     }
 
+    #[inline(always)]
     pub(crate) fn is_link_local(address: u128) -> bool {
         address >> 118 == 0xfe80 >> 6
     }
 
+    /// Whether an address is neither multicast, link-local, loopback nor unspecified, told by its
+    /// first 16 bits; a few other addresses that are nowhere in use fail this too.
+    #[inline(always)]
+    pub(crate) fn is_plain(address: u128) -> bool {
+        let [_, high] = crate::table::hash::halves(address);
+        (1..0xfe80).contains(&(high >> 48))
+    }
+
     /// Whether no packet that is forwarded may have this source.
+    #[inline(always)]
     pub(crate) fn is_bad_source(address: u128) -> bool {
         address <= LOOPBACK || is_multicast(address)
     }

@@ -16,6 +16,7 @@ use super::other::OtherLengths;
 use super::prefetch::prefetch;
 use super::record::{self, Downlink, NOT_EXTENDED, Uplink};
 use super::rules::RuleSet;
+use crate::simd::{Compare, Scalar};
 
 /// Keys in a bucket.
 const WAYS: usize = 8;
@@ -34,6 +35,11 @@ pub(crate) struct Slot(u32);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Home(u32);
 
+impl Home {
+    /// Of an address that is not to be looked up: there is no such bucket.
+    pub(crate) const NOWHERE: Self = Self(u32::MAX);
+}
+
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Bucket([u64; WAYS]);
@@ -42,13 +48,8 @@ impl Bucket {
     const EMPTY: Self = Self([FREE; WAYS]);
 
     /// One bit for each place that holds `key`.
-    #[inline]
     fn places_of(&self, key: u64) -> u32 {
-        let mut places = 0;
-        for (i, held) in self.0.iter().enumerate() {
-            places |= u32::from(*held == key) << i;
-        }
-        places
+        Scalar.places(&self.0, key)
     }
 }
 
@@ -93,21 +94,17 @@ impl Bindings {
         self.len + self.other.len()
     }
 
-    /// The bucket to start at for `address`.
-    #[inline]
-    pub(crate) fn home(&self, address: u128) -> Home {
-        let [_, key] = halves(address);
-        self.home_of(key)
-    }
-
-    #[inline]
-    fn home_of(&self, key: u64) -> Home {
-        let count = u32::try_from(self.buckets.len()).unwrap_or(u32::MAX);
+    /// The bucket to start at for an address whose upper half is `key`.
+    #[inline(always)]
+    pub(crate) fn home_of(&self, key: u64) -> Home {
+        // At most 2^28.
+        #[expect(clippy::cast_possible_truncation, reason = "see `Bindings::new`")]
+        let count = self.buckets.len() as u32;
         Home(reduce(self.seed.mix(key), count))
     }
 
     /// Fetches the bucket ahead of [`Bindings::find`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn prefetch(&self, home: Home) {
         if let Some(bucket) = self.buckets.get(home.0 as usize) {
             prefetch(bucket);
@@ -115,7 +112,7 @@ impl Bindings {
     }
 
     /// Fetches the record ahead of [`Bindings::downlink`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn prefetch_downlink(&self, slot: Slot) {
         if let Some(record) = self.downlink.get(slot.0 as usize) {
             prefetch(record);
@@ -123,35 +120,41 @@ impl Bindings {
     }
 
     /// Fetches the record ahead of [`Bindings::uplink`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn prefetch_uplink(&self, slot: Slot) {
         if let Some(record) = self.uplink.get(slot.0 as usize) {
             prefetch(record);
         }
     }
 
-    /// The longest prefix that holds `address`, whose home bucket is `home`.
-    #[inline]
-    pub(crate) fn find(&self, address: u128, home: Home) -> Option<Slot> {
+    /// Whether all prefixes are of 64 bits, so that [`Bindings::find_64`] finds what there is.
+    #[inline(always)]
+    pub(crate) fn is_uniform(&self) -> bool {
+        self.other.is_empty()
+    }
+
+    /// The longest prefix that holds `address`.
+    pub(crate) fn lookup(&self, address: u128) -> Option<Slot> {
         let [_, key] = halves(address);
-        if self.other.is_empty() {
-            return self.find_64(key, home);
+        let find_64 = || self.find_64(key, self.home_of(key), Scalar);
+        if self.is_uniform() {
+            return find_64();
         }
         self.other
             .find_longer_than_64(address)
             .map(Slot)
-            .or_else(|| self.find_64(key, home))
+            .or_else(find_64)
             .or_else(|| self.other.find_up_to_64(address).map(Slot))
     }
 
-    /// As [`Bindings::find`], for a packet that came alone.
-    #[inline]
-    pub(crate) fn lookup(&self, address: u128) -> Option<Slot> {
-        self.find(address, self.home(address))
-    }
-
-    #[inline]
-    fn find_64(&self, key: u64, home: Home) -> Option<Slot> {
+    /// The prefix of 64 bits that is `key`, whose home bucket is `home`.
+    #[inline(always)]
+    pub(crate) fn find_64(
+        &self,
+        key: u64,
+        home: Home,
+        compare: impl Compare + Copy,
+    ) -> Option<Slot> {
         if key == FREE {
             return None;
         }
@@ -159,11 +162,11 @@ impl Bindings {
         // The table is never full, so a bucket with a free place ends every chain.
         loop {
             let bucket = self.buckets.get(number as usize)?;
-            let places = bucket.places_of(key);
+            let places = compare.places(&bucket.0, key);
             if places != 0 {
                 return Some(Slot(number * SLOTS + places.trailing_zeros()));
             }
-            if bucket.places_of(FREE) != 0 {
+            if compare.places(&bucket.0, FREE) != 0 {
                 return None;
             }
             number = self.next(number);
@@ -180,19 +183,19 @@ impl Bindings {
     }
 
     /// The record for packets to the prefix.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn downlink(&mut self, slot: Slot) -> Option<&mut Downlink> {
         self.downlink.get_mut(slot.0 as usize)
     }
 
     /// The record for packets from the prefix.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn uplink(&mut self, slot: Slot) -> Option<&mut Uplink> {
         self.uplink.get_mut(slot.0 as usize)
     }
 
     /// A prefix's rules that did not fit its record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn extended(&mut self, number: u32) -> Option<&mut RuleSet> {
         self.extended.get_mut(number as usize)?.as_deref_mut()
     }
@@ -281,7 +284,7 @@ impl Bindings {
     /// The slot of exactly this prefix.
     fn slot_of(&self, hnp: Hnp) -> Option<Slot> {
         match short_key(hnp) {
-            Some(key) => self.find_64(key, self.home_of(key)),
+            Some(key) => self.find_64(key, self.home_of(key), Scalar),
             None => self.other.slot(hnp).map(Slot),
         }
     }

@@ -20,7 +20,7 @@ impl Seed {
     }
 
     /// Mixes a key: the two halves of one wide multiplication, folded.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn mix(self, key: u64) -> u64 {
         let [low, high] = halves(u128::from(key ^ self.key) * u128::from(self.factor));
         low ^ high
@@ -28,7 +28,7 @@ impl Seed {
 }
 
 /// The low and the high half of a number.
-#[inline]
+#[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the low half is what is wanted"
@@ -38,7 +38,7 @@ pub(crate) const fn halves(wide: u128) -> [u64; 2] {
 }
 
 /// Where a mixed key falls among `count` places: fair for any count, without a division.
-#[inline]
+#[inline(always)]
 pub(crate) const fn reduce(mixed: u64, count: u32) -> u32 {
     let [_, high] = halves(mixed as u128 * count as u128);
     // `high` is below `count`.

@@ -30,7 +30,7 @@ impl OtherLengths {
         self.slots.len()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }

@@ -130,7 +130,7 @@ impl Rewrite {
     }
 
     /// Whether this is a tunnel between these outer addresses, as seen by its receiving end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receives(&self, outer_source: u128, outer_destination: u128) -> bool {
         self.header.ip.source.get() == outer_destination
             && self.header.ip.destination.get() == outer_source
@@ -138,7 +138,7 @@ impl Rewrite {
     }
 
     /// Whether this is the link of the station `mac` on `port`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_link_of(&self, port: PortId, mac: MacAddr) -> bool {
         self.state == State::Link
             && PortId::from(self.port) == port
@@ -237,12 +237,12 @@ impl Paths {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn rewrite(&self, number: u16) -> Option<&Rewrite> {
         self.rewrites.get(usize::from(number))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count_out(&mut self, number: u16, octets: usize) {
         if let Some(counters) = self.counters.get_mut(usize::from(number)) {
             counters.out_packets += 1;
@@ -250,7 +250,7 @@ impl Paths {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count_in(&mut self, number: u16, octets: usize) {
         if let Some(counters) = self.counters.get_mut(usize::from(number)) {
             counters.in_packets += 1;

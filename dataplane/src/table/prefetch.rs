@@ -5,7 +5,7 @@
 )]
 
 /// Asks for the cache line of `line`, without waiting for it.
-#[inline]
+#[inline(always)]
 pub(crate) fn prefetch<T>(line: &T) {
     #[cfg(target_arch = "x86_64")]
     {

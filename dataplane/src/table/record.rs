@@ -4,6 +4,7 @@ use flow::{Binding, Fid, MobileId};
 
 use super::path::{NO_PATH, action_number};
 use super::rules::{Fields, Lanes, is_exact};
+use crate::simd::Compare;
 
 /// Rules that fit a record.
 pub(crate) const INLINE: usize = 4;
@@ -13,8 +14,8 @@ pub(crate) const NOT_EXTENDED: u32 = u32::MAX;
 /// What a packet *to* the prefix needs.
 ///
 /// ```text
-///  0        24              34             44      48       56      64
-/// | 4 lanes | 5 actions u16 | 5 hits u16  | rules | packets | octets |
+///  0        24              34           42     44      48        56       64
+/// | 4 lanes | 5 actions u16 | 4 hits u16 | from | rules | packets | octets |
 /// ```
 ///
 /// The fifth action is the default path: an unmatched packet takes it without a branch.
@@ -24,7 +25,9 @@ pub(crate) struct Downlink {
     lanes: Lanes<INLINE>,
     actions: [u16; INLINE + 1],
     /// Low halves of the rules' counters; the high ones are in [`Uplink::spilled`].
-    hits: [u16; INLINE + 1],
+    hits: [u16; INLINE],
+    /// [`Uplink::forward`] again: at a MAG, the path the packet must have come on.
+    pub(crate) from: u16,
     /// Number of the prefix's [`super::rules::RuleSet`], or [`NOT_EXTENDED`].
     pub(crate) extended: u32,
     pub(crate) packets: u64,
@@ -53,7 +56,8 @@ impl Downlink {
     pub(crate) const EMPTY: Self = Self {
         lanes: Lanes::NONE,
         actions: [NO_PATH; INLINE + 1],
-        hits: [0; INLINE + 1],
+        hits: [0; INLINE],
+        from: NO_PATH,
         extended: NOT_EXTENDED,
         packets: 0,
         octets: 0,
@@ -67,6 +71,7 @@ impl Downlink {
     /// The record of `binding`; without its rules if they do not fit.
     pub(crate) fn of(binding: &Binding) -> Self {
         let mut record = Self::EMPTY;
+        record.from = binding.uplink.map_or(NO_PATH, |path| path.0);
         let [.., default] = &mut record.actions;
         *default = binding.default_path.map_or(NO_PATH, |path| path.0);
         if Self::fits(binding) {
@@ -80,19 +85,21 @@ impl Downlink {
 
     /// Where a packet goes by the rules in the record, which rule said so (or [`INLINE`]: none), and
     /// whether that rule's counter must be carried over with [`Uplink::carry`].
-    #[inline]
-    pub(crate) fn select(&mut self, fields: &Fields) -> (u16, usize, bool) {
-        let rule = (self.lanes.hits(fields) | 1 << INLINE).trailing_zeros() as usize;
+    #[inline(always)]
+    pub(crate) fn select(&mut self, fields: &Fields, compare: impl Compare) -> (u16, usize, bool) {
+        let rule = (compare.hits(&self.lanes, fields) | 1 << INLINE).trailing_zeros() as usize;
         let action = self.actions.get(rule).copied().unwrap_or(NO_PATH);
-        let carry = self.hits.get_mut(rule).is_some_and(|hits| {
-            *hits = hits.wrapping_add(1);
-            *hits == 0
+        // Without a branch, an unmatched packet adds nothing to the first rule's counter.
+        let (place, counts) = (rule % INLINE, u16::from(rule < INLINE));
+        let carry = self.hits.get_mut(place).is_some_and(|hits| {
+            *hits = hits.wrapping_add(counts);
+            *hits < counts
         });
         (action, rule, carry)
     }
 
     /// Where packets go that match no rule.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn default_action(&self) -> u16 {
         let [.., default] = self.actions;
         default
@@ -136,7 +143,7 @@ impl Uplink {
     }
 
     /// Whether no path is left that packets may come on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_inactive(&self) -> bool {
         self.sources == [NO_PATH; Binding::MAX_SOURCES]
     }

@@ -14,57 +14,66 @@ use crate::packet::walk;
 /// Value of a field that the packet does not have: greater than any bound of an interval.
 const ABSENT: u32 = 0x1_0000;
 
-/// Which field a lane compares with its interval; an index into [`Fields::values`].
+/// Which field a lane compares with its interval; its place in [`Fields::values`].
 const DESTINATION_PORT: u8 = 0;
 const SOURCE_PORT: u8 = 1;
 const DS: u8 = 2;
 /// The field that is always 0: the lane has no interval.
 const NO_FIELD: u8 = 3;
 /// Flag in a lane's kind: any next header will do.
-const ANY_PROTOCOL: u8 = 0x80;
+pub(crate) const ANY_PROTOCOL: u8 = 0x80;
 
 /// What lanes look at in a packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields {
-    values: [u32; 4],
-    next_header: u8,
+    /// Four fields of 16 bits: destination port in the lowest, source port, DS, and 0.
+    pub(crate) values: u64,
+    /// All ones for each field that the packet has, 0 for one it has not.
+    pub(crate) present: u64,
+    pub(crate) next_header: u8,
 }
 
 impl Fields {
     /// The fields of the IPv6 packet behind the Ethernet header of `frame`, whose header is `ip`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(ip: &Ipv6, frame: &[u8]) -> Self {
         let direct = matches!(ip.next_header, next_header::UDP | next_header::TCP);
         let ports = frame.get(ETHERNET_LEN + IPV6_LEN..).unwrap_or_default();
-        let (next_header, ports) = match ports.first_chunk::<4>() {
-            Some([a, b, c, d]) if direct => (
-                ip.next_header,
-                Some((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))),
-            ),
-            Some(_) | None => {
-                let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
-                let upper = walk::upper(ip, packet);
-                (upper.next_header, walk::ports_and_spi(&upper, packet).0)
+        match ports.first_chunk::<4>() {
+            Some(ports) if direct => {
+                // Both ports as one number: the source's in the upper half.
+                let ports = u32::from_be_bytes(*ports);
+                Self::new(ip.next_header, Some(ports), ip.traffic_class())
             }
-        };
-        Self::new(next_header, ports, ip.traffic_class())
+            Some(_) | None => Self::behind_extensions(ip, frame),
+        }
     }
 
-    #[inline]
-    fn new(next_header: u8, ports: Option<(u16, u16)>, traffic_class: u8) -> Self {
-        let (source, destination) =
-            ports.map_or((ABSENT, ABSENT), |(s, d)| (u32::from(s), u32::from(d)));
+    #[cold]
+    #[inline(never)]
+    fn behind_extensions(ip: &Ipv6, frame: &[u8]) -> Self {
+        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        let upper = walk::upper(ip, packet);
+        let (ports, _) = walk::ports_and_spi(&upper, packet);
+        let ports =
+            ports.map(|(source, destination)| u32::from(source) << 16 | u32::from(destination));
+        Self::new(upper.next_header, ports, ip.traffic_class())
+    }
+
+    #[inline(always)]
+    fn new(next_header: u8, ports: Option<u32>, traffic_class: u8) -> Self {
+        let (ports, absent) = ports.map_or((0, u64::from(u32::MAX)), |ports| (ports, 0));
         Self {
-            values: [destination, source, u32::from(traffic_class >> 2), 0],
+            values: u64::from(traffic_class >> 2) << 32 | u64::from(ports),
+            present: !absent,
             next_header,
         }
     }
 
     /// Something that differs between flows and not within one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entropy(&self) -> u64 {
-        let [destination, source, ..] = self.values;
-        u64::from(destination) << 40 | u64::from(source) << 8 | u64::from(self.next_header)
+        self.values << 32 ^ u64::from(self.next_header)
     }
 }
 
@@ -72,10 +81,12 @@ impl Fields {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Lanes<const N: usize> {
-    low: [u16; N],
-    high: [u16; N],
-    next_header: [u8; N],
-    kind: [u8; N],
+    /// Least and greatest value of the lane's field.
+    pub(crate) low: [u16; N],
+    pub(crate) high: [u16; N],
+    pub(crate) next_header: [u8; N],
+    /// The field, counted in 16 bits of [`Fields::values`], and [`ANY_PROTOCOL`].
+    pub(crate) kind: [u8; N],
 }
 
 impl<const N: usize> Lanes<N> {
@@ -111,21 +122,22 @@ impl<const N: usize> Lanes<N> {
     }
 
     /// One bit for each lane that matches, the first lane's the lowest.
-    #[inline]
+    #[inline(always)]
     #[expect(
         clippy::needless_bitwise_bool,
         reason = "a mispredicted branch costs more than the rest"
     )]
-    #[expect(clippy::indexing_slicing, reason = "two bits index four values")]
     pub(crate) fn hits(&self, fields: &Fields) -> u32 {
         let mut hits = 0;
         let lanes = self.low.iter().zip(&self.high);
         let lanes = lanes.zip(self.next_header.iter().zip(&self.kind));
         for (i, ((low, high), (protocol, kind))) in lanes.enumerate() {
-            let value = fields.values[usize::from(kind & 3)];
-            let inside = (value >= u32::from(*low)) & (value <= u32::from(*high));
+            let shift = u32::from(kind & 3) * 16;
+            let value = fields.values >> shift & 0xffff;
+            let present = fields.present >> shift & 1 != 0;
+            let inside = (value >= u64::from(*low)) & (value <= u64::from(*high));
             let protocol = (*kind >= ANY_PROTOCOL) | (*protocol == fields.next_header);
-            hits |= u32::from(inside & protocol) << i;
+            hits |= u32::from(present & inside & protocol) << i;
         }
         hits
     }
@@ -291,7 +303,7 @@ impl WideRule {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     #[expect(
         clippy::needless_bitwise_bool,
         reason = "a mispredicted branch costs more than the rest"
@@ -350,7 +362,7 @@ impl RuleSet {
     }
 
     /// The first rule that matches; `key` is made only if lanes leave a doubt.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn first(&self, fields: &Fields, key: impl FnOnce() -> WideKey) -> Option<usize> {
         let mut hits: u64 = 0;
         for (i, lanes) in self.lanes.iter().enumerate() {

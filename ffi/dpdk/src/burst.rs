@@ -15,7 +15,7 @@ pub type Burst<const N: usize = 32> = ArrayVec<Mbuf, N>;
 /// # Safety
 ///
 /// `fill` writes that many valid mbufs, each with one reference, which passes to the burst.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn fill<const N: usize>(
     burst: &mut Burst<N>,
     fill: impl FnOnce(*mut *mut rte_mbuf, u16) -> u16,
@@ -39,7 +39,7 @@ pub(crate) unsafe fn fill<const N: usize>(
 /// # Safety
 ///
 /// `take` becomes the owner of exactly the first packets, as many as it returns.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn take<const N: usize>(
     burst: &mut Burst<N>,
     take: impl FnOnce(*mut *mut rte_mbuf, u16) -> u16,

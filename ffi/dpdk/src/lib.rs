@@ -22,6 +22,10 @@
     unsafe_code,
     reason = "this crate is where DPDK's C interface is made safe"
 )]
+#![expect(
+    clippy::inline_always,
+    reason = "accessors of the packet path are to be compiled for the processor their caller is compiled for"
+)]
 
 pub mod burst;
 pub mod device;

@@ -40,39 +40,39 @@ impl Mbuf {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn head(&self) -> &dpdk_sys_mbuf_head {
         // SAFETY: `raw` is a live mbuf that only `self` refers to, and dpdk-sys asserts at compile
         // time that it starts with these fields.
         unsafe { self.raw.cast().as_ref() }
     }
 
-    #[inline]
+    #[inline(always)]
     fn head_mut(&mut self) -> &mut dpdk_sys_mbuf_head {
         // SAFETY: as in `head`, and `&mut self` makes the borrow exclusive.
         unsafe { self.raw.cast().as_mut() }
     }
 
     /// The packet's length in bytes.
-    #[inline]
+    #[inline(always)]
     pub fn len(&self) -> usize {
         self.head().pkt_len as usize
     }
 
     /// Whether the packet has no bytes, as one just allocated.
-    #[inline]
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Whether the packet lies in one buffer. If not, [`Mbuf::data`] is its first part.
-    #[inline]
+    #[inline(always)]
     pub fn is_contiguous(&self) -> bool {
         self.head().nb_segs == 1
     }
 
     /// The packet's bytes.
-    #[inline]
+    #[inline(always)]
     pub fn data(&self) -> &[u8] {
         let len = usize::from(self.head().data_len);
         // SAFETY: DPDK keeps data_off + data_len <= buf_len, and so do the methods below; the
@@ -81,14 +81,14 @@ impl Mbuf {
     }
 
     /// The packet's bytes, to change them in place.
-    #[inline]
+    #[inline(always)]
     pub fn data_mut(&mut self) -> &mut [u8] {
         let len = usize::from(self.head().data_len);
         // SAFETY: as in `data`, and `&mut self` makes the borrow exclusive.
         unsafe { slice::from_raw_parts_mut(self.data_start(), len) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn data_start(&self) -> *mut u8 {
         let head = self.head();
         // SAFETY: buf_addr points to buf_len bytes and data_off <= buf_len.
@@ -96,13 +96,13 @@ impl Mbuf {
     }
 
     /// Bytes that [`Mbuf::prepend`] can still add in front.
-    #[inline]
+    #[inline(always)]
     pub fn headroom(&self) -> usize {
         usize::from(self.head().data_off)
     }
 
     /// Bytes that [`Mbuf::extend_back`] can still add behind.
-    #[inline]
+    #[inline(always)]
     pub fn tailroom(&self) -> usize {
         let head = self.head();
         usize::from(head.buf_len) - usize::from(head.data_off) - usize::from(head.data_len)
@@ -110,7 +110,7 @@ impl Mbuf {
 
     /// Grows the packet by `n` bytes in front and returns them, with whatever they last held.
     /// None, and no change, if the headroom is smaller.
-    #[inline]
+    #[inline(always)]
     pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
         let grow = u16::try_from(n).ok()?;
         let head = self.head_mut();
@@ -124,7 +124,7 @@ impl Mbuf {
 
     /// Grows the packet by `n` bytes at its end and returns them, with whatever they last held.
     /// None, and no change, if the tailroom is smaller or the packet is not contiguous.
-    #[inline]
+    #[inline(always)]
     pub fn extend_back(&mut self, n: usize) -> Option<&mut [u8]> {
         let grow = u16::try_from(n).ok()?;
         if n > self.tailroom() || !self.is_contiguous() {
@@ -138,7 +138,7 @@ impl Mbuf {
     }
 
     /// Removes `n` bytes in front; false, and no change, if there are fewer in the first buffer.
-    #[inline]
+    #[inline(always)]
     pub fn trim_front(&mut self, n: usize) -> bool {
         let head = self.head_mut();
         let Some((cut, len)) = shorter(head.data_len, n) else {
@@ -152,7 +152,7 @@ impl Mbuf {
 
     /// Removes `n` bytes at the end; false, and no change, if there are fewer or the packet is
     /// not contiguous.
-    #[inline]
+    #[inline(always)]
     pub fn trim_back(&mut self, n: usize) -> bool {
         if !self.is_contiguous() {
             return false;
@@ -167,7 +167,7 @@ impl Mbuf {
     }
 
     /// Asks the processor to fetch the packet's first cache line.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch(&self) {
         #[cfg(target_arch = "x86_64")]
         {
@@ -178,7 +178,7 @@ impl Mbuf {
     }
 
     /// Frees many packets in one call, cheaper than dropping them one by one. Leaves none.
-    #[inline]
+    #[inline(always)]
     pub fn free_bulk<const N: usize>(packets: &mut arrayvec::ArrayVec<Self, N>) {
         // At most 65535, the most a burst can hold: see Burst.
         let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
@@ -193,14 +193,14 @@ impl Mbuf {
 }
 
 /// `(n, len - n)` if that many can be cut off.
-#[inline]
+#[inline(always)]
 fn shorter(len: u16, n: usize) -> Option<(u16, u16)> {
     let cut = u16::try_from(n).ok()?;
     Some((cut, len.checked_sub(cut)?))
 }
 
 impl Drop for Mbuf {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: `raw` holds our one reference, and `self` is not used again.
         unsafe { dpdk_sys::rte_pktmbuf_free(self.raw.as_ptr()) };

@@ -24,7 +24,7 @@ pub struct TxQueue {
 
 impl RxQueue {
     /// Appends received packets to `burst`, as many as fit; returns how many, never waiting.
-    #[inline]
+    #[inline(always)]
     pub fn burst<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let receive = |free, room| {
             // SAFETY: the port is started (`Port::start` made this queue) and not stopped before
@@ -50,7 +50,7 @@ impl RxQueue {
 impl TxQueue {
     /// Transmits packets from the front of `burst`; returns how many the driver took, never
     /// waiting. The rest stays in `burst`, in order.
-    #[inline]
+    #[inline(always)]
     pub fn burst<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let transmit = |first, count| {
             // SAFETY: the port is started and stays so as in `RxQueue::burst`; `&mut self` excludes

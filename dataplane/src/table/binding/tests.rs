@@ -140,7 +140,7 @@ fn counters_outlive_a_change_of_rules() {
     let fields = Fields::of(ip, &frame);
     // Once around the low half of the counter.
     for _ in 0..70_000 {
-        let (action, rule, carry) = table.downlink(slot).unwrap().select(&fields);
+        let (action, rule, carry) = table.downlink(slot).unwrap().select(&fields, Scalar);
         assert_eq!((action, rule), (2, 1));
         if carry {
             table.uplink(slot).unwrap().carry(rule);

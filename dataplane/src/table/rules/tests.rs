@@ -4,6 +4,7 @@ use flow::{Fid, FidPriority, Rule, RuleAction};
 use proptest::prelude::*;
 
 use super::*;
+use crate::simd::Scalar;
 
 /// Few different values, so that intervals hit and miss about as often.
 fn small() -> impl Strategy<Value = u16> {
@@ -125,7 +126,10 @@ fn rules(selectors: Vec<TrafficSelector>) -> Vec<Rule> {
 }
 
 fn fields(key: &FlowKey) -> Fields {
-    Fields::new(key.next_header, key.ports, key.traffic_class)
+    let ports = key
+        .ports
+        .map(|(source, destination)| u32::from(source) << 16 | u32::from(destination));
+    Fields::new(key.next_header, ports, key.traffic_class)
 }
 
 proptest! {
@@ -172,7 +176,7 @@ proptest! {
         };
         prop_assert!(crate::table::record::Downlink::fits(&binding));
         let mut record = crate::table::record::Downlink::of(&binding);
-        let (action, rule, _) = record.select(&fields(&key));
+        let (action, rule, _) = record.select(&fields(&key), Scalar);
         prop_assert_eq!(rule, expected.unwrap_or(4));
         prop_assert_eq!(action, expected.map_or(99, |i| u16::try_from(i + 1).unwrap()));
     }
@@ -190,7 +194,7 @@ fn the_key_is_made_only_in_doubt() {
         ..Selector::default()
     });
     let set = RuleSet::pack(&rules(vec![wide, exact]));
-    let to = |port| Fields::new(17, Some((1, port)), 0);
+    let to = |port: u32| Fields::new(17, Some(1 << 16 | port), 0);
     assert_eq!(set.first(&to(5001), || unreachable!()), Some(1));
     assert_eq!(set.first(&to(5003), || unreachable!()), None);
     let mut asked = false;
