@@ -139,7 +139,7 @@ mod tests {
         let selector = parse(&request).unwrap();
         assert_eq!(
             selector.to_string(),
-            "src 2001:db8:c::5 dst 2001:db8:2::-2001:db8:2::ffff:ffff:ffff:ffff spi 1-4294967295 \
+            "src 2001:db8:c::5 dst 2001:db8:2::-2001:db8:2:0:ffff:ffff:ffff:ffff spi 1-4294967295 \
              label 74565 sport 4000-4010 dport 5004 tc 184 proto 17"
         );
     }
