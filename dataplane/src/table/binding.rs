@@ -103,7 +103,7 @@ impl Bindings {
         Home(reduce(self.seed.mix(key), count))
     }
 
-    /// Fetches the bucket ahead of [`Bindings::find`].
+    /// Fetches the bucket ahead of the search in it.
     #[inline(always)]
     pub(crate) fn prefetch(&self, home: Home) {
         if let Some(bucket) = self.buckets.get(home.0 as usize) {
