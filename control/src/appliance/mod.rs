@@ -87,19 +87,22 @@ pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()>
     let server = Server::start(&config.management.socket, calls)?;
     tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
 
-    while !stop.load(Ordering::Relaxed) {
-        if threads.iter().any(JoinHandle::is_finished) || control.is_finished() {
-            stop.store(true, Ordering::Relaxed);
-            tracing::error!("a thread ended by itself");
-        }
+    let ended = || threads.iter().any(JoinHandle::is_finished) || control.is_finished();
+    while !stop.load(Ordering::Relaxed) && !ended() {
         std::thread::sleep(Duration::from_millis(20));
     }
+    // Nobody has asked for an end, so a thread came to one by itself: the log says why.
+    let failed = !stop.swap(true, Ordering::Relaxed);
     tracing::info!("stopping");
     drop(server);
     join(control, "control")?;
     for thread in threads {
         join(thread, "worker")?;
     }
+    anyhow::ensure!(
+        !failed,
+        "a thread ended by itself: the process could not go on"
+    );
     Ok(())
 }
 
