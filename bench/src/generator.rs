@@ -3,6 +3,16 @@
 //! Every frame is for another mobile, drawn uniformly, and for another of its rules; neither the
 //! caches nor the branch predictor know the next one. The buffers come from a pool without caches,
 //! so they rotate through all of it, as behind a card's ring.
+//!
+//! A card writes whole cache lines. So does this where the processor can: a line written in pieces
+//! would make whoever reads across two of them wait until both have left the store buffer, which no
+//! worker behind a card ever does.
+#![expect(
+    unsafe_code,
+    clippy::inline_always,
+    reason = "a function compiled for more than the baseline may only be called where the processor has been \
+              asked, and what it calls must be compiled along"
+)]
 
 use dataplane::io::dpdk::DpdkIo;
 use dataplane::{Burst, PacketIo};
@@ -57,6 +67,7 @@ pub(crate) struct GeneratorIo {
     turn: usize,
     random: u64,
     template: [u8; network::TUNNELLED],
+    write: fn(&mut Self, &mut [Mbuf]),
     recording: Option<Box<Recording>>,
 }
 
@@ -77,6 +88,7 @@ impl GeneratorIo {
             turn: 0,
             random: 0x0139_408d_cbbf_7a44,
             template: network::template(work, size),
+            write: widest(),
             recording: None,
         }
     }
@@ -107,7 +119,7 @@ impl GeneratorIo {
     }
 
     /// The next mobile and rule: 40 good bits of a linear congruential generator.
-    #[inline]
+    #[inline(always)]
     fn draw(&mut self) -> (u32, u16) {
         self.random = self
             .random
@@ -122,6 +134,20 @@ impl GeneratorIo {
     /// Writes the next frames into received buffers.
     #[inline]
     pub(crate) fn generate(&mut self, burst: &mut [Mbuf]) {
+        (self.write)(self, burst);
+        if self.imix {
+            self.stretch(burst);
+        }
+        if let Some(recording) = &mut self.recording {
+            let generated = recording.generated.iter_mut().rev().zip(burst.iter().rev());
+            for (sample, packet) in generated {
+                sample.frame = packet.data().to_vec();
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn write(&mut self, burst: &mut [Mbuf]) {
         match self.work {
             Work::LmaDownlink => self.fill::<64>(burst, |frame, mobile, rule| {
                 put(frame, 38, network::prefix(mobile));
@@ -141,18 +167,9 @@ impl GeneratorIo {
                 [frame[8], frame[9], frame[10], frame[11]] = mobile.to_be_bytes();
             }),
         }
-        if self.imix {
-            self.stretch(burst);
-        }
-        if let Some(recording) = &mut self.recording {
-            let generated = recording.generated.iter_mut().rev().zip(burst.iter().rev());
-            for (sample, packet) in generated {
-                sample.frame = packet.data().to_vec();
-            }
-        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn fill<const LEN: usize>(
         &mut self,
         burst: &mut [Mbuf],
@@ -216,7 +233,24 @@ impl PacketIo for GeneratorIo {
     }
 }
 
-#[inline]
+/// Writes in lines of 64 octets if the processor can.
+fn widest() -> fn(&mut GeneratorIo, &mut [Mbuf]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn lines(generator: &mut GeneratorIo, burst: &mut [Mbuf]) {
+        generator.write(burst);
+    }
+    let has_lines = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl");
+    if has_lines {
+        // SAFETY: the processor has just said that it can.
+        |generator, burst| unsafe { lines(generator, burst) }
+    } else {
+        GeneratorIo::write
+    }
+}
+
+#[inline(always)]
 fn put<const LEN: usize>(frame: &mut [u8; LEN], at: usize, word: u64) {
     if let Some(place) = frame.get_mut(at..at + 8) {
         place.copy_from_slice(&word.to_be_bytes());

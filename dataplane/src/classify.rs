@@ -2,81 +2,78 @@
 
 use flow::DropReason;
 
-use crate::packet::PacketBuf;
-use crate::packet::header::Frame;
+use crate::packet::header::Ipv6;
 use crate::simd::Compare;
 use crate::table::path::{DISCARD, NO_PATH};
 use crate::table::record::NOT_EXTENDED;
 use crate::table::rules::{Fields, WideKey};
-use crate::table::{Bindings, Slot};
+use crate::table::{Records, Slot};
 
 /// Which path a packet takes, and what tells its flow from others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Choice {
     pub(crate) path: u16,
-    pub(crate) entropy: u64,
+    pub(crate) entropy: u32,
 }
 
-/// Chooses and counts for a packet to the mobile at `slot`.
-#[inline(always)]
-pub(crate) fn to_mobile<P: PacketBuf>(
-    bindings: &mut Bindings,
-    slot: Slot,
-    packet: &P,
-    compare: impl Compare,
-) -> Result<Choice, DropReason> {
-    let (Some(frame), Some(record)) = (Frame::of(packet), bindings.downlink(slot)) else {
-        return Err(DropReason::Malformed);
+impl Choice {
+    /// No path.
+    pub(crate) const NONE: Self = Self {
+        path: NO_PATH,
+        entropy: 0,
     };
-    let fields = Fields::of(&frame.ip, packet.data());
+}
+
+/// Chooses and counts for a packet to the mobile at `slot`; its IPv6 header is `ip`, behind the 14
+/// first octets of `frame`. The path may be none: see [`why_none`].
+#[inline(always)]
+pub(crate) fn to_mobile(
+    records: &mut Records<'_>,
+    slot: Slot,
+    ip: &Ipv6,
+    frame: &[u8],
+    compare: impl Compare + Copy,
+) -> Choice {
+    let Some(record) = records.downlink.get_mut(slot.index()) else {
+        return Choice::NONE;
+    };
+    let fields = Fields::of(ip, frame);
     record.packets += 1;
-    record.octets += frame.ip.total_len() as u64;
-    let action = if record.extended == NOT_EXTENDED {
-        let (action, rule, carry) = record.select(&fields, compare);
-        if carry && let Some(uplink) = bindings.uplink(slot) {
-            uplink.carry(rule);
+    record.octets += ip.total_len() as u64;
+    let path = if record.extended == NOT_EXTENDED {
+        let (action, rule, carry) = record.select(fields, compare);
+        if carry {
+            records.carry(slot, rule);
         }
         action
     } else {
-        by_rule_set(bindings, slot, &fields, packet.data())
+        let (set, default) = (record.extended, record.default_action());
+        let set = records.sets.get_mut(set as usize);
+        set.and_then(|set| set.decide(fields, compare, || WideKey::of(frame)))
+            .unwrap_or(default)
     };
-    match action {
-        DISCARD => Err(DropReason::Rule),
-        NO_PATH => Err(DropReason::BindingInactive),
-        path => Ok(Choice {
-            path,
-            entropy: fields.entropy(),
-        }),
+    Choice {
+        path,
+        entropy: fields.entropy(),
     }
 }
 
-/// The action for a packet whose mobile has more rules than fit a record.
-#[inline(never)]
-fn by_rule_set(bindings: &mut Bindings, slot: Slot, fields: &Fields, frame: &[u8]) -> u16 {
-    let Some((default, number)) = bindings
-        .downlink(slot)
-        .map(|record| (record.default_action(), record.extended))
-    else {
-        return NO_PATH;
-    };
-    bindings
-        .extended(number)
-        .and_then(|set| {
-            let rule = set.first(fields, || WideKey::of(frame))?;
-            *set.hits.get_mut(rule)? += 1;
-            set.actions.get(rule).copied()
-        })
-        .unwrap_or(default)
+/// Why there is no path of this number.
+#[cold]
+pub(crate) fn why_none(path: u16) -> DropReason {
+    match path {
+        DISCARD => DropReason::Rule,
+        NO_PATH => DropReason::BindingInactive,
+        _ => DropReason::NoPath,
+    }
 }
 
 /// The default path of the mobile at `slot`, for packets of our own: flow rules are for the flows of
 /// correspondent nodes (RFC 6089 §4.3).
-pub(crate) fn by_default(bindings: &mut Bindings, slot: Slot) -> Result<Choice, DropReason> {
-    match bindings
-        .downlink(slot)
-        .map(|record| record.default_action())
-    {
-        Some(path) if path != NO_PATH => Ok(Choice { path, entropy: 0 }),
-        Some(_) | None => Err(DropReason::BindingInactive),
-    }
+pub(crate) fn by_default(records: &Records<'_>, slot: Slot) -> Choice {
+    let record = records.downlink.get(slot.index());
+    record.map_or(Choice::NONE, |record| Choice {
+        path: record.default_action(),
+        entropy: 0,
+    })
 }

@@ -5,7 +5,7 @@ use flow::{DropReason, Role};
 use crate::fate::Fate;
 use crate::packet::PacketBuf;
 use crate::packet::ecn;
-use crate::packet::header::{ETHERNET_LEN, Frame, IPV6_LEN, Ipv6, scope};
+use crate::packet::header::{ETHERNET_LEN, FRAME_LEN, Frame, IPV6_LEN, Ipv6, scope};
 use crate::role::RoleState;
 use crate::table::Slot;
 use crate::table::path::Endpoint;
@@ -55,22 +55,40 @@ pub(crate) fn bare<P: PacketBuf>(packet: &mut P, offset: usize) -> Result<Outer,
     Ok(outer)
 }
 
+/// Takes the outer header off a packet that [`crate::ingress`] found nothing odd about, and carries a
+/// congestion mark over.
+#[inline(always)]
+pub(crate) fn strip<P: PacketBuf>(packet: &mut P) {
+    let marks = [ETHERNET_LEN, FRAME_LEN].map(|header| {
+        // The traffic class is the fifth to twelfth bit, so its last two bits are in the second octet.
+        let octet = packet.data().get(header + 1).copied().unwrap_or(0);
+        octet >> 4 & 3
+    });
+    packet.trim_front(IPV6_LEN);
+    let [outer, inner] = marks;
+    if outer & 1 != 0
+        && let (Some(marked), Some(frame)) = (ecn::at_exit(inner, outer), Frame::of_mut(packet))
+    {
+        frame.ip.set_ecn(marked);
+    }
+}
+
 /// Whether the inner source and destination may be forwarded at all.
 #[inline(always)]
-pub(crate) fn check_addresses(ip: &Ipv6) -> Result<(), Fate> {
+pub(crate) fn check_addresses(ip: &Ipv6) -> Result<(), DropReason> {
     let (source, destination) = (ip.source.get(), ip.destination.get());
     if scope::is_bad_source(source) {
-        return Err(Fate::Drop(DropReason::BadSource));
+        return Err(DropReason::BadSource);
     }
     if scope::is_multicast(destination) {
-        return Err(Fate::Drop(DropReason::Multicast));
+        return Err(DropReason::Multicast);
     }
     // The loopback and the unspecified address have an even smaller scope than link-local ones.
     if scope::is_link_local(source)
         || scope::is_link_local(destination)
         || destination <= scope::LOOPBACK
     {
-        return Err(Fate::Drop(DropReason::LinkLocal));
+        return Err(DropReason::LinkLocal);
     }
     Ok(())
 }

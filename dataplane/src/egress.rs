@@ -3,7 +3,7 @@
 use flow::{DropReason, MacAddr, PortId, Punt, WorkerId};
 
 use crate::fate::{Arrival, Error, Fate, Punted};
-use crate::ingress::{Ingress, OwnAddresses};
+use crate::ingress::{Ingress, OwnAddresses, Shapes};
 use crate::io::{Burst, PacketIo};
 use crate::local::discovery;
 use crate::neighbour::Held;
@@ -21,11 +21,12 @@ pub(crate) struct Port<P> {
     pub(crate) mac: MacAddr,
     pub(crate) mtu: u16,
     pub(crate) access: bool,
+    /// How the usual frames look that come in.
+    shapes: Shapes,
     /// Prefixes of its addresses.
     pub(crate) prefixes: Vec<Ipv6Net>,
     /// Packets that wait to be sent with their burst.
     queue: Burst<P>,
-    queued_octets: u64,
     /// What of the packets that come in goes to other workers.
     pub(crate) spread: Spread,
     /// The worker that sends here for this one; `None` if it does so itself.
@@ -36,30 +37,42 @@ pub(crate) struct Port<P> {
 impl<P: PacketBuf> Port<P> {
     pub(crate) fn new(config: &crate::config::PortConfig) -> Self {
         Self {
+            shapes: Shapes::new([config.mac; 2], None),
             id: config.id,
             mac: config.mac,
             mtu: config.mtu,
             access: config.access,
             prefixes: config.addresses.iter().map(Ipv6Net::trunc).collect(),
             queue: Burst::new(),
-            queued_octets: 0,
             spread: Spread::Nothing,
             sender: None,
             counters: flow::PortCounters::default(),
         }
     }
 
+    /// Its link-layer address, and on an access port that which all MAGs share.
+    fn macs(&self) -> [MacAddr; 2] {
+        let shared = if self.access { MacAddr::MAG } else { self.mac };
+        [self.mac, shared]
+    }
+
+    /// Takes note of the pools of an LMA.
+    pub(crate) fn expect(&mut self, lma: Option<&RoleState>) {
+        self.shapes = Shapes::new(self.macs(), lma.filter(|_| !self.access));
+    }
+
     /// What a worker needs to know to tell its packets from others on this port.
     #[inline(always)]
     pub(crate) fn ingress<'a>(
-        &self,
+        &'a self,
         own: &'a OwnAddresses,
         lma: Option<&'a RoleState>,
         mag: Option<&'a RoleState>,
     ) -> Ingress<'a> {
         Ingress {
             port: self.id,
-            mac: self.mac,
+            macs: self.macs(),
+            shapes: &self.shapes,
             access: self.access,
             own,
             lma,
@@ -82,30 +95,40 @@ impl<P: PacketBuf> Port<P> {
             peers.send(sender, self.id, &mut self.queue);
             return;
         }
+        let octets = total_len(&self.queue);
         io.tx(self.id, &mut self.queue);
-        let left: u64 = self.queue.iter().map(|p| p.data().len() as u64).sum();
         self.counters.tx_packets += (before - self.queue.len()) as u64;
-        self.counters.tx_octets += self.queued_octets - left;
-        self.queued_octets = left;
+        self.counters.tx_octets += octets - total_len(&self.queue);
     }
 
-    /// Queues a packet; gives it back if the port is too busy.
+    /// Queues packets, in order; those that the port is too busy for stay.
+    #[inline(always)]
     fn send<Io: PacketIo<Packet = P>>(
         &mut self,
         io: &mut Io,
         peers: &mut Option<Peers<P>>,
-        packet: P,
-    ) -> Result<(), P> {
-        if self.queue.is_full() {
-            self.flush(io, peers);
+        packets: &mut Burst<P>,
+    ) {
+        if self.queue.is_empty() {
+            std::mem::swap(&mut self.queue, packets);
+        } else {
+            self.join(io, peers, packets);
         }
-        let octets = packet.data().len() as u64;
-        match self.queue.try_push(packet) {
-            Ok(()) => {
-                self.queued_octets += octets;
-                Ok(())
+    }
+
+    #[inline(never)]
+    fn join<Io: PacketIo<Packet = P>>(
+        &mut self,
+        io: &mut Io,
+        peers: &mut Option<Peers<P>>,
+        packets: &mut Burst<P>,
+    ) {
+        for offered in [false, true] {
+            if offered && !packets.is_empty() {
+                self.flush(io, peers);
             }
-            Err(full) => Err(full.element()),
+            let room = self.queue.remaining_capacity().min(packets.len());
+            self.queue.extend(packets.drain(..room));
         }
     }
 }
@@ -147,6 +170,8 @@ impl<Io: PacketIo> Worker<Io> {
                 Ok(()) => self.punted += 1,
                 Err(reason) => self.count_drop(reason),
             },
+            // The stages see to these before a packet ends.
+            Fate::Turn | Fate::Aside => self.count_drop(DropReason::NoRoute),
             Fate::Consume => self.consumed += 1,
             Fate::Relay(error) => {
                 self.consumed += 1;
@@ -170,16 +195,19 @@ impl<Io: PacketIo> Worker<Io> {
     }
 
     /// Sends a complete frame.
-    #[inline(always)]
     pub(crate) fn send(&mut self, port: PortId, packet: Io::Packet) {
-        let reason = match self.ports.get_mut(usize::from(port.0)) {
-            Some(port) => match port.send(&mut self.io, &mut self.peers, packet) {
-                Ok(()) => return,
-                Err(_packet) => DropReason::TxFull,
-            },
-            None => DropReason::PortDown,
-        };
-        self.count_drop(reason);
+        let mut packets = Burst::new();
+        packets.push(packet);
+        self.send_all(port, &mut packets);
+    }
+
+    /// Sends complete frames.
+    pub(crate) fn send_all(&mut self, port: PortId, packets: &mut Burst<Io::Packet>) {
+        let (ports, io, peers) = (&mut self.ports, &mut self.io, &mut self.peers);
+        if let Err(reason) = send_all(ports, io, peers, port, packets) {
+            self.count_drops(reason, packets.len() as u64);
+            packets.clear();
+        }
     }
 
     /// Offers every port what waits for it.
@@ -276,4 +304,36 @@ impl<Io: PacketIo> Worker<Io> {
             .push_punt(punt, reserve)
             .map_err(|_punt| DropReason::PuntRing)
     }
+}
+
+/// Queues complete frames for a port, in order. Those that it is too busy for stay.
+///
+/// # Errors
+/// Why some stayed.
+#[inline(always)]
+pub(crate) fn send_all<Io: PacketIo>(
+    ports: &mut [Port<Io::Packet>],
+    io: &mut Io,
+    peers: &mut Option<Peers<Io::Packet>>,
+    port: PortId,
+    packets: &mut Burst<Io::Packet>,
+) -> Result<(), DropReason> {
+    let port = ports
+        .get_mut(usize::from(port.0))
+        .ok_or(DropReason::PortDown)?;
+    port.send(io, peers, packets);
+    if packets.is_empty() {
+        Ok(())
+    } else {
+        Err(DropReason::TxFull)
+    }
+}
+
+/// Octets of all packets.
+#[inline(always)]
+pub(crate) fn total_len<P: PacketBuf>(packets: &[P]) -> u64 {
+    packets
+        .iter()
+        .map(|packet| packet.data().len() as u64)
+        .sum()
 }

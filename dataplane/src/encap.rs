@@ -3,71 +3,86 @@
 use flow::DropReason;
 use zerocopy::network_endian::{U16, U32};
 
-use crate::classify::Choice;
-use crate::fate::{Arrival, Error, Fate};
+use crate::classify::{Choice, why_none};
+use crate::fate::{Error, Fate};
 use crate::packet::PacketBuf;
-use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, MIN_MTU};
+use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6, MIN_MTU};
 use crate::table::hash::halves;
 use crate::table::path::State;
 use crate::table::{Paths, Rewrite};
 
-/// Puts a packet on the path chosen for it.
+/// Puts a packet on the path chosen for it, and counts it there. Being forwarded costs a packet `in
+/// transit` a hop.
 #[inline(always)]
 pub(crate) fn onto_path<P: PacketBuf>(
     paths: &mut Paths,
     choice: Choice,
     packet: &mut P,
-    arrival: &Arrival,
+    in_transit: bool,
 ) -> Fate {
-    let Some(rewrite) = paths.rewrite(choice.path) else {
-        return Fate::Drop(DropReason::NoPath);
+    let Some((path, counters)) = paths.get_mut(choice.path) else {
+        return Fate::Drop(why_none(choice.path));
     };
-    let Some(octets) = Frame::of(packet).map(|frame| frame.ip.total_len()) else {
+    let Some(frame) = Frame::of_mut(packet) else {
         return Fate::Drop(DropReason::Malformed);
     };
-    let fate = if matches!(rewrite.state, State::Tunnel | State::TunnelUnresolved) {
-        into_tunnel(rewrite, choice.entropy, packet, arrival)
+    let octets = frame.ip.total_len();
+    let fate = if matches!(path.state, State::Tunnel | State::TunnelUnresolved) {
+        into_tunnel(path, choice.entropy, packet, in_transit)
+    } else if path.state == State::Link {
+        match step(frame, path.room.into(), in_transit) {
+            Ok(()) => {
+                frame.ethernet = path.header.ethernet;
+                Fate::Send(path.port.into())
+            }
+            Err(fate) => fate,
+        }
     } else {
-        elsewhere(rewrite, packet, arrival)
+        nowhere(path.state)
     };
     if matches!(fate, Fate::Send(_) | Fate::Hold { .. }) {
-        paths.count_out(choice.path, octets);
+        counters.out_packets += 1;
+        counters.out_octets += octets as u64;
     }
     fate
 }
 
-/// Onto a path that is no tunnel with a next hop.
-#[inline(always)]
-fn elsewhere<P: PacketBuf>(rewrite: &Rewrite, packet: &mut P, arrival: &Arrival) -> Fate {
-    match rewrite.state {
-        State::Absent | State::Tunnel | State::TunnelUnresolved => Fate::Drop(DropReason::NoPath),
+/// What becomes of a packet whose path leads nowhere.
+#[cold]
+#[inline(never)]
+fn nowhere(state: State) -> Fate {
+    match state {
         State::TunnelUnreachable => Fate::Refuse(DropReason::NoRoute, Error::AddressUnreachable),
         State::TunnelLoop => Fate::Drop(DropReason::Loop),
-        State::Link => onto_link(rewrite, packet, arrival),
+        State::Absent | State::Tunnel | State::TunnelUnresolved | State::Link => {
+            Fate::Drop(DropReason::NoPath)
+        }
     }
 }
 
 /// Encapsulates; needs 40 octets of headroom.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "40 octets")]
 fn into_tunnel<P: PacketBuf>(
     tunnel: &Rewrite,
-    entropy: u64,
+    entropy: u32,
     packet: &mut P,
-    arrival: &Arrival,
+    in_transit: bool,
 ) -> Fate {
-    let room = usize::from(tunnel.mtu).saturating_sub(IPV6_LEN);
-    let inner = match step(packet, room, arrival) {
-        Ok(frame) => frame.ip,
-        Err(fate) => return fate,
+    let Some(frame) = Frame::of_mut(packet) else {
+        return Fate::Drop(DropReason::Malformed);
     };
+    if let Err(fate) = step(frame, tunnel.room.into(), in_transit) {
+        return fate;
+    }
     // RFC 2473 §4.1.2: a packet between the tunnel's own ends would enter it again and again.
-    let ends = &tunnel.header.ip;
-    if (inner.source, inner.destination) == (ends.source, ends.destination) {
+    let (inner, ends) = (&frame.ip, &tunnel.header.ip);
+    if inner.destination == ends.destination && inner.source == ends.source {
         return Fate::Drop(DropReason::Loop);
     }
-    let Ok(payload_len) = u16::try_from(inner.total_len()) else {
-        return Fate::Drop(DropReason::TooBig);
-    };
+    // It is no more than the path has room for, so this is exact.
+    let payload_len = inner.payload_len.get().saturating_add(IPV6_LEN as u16);
+    let word = outer_word(inner, tunnel.copy_dscp, entropy);
     let Some(frame) = packet
         .prepend(IPV6_LEN)
         .and_then(|data| data.first_chunk_mut::<FRAME_LEN>())
@@ -78,7 +93,7 @@ fn into_tunnel<P: PacketBuf>(
     let frame: &mut Frame = frame;
     *frame = tunnel.header;
     frame.ip.payload_len = U16::new(payload_len);
-    frame.ip.version_class_label = outer_word(&inner, tunnel.copy_dscp, entropy);
+    frame.ip.version_class_label = word;
     if tunnel.state == State::Tunnel {
         Fate::Send(tunnel.port.into())
     } else {
@@ -89,54 +104,45 @@ fn into_tunnel<P: PacketBuf>(
     }
 }
 
-fn onto_link<P: PacketBuf>(link: &Rewrite, packet: &mut P, arrival: &Arrival) -> Fate {
-    match step(packet, usize::from(link.mtu), arrival) {
-        Ok(frame) => {
-            frame.ethernet = link.header.ethernet;
-            Fate::Send(link.port.into())
-        }
-        Err(fate) => fate,
+/// The forwarding step: a packet in transit needs a hop to spend and must fit `room` octets.
+#[inline(always)]
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "one branch for both: hardly any packet fails"
+)]
+pub(crate) fn step(frame: &mut Frame, room: usize, in_transit: bool) -> Result<(), Fate> {
+    let spent = in_transit & (frame.ip.hop_limit <= 1);
+    let total = frame.ip.total_len();
+    if spent | (total > room) {
+        return Err(refusal(spent, total, room));
     }
+    frame.ip.hop_limit -= u8::from(in_transit);
+    Ok(())
 }
 
-/// The forwarding step: a packet in transit needs a hop to spend and must fit `mtu` octets.
+/// Why a packet cannot go on.
 ///
 /// A packet of up to 1280 octets that does not fit, because the path has no room for an outer header
 /// besides the IPv6 minimum, is dropped without an error, as its sender could not do better.
 // TODO-correctness RFC 2473 §7.1 (b): such a packet is to be sent in fragments of the outer packet.
-#[inline(always)]
-pub(crate) fn step<'a, P: PacketBuf>(
-    packet: &'a mut P,
-    mtu: usize,
-    arrival: &Arrival,
-) -> Result<&'a mut Frame, Fate> {
-    let Some(frame) = Frame::of_mut(packet) else {
-        return Err(Fate::Drop(DropReason::Malformed));
-    };
-    let transit = arrival.in_transit();
-    if transit && frame.ip.hop_limit <= 1 {
-        return Err(Fate::Refuse(DropReason::HopLimit, Error::HopLimit));
+#[cold]
+#[inline(never)]
+fn refusal(spent: bool, total: usize, room: usize) -> Fate {
+    if spent {
+        Fate::Refuse(DropReason::HopLimit, Error::HopLimit)
+    } else if total > usize::from(MIN_MTU) {
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        Fate::Refuse(DropReason::TooBig, Error::TooBig(room.max(MIN_MTU.into())))
+    } else {
+        Fate::Drop(DropReason::TooBig)
     }
-    let total = frame.ip.total_len();
-    if total > mtu {
-        return Err(if total > usize::from(MIN_MTU) {
-            let mtu = u32::try_from(mtu).unwrap_or(u32::MAX);
-            let error = Error::TooBig(mtu.max(MIN_MTU.into()));
-            Fate::Refuse(DropReason::TooBig, error)
-        } else {
-            Fate::Drop(DropReason::TooBig)
-        });
-    }
-    frame.ip.hop_limit -= u8::from(transit);
-    Ok(frame)
 }
 
 /// Version, traffic class and flow label of the outer header: ECN is copied (RFC 6040 §4.1, normal
 /// mode), DSCP if the path says so (RFC 2983), and the label tells flows apart for the balancers
 /// on the way (RFC 6438 §3).
 #[inline(always)]
-fn outer_word(inner: &crate::packet::header::Ipv6, copy_dscp: bool, entropy: u64) -> U32 {
-    const VERSION: u32 = crate::packet::header::Ipv6::VERSION_6;
+fn outer_word(inner: &Ipv6, copy_dscp: bool, entropy: u32) -> U32 {
     const ECN: u32 = 0b11 << 20;
     const CLASS: u32 = 0xff << 20;
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -149,10 +155,10 @@ fn outer_word(inner: &crate::packet::header::Ipv6, copy_dscp: bool, entropy: u64
     let flow = source
         .wrapping_mul(3)
         .wrapping_add(destination)
-        .wrapping_add(entropy)
+        .wrapping_add(u64::from(entropy) << 32)
         ^ u64::from(inner.flow_label()) << 44;
     let [_, _, _, _, a, b, c, d] = flow.wrapping_mul(MULTIPLIER).to_le_bytes();
-    // 20 upper bits of the product, never 0, which would mean "no label".
-    let label = (u32::from_le_bytes([a, b, c, d]) >> 12).max(1);
-    U32::new(VERSION | class | label)
+    // Upper bits of the product, and never 0, which would mean "no label".
+    let label = u32::from_le_bytes([a, b, c, d]) >> 12 | 1;
+    U32::new(Ipv6::VERSION_6 | class | label)
 }

@@ -26,6 +26,10 @@ pub(crate) enum Fate {
     /// It was an error about a packet we tunnelled; the inner packet, which is all that is left of
     /// it, behind 14 octets, was its subject, and its sender is told.
     Relay(Error),
+    /// There is something odd about it, and nothing was done with it.
+    Aside,
+    /// It came out of a tunnel and is not to be routed: another mobile's, or for us.
+    Turn,
     /// It was turned into an answer in its own buffer, which goes to its destination address.
     Answer,
 }
@@ -85,6 +89,15 @@ impl Arrival {
         station: MacAddr([0; 6]),
         group: false,
     };
+
+    /// Of a packet for this station alone, from a station that no answer will go to.
+    pub(crate) const fn transit(port: PortId, via: Via) -> Self {
+        Self {
+            via,
+            port,
+            ..Self::OWN
+        }
+    }
 
     /// Whether forwarding the packet costs a hop, and its sender may be told of trouble.
     #[inline(always)]

@@ -16,6 +16,10 @@ struct Route {
     /// From a port's own address: not to be removed, and before a static route of the same length.
     connected: bool,
     next: RouteNext,
+    /// The gateway's entry among the neighbours.
+    adjacency: Option<AdjacencyId>,
+    /// Greatest IPv6 packet that the port carries, in octets.
+    mtu: u16,
 }
 
 /// Where a packet goes next.
@@ -23,6 +27,10 @@ struct Route {
 pub(crate) struct NextHop {
     pub(crate) port: PortId,
     pub(crate) address: u128,
+    /// Its entry among the neighbours, if the route knows it.
+    pub(crate) adjacency: Option<AdjacencyId>,
+    /// Greatest IPv6 packet that the port carries, in octets.
+    pub(crate) mtu: u16,
 }
 
 /// The routes of a worker.
@@ -34,27 +42,43 @@ pub(crate) struct Fib {
 
 impl Fib {
     /// Adds the prefix of a port's own address.
-    pub(crate) fn connect(&mut self, prefix: Ipv6Net, port: PortId) {
-        self.insert(prefix, RouteNext::OnLink(port), true);
+    pub(crate) fn connect(&mut self, prefix: Ipv6Net, port: PortId, mtu: u16) {
+        self.insert(prefix, RouteNext::OnLink(port), None, mtu, true);
     }
 
-    /// Creates, replaces or removes a static route.
-    pub(crate) fn set(&mut self, prefix: Ipv6Net, next: Option<RouteNext>) {
+    /// Creates, replaces or removes a static route; a gateway comes with its entry among the neighbours,
+    /// and the port with its MTU.
+    pub(crate) fn set(
+        &mut self,
+        prefix: Ipv6Net,
+        next: Option<RouteNext>,
+        adjacency: Option<AdjacencyId>,
+        mtu: u16,
+    ) {
         let network = prefix.network().to_bits();
         self.routes
             .retain(|r| r.connected || r.network != network || r.length != prefix.prefix_len());
         if let Some(next) = next {
-            self.insert(prefix, next, false);
+            self.insert(prefix, next, adjacency, mtu, false);
         }
     }
 
-    fn insert(&mut self, prefix: Ipv6Net, next: RouteNext, connected: bool) {
+    fn insert(
+        &mut self,
+        prefix: Ipv6Net,
+        next: RouteNext,
+        adjacency: Option<AdjacencyId>,
+        mtu: u16,
+        connected: bool,
+    ) {
         self.routes.push(Route {
             network: prefix.network().to_bits(),
             mask: mask(prefix.prefix_len()),
             length: prefix.prefix_len(),
             connected,
             next,
+            adjacency,
+            mtu,
         });
         self.routes
             .sort_by_key(|r| (std::cmp::Reverse(r.length), !r.connected));
@@ -70,15 +94,15 @@ impl Fib {
                 break route;
             }
         };
-        Some(match route.next {
-            RouteNext::OnLink(port) => NextHop {
-                port,
-                address: destination,
-            },
-            RouteNext::Via(port, gateway) => NextHop {
-                port,
-                address: gateway.to_bits(),
-            },
+        let (port, address) = match route.next {
+            RouteNext::OnLink(port) => (port, destination),
+            RouteNext::Via(port, gateway) => (port, gateway.to_bits()),
+        };
+        Some(NextHop {
+            port,
+            address,
+            adjacency: route.adjacency,
+            mtu: route.mtu,
         })
     }
 
@@ -109,17 +133,18 @@ mod tests {
     fn the_longest_prefix_wins_and_connected_ones_stay() {
         let mut fib = Fib::default();
         let via = RouteNext::Via(PortId(1), "fe80::1".parse().unwrap());
-        fib.set(net("::/0"), Some(via));
-        fib.connect(net("2001:db8::/64"), PortId(0));
-        fib.set(net("2001:db8::/64"), Some(via));
-        fib.set(net("2001:db8::8/128"), Some(RouteNext::OnLink(PortId(2))));
+        fib.set(net("::/0"), Some(via), None, 1500);
+        fib.connect(net("2001:db8::/64"), PortId(0), 1500);
+        fib.set(net("2001:db8::/64"), Some(via), None, 1500);
+        let on_link = Some(RouteNext::OnLink(PortId(2)));
+        fib.set(net("2001:db8::8/128"), on_link, None, 1500);
         let port = |fib: &Fib, to| fib.lookup(bits(to)).map(|hop| hop.port.0);
         assert_eq!(port(&fib, "2001:db8::1"), Some(0));
         assert_eq!(port(&fib, "2001:db8::8"), Some(2));
         assert_eq!(port(&fib, "2001:db9::1"), Some(1));
         assert_eq!(fib.lookup(bits("::5")).unwrap().address, bits("fe80::1"));
-        fib.set(net("2001:db8::/64"), None);
-        fib.set(net("::/0"), None);
+        fib.set(net("2001:db8::/64"), None, None, 1500);
+        fib.set(net("::/0"), None, None, 1500);
         assert_eq!(port(&fib, "2001:db8::1"), Some(0));
         assert_eq!(port(&fib, "2001:db9::1"), None);
     }

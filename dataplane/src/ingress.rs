@@ -1,74 +1,155 @@
 //! The first look at a frame: is it for us, is it whole, and which way does it go?
 
-use flow::{DropReason, MacAddr, PortId, Role};
+use flow::{DropReason, MacAddr, PortId};
 
+use crate::classify::Choice;
 use crate::decap;
 use crate::fate::{Arrival, Via};
-use crate::packet::PacketBuf;
 use crate::packet::header::{
-    ETHERNET_LEN, ETHERTYPE_IPV6, FRAME_LEN, Frame, Ipv6, next_header, scope,
+    ETHERNET_LEN, ETHERTYPE_IPV6, FRAME_LEN, Frame, IPV6_LEN, Ipv6, next_header, scope,
 };
-use crate::packet::walk;
+use crate::packet::shape::Shape;
+use crate::packet::{PacketBuf, ecn, walk};
 use crate::role::RoleState;
+use crate::simd::Compare;
 use crate::spread::{self, Spread};
 use crate::table::binding::Home;
 use crate::table::hash::{Seed, halves};
+use crate::table::path::NO_PATH;
+use crate::table::{Bindings, Slot};
 use zerocopy::FromBytes;
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub(crate) enum Lane {
-    /// Nowhere.
-    Drop(DropReason),
-    /// To the appliance itself, or to a group it listens to.
-    Local,
-    /// Out of a tunnel of this role; the inner header is right behind the outer one. The address
-    /// looked up is the inner source at an LMA, the inner destination at a MAG.
-    Exit(Role),
-    /// From a mobile at a MAG; the source is looked up.
-    Access,
-    /// On by its destination, which is looked up at an LMA.
+    /// From the core at an LMA, to a mobile by its destination.
     Forward,
+    /// Out of a tunnel at an LMA, from a mobile by its inner source.
+    LmaExit,
+    /// Out of a tunnel at a MAG, to a mobile by its inner destination.
+    MagExit,
+    /// From an access link at a MAG, from a mobile by its source.
+    Access,
+    /// On by its destination, which is no mobile's.
+    Unbound,
+    /// From an access link at a MAG, and not from where that source usually is.
+    Stranger,
+    /// To the appliance itself, to a group it listens to, or out of a tunnel and odd.
+    Local,
+    /// Nowhere: see [`Passage::reason`].
+    Drop,
 }
 
 impl Lane {
-    /// What is to be looked up for a packet on this lane.
-    #[inline(always)]
-    pub(crate) fn wanted<P: PacketBuf>(self, packet: &P) -> Option<(Role, u128)> {
-        let frame = Frame::of(packet)?;
-        Some(match self {
-            Self::Forward => (Role::Lma, frame.ip.destination.get()),
-            Self::Access => (Role::Mag, frame.ip.source.get()),
-            Self::Exit(role) => {
-                let inner = packet.data().get(FRAME_LEN..)?;
-                let (ip, _) = Ipv6::ref_from_prefix(inner).ok()?;
-                match role {
-                    Role::Lma => (role, ip.source.get()),
-                    Role::Mag => (role, ip.destination.get()),
-                }
-            }
-            Self::Drop(_) | Self::Local => return None,
-        })
+    /// The address that is looked up for a frame on this lane.
+    pub(crate) fn wanted(self, frame: &[u8]) -> Option<u128> {
+        let address = |at: usize| {
+            let octets = frame.get(at..)?.first_chunk()?;
+            Some(u128::from_be_bytes(*octets))
+        };
+        match self {
+            Self::Forward => address(ETHERNET_LEN + DESTINATION),
+            Self::Access => address(ETHERNET_LEN + SOURCE),
+            Self::LmaExit => address(FRAME_LEN + SOURCE),
+            Self::MagExit => address(FRAME_LEN + DESTINATION),
+            Self::Unbound | Self::Stranger | Self::Local | Self::Drop => None,
+        }
     }
 }
 
-/// What the first look found.
+/// Where an IPv6 header has its addresses.
+const SOURCE: usize = 8;
+const DESTINATION: usize = 24;
+
+/// What the stages know of a packet. Each writes its fields in place: moved about as a value, this
+/// would go through memory in pieces, and every stage would wait for that.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Parsed {
+pub(crate) struct Passage {
     /// The upper half of the address to be looked up.
     pub(crate) key: u64,
     /// In which bucket; [`Home::NOWHERE`] if nothing is to be looked up.
     pub(crate) home: Home,
+    /// Where the binding is.
+    pub(crate) slot: Option<Slot>,
+    /// The path it goes on, and what tells its flow from others.
+    pub(crate) choice: Choice,
+    /// The tunnel it came through, or the link it should have come on.
+    pub(crate) through: u16,
     pub(crate) lane: Lane,
+    /// Why it ends, on [`Lane::Drop`].
+    pub(crate) reason: DropReason,
 }
 
-const _: () = assert!(size_of::<Parsed>() == 16);
+const _: () = assert!(size_of::<Passage>() == 32);
+
+impl Passage {
+    /// Before the first look.
+    pub(crate) const NEW: Self = Self {
+        key: 0,
+        home: Home::NOWHERE,
+        slot: None,
+        choice: Choice::NONE,
+        through: NO_PATH,
+        lane: Lane::Local,
+        reason: DropReason::Malformed,
+    };
+
+    #[inline(always)]
+    fn set(&mut self, lane: Lane) {
+        self.lane = lane;
+    }
+
+    /// Puts a packet on a lane whose address, of which this is the upper half, is in `table`, and
+    /// fetches its bucket.
+    #[inline(always)]
+    fn look_up(&mut self, lane: Lane, key: u64, table: &Bindings) {
+        let home = table.home_of(key);
+        table.prefetch(home);
+        (self.key, self.home, self.lane) = (key, home, lane);
+    }
+
+    fn drop(&mut self, reason: DropReason) {
+        (self.lane, self.reason) = (Lane::Drop, reason);
+    }
+}
+
+/// How the usual frames on a port look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shapes {
+    /// IPv6 to this station, or to the one that all MAGs share.
+    to_us: [Shape; 2],
+    /// To a mobile of the LMA's, from the core.
+    forward: Shape,
+}
+
+impl Shapes {
+    /// Of frames that come in on a port with these link-layer addresses at an LMA with this pool.
+    pub(crate) fn new(macs: [MacAddr; 2], lma: Option<&RoleState>) -> Self {
+        let to_us = macs.map(|mac| {
+            Shape::ANY
+                .with(0, &mac.0, &[0xff; 6])
+                // From one station, not a group.
+                .with(6, &[0], &[1])
+                .with(12, &[0x86, 0xdd, 0x60], &[0xff, 0xff, 0xf0])
+        });
+        let [shape, _] = to_us;
+        let forward = lma.map_or(Shape::NONE, |lma| {
+            let (network, mask) = lma.plain_pool();
+            let (network, mask) = (network.to_be_bytes(), mask.to_be_bytes());
+            shape.with(ETHERNET_LEN + DESTINATION, &network, &mask)
+        });
+        Self { to_us, forward }
+    }
+}
 
 /// What a worker needs to know of itself to tell its packets from others.
 #[derive(Clone, Copy)]
 pub(crate) struct Ingress<'a> {
     pub(crate) port: PortId,
-    pub(crate) mac: MacAddr,
+    /// The port's link-layer address, and another one: on access ports that which all MAGs share.
+    pub(crate) macs: [MacAddr; 2],
+    pub(crate) shapes: &'a Shapes,
     pub(crate) access: bool,
     pub(crate) own: &'a OwnAddresses,
     pub(crate) lma: Option<&'a RoleState>,
@@ -76,30 +157,114 @@ pub(crate) struct Ingress<'a> {
 }
 
 impl Ingress<'_> {
-    /// Looks at one frame, cuts off what Ethernet padded it with, and fetches the bucket of the
-    /// address that decides where it goes.
+    /// Looks at one frame and fetches the bucket of the address that decides where it goes.
+    ///
+    /// What is said here about usual frames, [`Ingress::look_closely`] says again about all.
     #[inline(always)]
-    pub(crate) fn parse<P: PacketBuf>(&self, packet: &mut P) -> Parsed {
-        let (lane, total) = self.look(packet);
-        packet.truncate(ETHERNET_LEN + total);
-        let mut parsed = Parsed {
-            key: 0,
-            home: Home::NOWHERE,
-            lane,
-        };
-        if let Some((role, address)) = lane.wanted(packet) {
-            let [_, key] = halves(address);
-            let bindings = match role {
-                Role::Lma => self.lma.filter(|lma| lma.may_hold(address)),
-                Role::Mag => self.mag,
-            };
-            if let Some(bindings) = bindings.map(|role| &role.table.bindings) {
-                parsed.home = bindings.home_of(key);
-                parsed.key = key;
-                bindings.prefetch(parsed.home);
-            }
+    pub(crate) fn look<P: PacketBuf>(
+        &self,
+        packet: &mut P,
+        passage: &mut Passage,
+        compare: impl Compare + Copy,
+    ) {
+        let data = packet.data();
+        if let Some(start) = data.first_chunk()
+            && self.usual(start, data, passage, compare)
+        {
+            return;
         }
-        parsed
+        self.look_closely(packet, passage);
+    }
+
+    /// Puts a frame on its lane if it holds one packet and nothing else, and is on one of the four lanes
+    /// of mobiles' packets.
+    #[inline(always)]
+    fn usual(
+        &self,
+        start: &[u8; FRAME_LEN],
+        data: &[u8],
+        passage: &mut Passage,
+        compare: impl Compare + Copy,
+    ) -> bool {
+        let frame: &Frame = zerocopy::transmute_ref!(start);
+        let ip = &frame.ip;
+        let whole = ip.total_len() + ETHERNET_LEN == data.len();
+        if !whole || !scope::is_plain(ip.source.get()) {
+            return false;
+        }
+        if compare.fits(start, &self.shapes.forward)
+            && let Some(lma) = self.lma
+        {
+            let [_, key] = halves(ip.destination.get());
+            passage.look_up(Lane::Forward, key, &lma.table.bindings);
+            return true;
+        }
+        let [own, shared] = &self.shapes.to_us;
+        if !compare.fits(start, own) && !compare.fits(start, shared) {
+            return false;
+        }
+        if self.access {
+            return self.is_from_link(ip, passage);
+        }
+        if let Some((lane, through)) = self.out_of_tunnel(frame, data) {
+            passage.through = through;
+            return self.is_from_tunnel(lane, data, passage);
+        }
+        false
+    }
+
+    /// Puts a frame from an access link on its lane, unless it is to us.
+    #[inline(always)]
+    fn is_from_link(&self, ip: &Ipv6, passage: &mut Passage) -> bool {
+        let destination = ip.destination.get();
+        match self.mag {
+            Some(mag) if scope::is_plain(destination) && !self.own.may_contain(destination) => {
+                let [_, key] = halves(ip.source.get());
+                passage.look_up(Lane::Access, key, &mag.table.bindings);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Puts a frame that left a tunnel on its lane.
+    #[inline(always)]
+    fn is_from_tunnel(&self, lane: Lane, data: &[u8], passage: &mut Passage) -> bool {
+        let Some(Ok((inner, _))) = data.get(FRAME_LEN..).map(Ipv6::ref_from_prefix) else {
+            return false;
+        };
+        let (state, address) = if lane == Lane::LmaExit {
+            (self.lma, inner.source.get())
+        } else {
+            (self.mag, inner.destination.get())
+        };
+        let [_, key] = halves(address);
+        if let Some(state) = state {
+            passage.look_up(lane, key, &state.table.bindings);
+        }
+        state.is_some()
+    }
+
+    /// The tunnel of ours that a packet leaves, if there is nothing odd about it; `None` sends it
+    /// where such things are told apart.
+    #[inline(always)]
+    fn out_of_tunnel(&self, frame: &Frame, data: &[u8]) -> Option<(Lane, u16)> {
+        let outer = &frame.ip;
+        let (inner, _) = Ipv6::ref_from_prefix(data.get(FRAME_LEN..)?).ok()?;
+        let sound = (outer.next_header == next_header::IPV6)
+            & inner.is_version_6()
+            & (inner.total_len() + IPV6_LEN == outer.total_len())
+            & scope::is_plain(inner.source.get())
+            & scope::is_plain(inner.destination.get())
+            & ecn::passes(inner.traffic_class(), outer.traffic_class());
+        if !sound {
+            return None;
+        }
+        let through = |state: Option<&RoleState>| state?.table.paths.entrance(frame);
+        match through(self.lma) {
+            Some(path) => Some((Lane::LmaExit, path)),
+            None => through(self.mag).map(|path| (Lane::MagExit, path)),
+        }
     }
 
     /// How a frame came.
@@ -124,13 +289,17 @@ impl Ingress<'_> {
         if spread == Spread::Tunnelled && first != next_header::IPV6 && !walk::is_extension(first) {
             return None;
         }
-        let (lane, total) = self.look(packet);
-        let frame = packet.data().get(..ETHERNET_LEN + total)?;
-        let start = match lane {
-            Lane::Forward | Lane::Access if spread == Spread::All => ETHERNET_LEN,
-            Lane::Exit(_) => FRAME_LEN,
+        let data = packet.data();
+        let mut passage = Passage::NEW;
+        self.see(data, &mut passage);
+        let frame = data.get(..whole_len(data))?;
+        let start = match passage.lane {
+            Lane::Forward | Lane::Unbound | Lane::Access if spread == Spread::All => ETHERNET_LEN,
+            Lane::LmaExit | Lane::MagExit => FRAME_LEN,
             Lane::Local => self.late_exit(frame)?,
-            Lane::Forward | Lane::Access | Lane::Drop(_) => return None,
+            Lane::Forward | Lane::Unbound | Lane::Access | Lane::Stranger | Lane::Drop => {
+                return None;
+            }
         };
         spread::flow_hash(frame.get(start..)?, seed)
     }
@@ -148,71 +317,54 @@ impl Ingress<'_> {
         tunnelled.then_some(ETHERNET_LEN + upper.offset)
     }
 
-    /// The way, and the IPv6 packet's length.
-    #[inline(always)]
-    fn look<P: PacketBuf>(&self, packet: &P) -> (Lane, usize) {
-        let data = packet.data();
-        let Some(frame) = Frame::of(packet) else {
-            let reason = match data.get(12..ETHERNET_LEN) {
+    /// As [`Ingress::look`] for any frame; cuts off what Ethernet padded it with.
+    #[inline(never)]
+    fn look_closely<P: PacketBuf>(&self, packet: &mut P, passage: &mut Passage) {
+        self.see(packet.data(), passage);
+        packet.truncate(whole_len(packet.data()));
+    }
+
+    /// Puts any frame on its lane.
+    fn see(&self, data: &[u8], passage: &mut Passage) {
+        let Ok((frame, _)) = Frame::ref_from_prefix(data) else {
+            return passage.drop(match data.get(12..ETHERNET_LEN) {
                 Some(ethertype) if ethertype != ETHERTYPE_IPV6.to_be_bytes() => DropReason::NotIpv6,
                 Some(_) | None => DropReason::Malformed,
-            };
-            return (Lane::Drop(reason), data.len());
+            });
         };
         let (to, from) = (
             MacAddr(frame.ethernet.destination),
             MacAddr(frame.ethernet.source),
         );
-        let total = frame.ip.total_len();
-        let ours = to == self.mac || to.is_multicast() || (self.access && to == MacAddr::MAG);
-        let lane = if !ours || from.is_multicast() {
-            Lane::Drop(DropReason::NotForUs)
+        let group = to.is_multicast();
+        if !(self.macs.contains(&to) || group) || from.is_multicast() {
+            passage.drop(DropReason::NotForUs);
         } else if frame.ethernet.ethertype.get() != ETHERTYPE_IPV6 {
-            Lane::Drop(DropReason::NotIpv6)
-        } else if !frame.ip.is_version_6() || total > data.len() - ETHERNET_LEN {
-            Lane::Drop(DropReason::Malformed)
+            passage.drop(DropReason::NotIpv6);
+        } else if !frame.ip.is_version_6() || frame.ip.total_len() > data.len() - ETHERNET_LEN {
+            passage.drop(DropReason::Malformed);
+        } else if let Some((lane, through)) = self.tunnelled(frame, data, group) {
+            passage.through = through;
+            let _of_a_role_we_have = self.is_from_tunnel(lane, data, passage);
         } else {
-            self.way(&frame.ip, to.is_multicast())
-        };
-        (lane, total)
-    }
-
-    /// The way of a whole IPv6 packet.
-    #[inline(always)]
-    fn way(&self, ip: &Ipv6, group: bool) -> Lane {
-        let (source, destination) = (ip.source.get(), ip.destination.get());
-        let plain = scope::is_plain(source) & scope::is_plain(destination);
-        if plain && !group && !self.own.may_contain(destination) {
-            return self.onward();
-        }
-        self.unusual_way(ip, group)
-    }
-
-    /// The way of a packet that nothing but its destination decides.
-    #[inline(always)]
-    fn onward(&self) -> Lane {
-        if self.access {
-            Lane::Access
-        } else {
-            Lane::Forward
+            self.way(&frame.ip, group, passage);
         }
     }
 
-    /// The way of a packet to us, to or from an address of a special kind, or to a group of stations.
-    #[inline(never)]
-    fn unusual_way(&self, ip: &Ipv6, group: bool) -> Lane {
+    fn tunnelled(&self, frame: &Frame, data: &[u8], group: bool) -> Option<(Lane, u16)> {
+        let may = !self.access && !group;
+        may.then(|| self.out_of_tunnel(frame, data)).flatten()
+    }
+
+    /// The way of a whole IPv6 packet, to us, to or from an address of a special kind, to a group of
+    /// stations, or just on.
+    fn way(&self, ip: &Ipv6, group: bool, passage: &mut Passage) {
         let (source, destination) = (ip.source.get(), ip.destination.get());
         if scope::is_multicast(source) || source == scope::LOOPBACK {
-            return Lane::Drop(DropReason::BadSource);
+            return passage.drop(DropReason::BadSource);
         }
         if self.own.contains(destination, self.port) {
-            // Whoever is on an access link is no tunnel end (RFC 5213 §6.10.3).
-            return match decap::tunnel_end(self.lma, self.mag, destination) {
-                Some(role) if ip.next_header == next_header::IPV6 && !self.access => {
-                    Lane::Exit(role)
-                }
-                Some(_) | None => Lane::Local,
-            };
+            return passage.set(Lane::Local);
         }
         if scope::is_multicast(destination) {
             // A MAG hears every solicitation on its point-to-point links: duplicate address
@@ -220,19 +372,37 @@ impl Ingress<'_> {
             let heard = self.own.listens(destination, self.port)
                 || (self.access && scope::is_solicited_node(destination));
             return if heard {
-                Lane::Local
+                passage.set(Lane::Local);
             } else {
-                Lane::Drop(DropReason::Multicast)
+                passage.drop(DropReason::Multicast);
             };
         }
         if group {
-            return Lane::Drop(DropReason::NotForUs);
+            return passage.drop(DropReason::NotForUs);
         }
-        if let Err(crate::fate::Fate::Drop(reason)) = decap::check_addresses(ip) {
-            return Lane::Drop(reason);
+        if let Err(reason) = decap::check_addresses(ip) {
+            return passage.drop(reason);
         }
-        self.onward()
+        let [source, destination] = [source, destination].map(|address| {
+            let [_, key] = halves(address);
+            (address, key)
+        });
+        match (self.access, self.lma, self.mag) {
+            (true, _, Some(mag)) => passage.look_up(Lane::Access, source.1, &mag.table.bindings),
+            (true, _, None) => passage.set(Lane::Stranger),
+            (false, Some(lma), _) if lma.may_hold(destination.0) => {
+                passage.look_up(Lane::Forward, destination.1, &lma.table.bindings);
+            }
+            (false, ..) => passage.set(Lane::Unbound),
+        }
     }
+}
+
+/// Octets of a frame without what Ethernet padded it with; all of them if it has no IPv6 header.
+#[inline(always)]
+fn whole_len(data: &[u8]) -> usize {
+    let total = Frame::ref_from_prefix(data).map(|(frame, _)| frame.ip.total_len());
+    total.map_or(data.len(), |total| ETHERNET_LEN + total)
 }
 
 /// The appliance's own addresses.
@@ -240,8 +410,8 @@ impl Ingress<'_> {
 pub(crate) struct OwnAddresses {
     /// Each with its port, unless it is a tunnel end that no port has.
     list: Vec<(u128, Option<PortId>)>,
-    /// One bit for each address: most packets are told apart by it alone.
-    filter: u64,
+    /// One bit for each address: nearly all packets are told apart by it alone.
+    filter: [u64; 16],
 }
 
 impl OwnAddresses {
@@ -249,20 +419,26 @@ impl OwnAddresses {
     pub(crate) fn add(&mut self, address: u128, port: Option<PortId>) {
         if !self.list.contains(&(address, port)) {
             self.list.push((address, port));
-            self.filter |= Self::bit(address);
+            let (word, bit) = Self::place(address);
+            if let Some(word) = self.filter.get_mut(word) {
+                *word |= bit;
+            }
         }
     }
 
+    /// The word of the filter and the bit in it that an address has.
     #[inline(always)]
-    fn bit(address: u128) -> u64 {
+    fn place(address: u128) -> (usize, u64) {
         let [low, high] = halves(address);
-        1 << ((low ^ high).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+        let mixed = (low ^ high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed >> 60) as usize, 1 << (mixed >> 54 & 63))
     }
 
     /// Whether `address` might be ours.
     #[inline(always)]
-    fn may_contain(&self, address: u128) -> bool {
-        self.filter & Self::bit(address) != 0
+    pub(crate) fn may_contain(&self, address: u128) -> bool {
+        let (word, bit) = Self::place(address);
+        self.filter.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// Whether packets to `address` that come in on `port` are for us: any address of ours on any
@@ -278,6 +454,11 @@ impl OwnAddresses {
     /// Whether `address` is ours on any port.
     pub(crate) fn is_ours(&self, address: u128) -> bool {
         self.list.iter().any(|(own, _)| *own == address)
+    }
+
+    /// Whether any of our addresses lies in a prefix.
+    pub(crate) fn any_in(&self, network: u128, mask: u128) -> bool {
+        self.list.iter().any(|(own, _)| own & mask == network)
     }
 
     /// Whether `address` is ours on this very port.

@@ -10,7 +10,7 @@ use flow::PortId;
 use crate::packet::PacketBuf;
 
 /// Most packets that are handled together. Larger bursts gain nothing.
-pub const BURST: usize = 64;
+pub const BURST: usize = 32;
 
 /// Packets on their way between a worker and a port.
 pub type Burst<P> = ArrayVec<P, BURST>;

@@ -84,7 +84,7 @@ impl<Io: PacketIo> Worker<Io> {
         let end = decap::tunnel_end(self.lma.as_ref(), self.mag.as_ref(), ip.destination.get());
         match end {
             Some(role) if arrival.via == Via::Link => {
-                self.exit_alone(role, ETHERNET_LEN + offset, packet, arrival)
+                self.exit(role, ETHERNET_LEN + offset, packet, arrival)
             }
             Some(_) | None => otherwise,
         }

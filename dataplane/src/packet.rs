@@ -8,6 +8,7 @@ pub(crate) mod build;
 pub(crate) mod checksum;
 pub(crate) mod ecn;
 pub(crate) mod header;
+pub(crate) mod shape;
 pub(crate) mod walk;
 
 /// A packet buffer with one owner: dropping it gives the buffer back to its pool.

@@ -1,13 +1,20 @@
 //! The rings between the control thread and one worker.
 //!
 //! Bounded and lock-free. Neither side ever waits inside: a full ring gives the message back.
+//!
+//! A binding is packed into the tables' own form by whoever sends it, and its box goes back once the
+//! worker has copied it: a worker neither packs nor allocates nor frees for an update.
 
+use arrayvec::ArrayVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use flow::{Punt, Report, Update};
+use flow::{Hnp, Punt, Report, Role, TableUpdate, Update};
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::table::Packed;
 
 /// Places in each ring.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +37,17 @@ impl Default for RingSizes {
     }
 }
 
+/// An update on its way.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Creates or replaces a prefix.
+    Binding(Role, Hnp, Box<Packed>),
+    /// Anything else.
+    Other(Update),
+}
+
 #[derive(Debug)]
 struct Shared {
-    updates: ArrayQueue<Update>,
     punts: ArrayQueue<Punt>,
     reports: ArrayQueue<Report>,
     applied: CachePadded<AtomicU64>,
@@ -41,6 +56,8 @@ struct Shared {
 /// The worker's end.
 #[derive(Debug)]
 pub struct WorkerRings {
+    orders: Consumer<Order>,
+    spent: Producer<Box<Packed>>,
     shared: Arc<Shared>,
     applied: u64,
 }
@@ -48,6 +65,8 @@ pub struct WorkerRings {
 /// The control thread's end.
 #[derive(Debug)]
 pub struct ControlRings {
+    orders: Producer<Order>,
+    spent: Consumer<Box<Packed>>,
     shared: Arc<Shared>,
     pushed: u64,
 }
@@ -55,22 +74,40 @@ pub struct ControlRings {
 /// The two ends of one worker's rings; a size of 0 counts as 1.
 pub fn rings(sizes: RingSizes) -> (WorkerRings, ControlRings) {
     let shared = Arc::new(Shared {
-        updates: ArrayQueue::new(sizes.updates.max(1)),
         punts: ArrayQueue::new(sizes.punts.max(1)),
         reports: ArrayQueue::new(sizes.reports.max(1)),
         applied: CachePadded::new(AtomicU64::new(0)),
     });
+    let (orders, next_order) = RingBuffer::new(sizes.updates.max(1));
+    let (spend, spent) = RingBuffer::new(sizes.updates.max(1));
     let worker = WorkerRings {
+        orders: next_order,
+        spent: spend,
         shared: Arc::clone(&shared),
         applied: 0,
     };
-    (worker, ControlRings { shared, pushed: 0 })
+    let control = ControlRings {
+        orders,
+        spent,
+        shared,
+        pushed: 0,
+    };
+    (worker, control)
 }
 
 impl WorkerRings {
-    /// The next update.
-    pub fn pop_update(&mut self) -> Option<Update> {
-        self.shared.updates.pop()
+    /// Appends the next updates to `batch`, as many as there are and fit.
+    pub(crate) fn pop_orders<const N: usize>(&mut self, batch: &mut ArrayVec<Order, N>) {
+        let count = self.orders.slots().min(batch.remaining_capacity());
+        if let Ok(chunk) = self.orders.read_chunk(count) {
+            batch.extend(chunk);
+        }
+    }
+
+    /// Gives back a binding that was copied.
+    pub(crate) fn give_back(&mut self, packed: Box<Packed>) {
+        // There are no more boxes than places, unless the other end is gone.
+        let _freed = self.spent.push(packed);
     }
 
     /// Notes that one more update is in force or was refused; [`WorkerRings::publish`] tells.
@@ -117,9 +154,42 @@ impl ControlRings {
     /// # Errors
     /// Gives the update back if the ring is full.
     pub fn push(&mut self, update: Update) -> Result<(), Update> {
-        self.shared.updates.push(update)?;
-        self.pushed += 1;
+        if self.orders.is_full() {
+            return Err(update);
+        }
+        let order = self.pack(update);
+        // Nobody else fills this ring.
+        if let Ok(chunk) = self.orders.write_chunk_uninit(1) {
+            chunk.fill_from_iter([order]);
+            self.pushed += 1;
+        }
         Ok(())
+    }
+
+    fn pack(&mut self, update: Update) -> Order {
+        let Update::Table(
+            role,
+            TableUpdate::Binding {
+                hnp,
+                binding: Some(binding),
+            },
+        ) = update
+        else {
+            return Order::Other(update);
+        };
+        let Ok(packed) = Packed::of(&binding) else {
+            // Refusing it is up to the worker, who counts that.
+            let binding = Some(binding);
+            return Order::Other(Update::Table(role, TableUpdate::Binding { hnp, binding }));
+        };
+        let packed = match self.spent.pop() {
+            Ok(mut spent) => {
+                *spent = packed;
+                spent
+            }
+            Err(_none) => Box::new(packed),
+        };
+        Order::Binding(role, hnp, packed)
     }
 
     /// Updates sent so far.
@@ -184,15 +254,19 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let mut next = 0;
             while next < COUNT {
-                match worker.pop_update() {
-                    Some(Update::Report(ReportRequest::Counters { token })) => {
-                        assert_eq!(token, next);
-                        next += 1;
-                        worker.note_applied();
-                        worker.publish();
-                    }
-                    Some(_) => unreachable!(),
-                    None => std::thread::yield_now(),
+                let mut batch = ArrayVec::<_, 8>::new();
+                worker.pop_orders(&mut batch);
+                if batch.is_empty() {
+                    std::thread::yield_now();
+                }
+                for order in batch {
+                    let request = ReportRequest::Counters { token: next };
+                    assert!(
+                        matches!(order, Order::Other(Update::Report(asked)) if asked == request)
+                    );
+                    next += 1;
+                    worker.note_applied();
+                    worker.publish();
                 }
             }
         });

@@ -2,12 +2,17 @@
 
 use std::net::Ipv6Addr;
 
-use flow::{Binding, Hnp};
+use flow::Hnp;
 use ipnet::Ipv6Net;
 
 use crate::config::{LmaConfig, MagConfig};
+use crate::packet::header::scope;
+use crate::table::hash::halves;
 use crate::table::other::mask;
-use crate::table::{Slot, Table, TableError};
+use crate::table::{Packed, Slot, Table, TableError};
+
+/// No upper half that may be forwarded to is in this pool.
+const NO_POOL: (u64, u64) = (0, u64::MAX);
 
 /// An anchor or a gateway.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub(crate) struct RoleState {
     pub(crate) addresses: Vec<u128>,
     /// First address and mask of each pool.
     pools: Vec<(u128, u128)>,
+    /// The upper halves of one of them, in which all addresses are mobiles'.
+    plain_pool: (u64, u64),
     /// Prefixes held that lie in no pool: while there are none, an address outside the pools needs
     /// no lookup.
     outside_pools: usize,
@@ -39,8 +46,40 @@ impl RoleState {
                 .iter()
                 .map(|pool| (pool.network().to_bits(), mask(pool.prefix_len())))
                 .collect(),
+            plain_pool: NO_POOL,
             outside_pools: 0,
         }
+    }
+
+    /// Looks for a pool that can be told by the upper half of an address, and whose addresses are
+    /// neither special nor `own`.
+    pub(crate) fn choose_plain_pool(&mut self, own: impl Fn(u128, u128) -> bool) {
+        let plain = self.pools.iter().find(|(network, mask)| {
+            let [lower, _] = halves(*mask);
+            let last = *network | !*mask;
+            lower == 0
+                && scope::is_plain(*network)
+                && scope::is_plain(last)
+                && !own(*network, *mask)
+        });
+        self.plain_pool = plain.map_or(NO_POOL, |(network, mask)| {
+            let ([_, network], [_, mask]) = (halves(*network), halves(*mask));
+            (network, mask)
+        });
+    }
+
+    /// Upper half and mask of a pool all of whose addresses are mobiles' and may be forwarded to: most
+    /// packets are told apart by this alone.
+    pub(crate) fn plain_pool(&self) -> (u64, u64) {
+        self.plain_pool
+    }
+
+    /// Whether `address` is in that pool.
+    #[inline(always)]
+    fn in_plain_pool(&self, address: u128) -> bool {
+        let [_, upper] = halves(address);
+        let (network, mask) = self.plain_pool;
+        upper & mask == network
     }
 
     #[inline(always)]
@@ -53,7 +92,7 @@ impl RoleState {
     /// Whether a binding could cover `address`.
     #[inline(always)]
     pub(crate) fn may_hold(&self, address: u128) -> bool {
-        self.outside_pools > 0 || self.in_pool(address)
+        self.in_plain_pool(address) || self.outside_pools > 0 || self.in_pool(address)
     }
 
     /// The binding that covers `address`.
@@ -64,10 +103,10 @@ impl RoleState {
     }
 
     /// Creates, replaces or removes a prefix.
-    pub(crate) fn set(&mut self, hnp: Hnp, binding: Option<&Binding>) -> Result<(), TableError> {
+    pub(crate) fn set(&mut self, hnp: Hnp, binding: Option<&mut Packed>) -> Result<(), TableError> {
         let before = self.table.bindings.len();
         match binding {
-            Some(binding) => self.table.bindings.set(hnp, binding)?,
+            Some(packed) => self.table.bindings.set(hnp, packed)?,
             None => {
                 self.table.bindings.remove(hnp);
             }

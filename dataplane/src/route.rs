@@ -1,77 +1,70 @@
-//! On by destination: another mobile, the appliance itself, or a route and its next hop.
+//! On by destination: another mobile, the appliance itself, or a route and its next hop; and the whole
+//! way of packets that do not go it with their burst.
 
-use flow::{DropReason, Role};
+use flow::{DropReason, MacAddr, PortId, Role};
 
-use crate::classify;
+use crate::classify::{self, Choice};
 use crate::decap;
 use crate::encap;
 use crate::fate::{Arrival, Error, Fate, Via};
+use crate::fib::Fib;
+use crate::ingress::{Ingress, Lane, Passage};
 use crate::io::PacketIo;
-use crate::neighbour;
+use crate::neighbour::{self, Neighbours};
 use crate::packet::PacketBuf;
-use crate::packet::header::{ETHERNET_LEN, Frame, Ipv6, scope};
-use crate::simd::{Compare, Scalar};
+use crate::packet::header::{ETHERNET_LEN, Frame, scope};
+use crate::simd::Scalar;
 use crate::table::Slot;
 use crate::table::path::{Endpoint, NO_PATH};
 use crate::table::rules::Fields;
 use crate::worker::Worker;
-use flow::MacAddr;
-use zerocopy::FromBytes;
 
 impl<Io: PacketIo> Worker<Io> {
+    /// The whole way of a packet that the stages leave aside: it is not to or from a mobile, or there
+    /// is something odd about it.
+    #[inline(never)]
+    pub(crate) fn alone(&mut self, passage: &Passage, mut packet: Io::Packet, port: PortId) {
+        let mut arrival = Ingress::arrival(port, &packet);
+        let slot = passage.slot;
+        let fate = match passage.lane {
+            Lane::Forward | Lane::Unbound => self.forward(slot, &mut packet, &arrival),
+            Lane::Access | Lane::Stranger => self.access_uplink(slot, &mut packet, &arrival),
+            Lane::LmaExit | Lane::MagExit | Lane::Local => self.local(&mut packet, &mut arrival),
+            Lane::Drop => Fate::Drop(passage.reason),
+        };
+        self.finish(packet, fate, &arrival);
+    }
+
     /// A packet from the core at an LMA: to a mobile, or on as any router would.
-    #[inline(always)]
-    pub(crate) fn forward(
-        &mut self,
-        slot: Option<Slot>,
-        packet: &mut Io::Packet,
-        arrival: &Arrival,
-    ) -> Fate {
+    fn forward(&mut self, slot: Option<Slot>, packet: &mut Io::Packet, arrival: &Arrival) -> Fate {
         match slot {
-            Some(slot) => self.deliver_alone(Role::Lma, slot, packet, arrival),
-            None => self.forward_unbound(packet, arrival),
+            Some(slot) => self.deliver(Role::Lma, slot, packet, arrival),
+            None => self.forward_unbound(packet, arrival.in_transit()),
         }
     }
 
-    /// As [`Worker::deliver`] for a packet that was not looked up with its burst.
-    #[inline(never)]
-    fn deliver_alone(
-        &mut self,
-        role: Role,
-        slot: Slot,
-        packet: &mut Io::Packet,
-        arrival: &Arrival,
-    ) -> Fate {
-        self.deliver(role, slot, packet, arrival, Scalar)
-    }
-
     /// A packet to the mobile at `slot`.
-    #[inline(always)]
     fn deliver(
         &mut self,
         role: Role,
         slot: Slot,
         packet: &mut Io::Packet,
         arrival: &Arrival,
-        compare: impl Compare,
     ) -> Fate {
-        let Some(state) = self.role_mut(role) else {
+        let (Some(state), Some(frame)) = (self.role_mut(role), Frame::of(packet)) else {
             return Fate::Drop(DropReason::NoBinding);
         };
+        let mut records = state.table.bindings.records();
         let choice = if arrival.in_transit() {
-            classify::to_mobile(&mut state.table.bindings, slot, packet, compare)
+            classify::to_mobile(&mut records, slot, &frame.ip, packet.data(), Scalar)
         } else {
-            classify::by_default(&mut state.table.bindings, slot)
+            classify::by_default(&records, slot)
         };
-        match choice {
-            Ok(choice) => encap::onto_path(&mut state.table.paths, choice, packet, arrival),
-            Err(reason) => Fate::Drop(reason),
-        }
+        encap::onto_path(&mut state.table.paths, choice, packet, arrival.in_transit())
     }
 
     /// A packet whose destination no binding covers.
-    #[inline(always)]
-    fn forward_unbound(&mut self, packet: &mut Io::Packet, arrival: &Arrival) -> Fate {
+    fn forward_unbound(&mut self, packet: &mut Io::Packet, in_transit: bool) -> Fate {
         let Some(destination) = Frame::of(packet).map(|frame| frame.ip.destination.get()) else {
             return Fate::Drop(DropReason::Malformed);
         };
@@ -82,88 +75,65 @@ impl<Io: PacketIo> Worker<Io> {
         {
             return Fate::Refuse(DropReason::NoBinding, Error::AddressUnreachable);
         }
-        self.by_route(destination, packet, arrival)
+        self.by_route(destination, packet, in_transit)
     }
 
     /// By the routing table and the neighbour it names.
-    #[inline(always)]
-    fn by_route(&mut self, to: u128, packet: &mut Io::Packet, arrival: &Arrival) -> Fate {
-        let Some(hop) = self.fib.lookup(to) else {
-            return Fate::Refuse(DropReason::NoRoute, Error::NoRoute);
-        };
-        let Some(port) = self.ports.get(usize::from(hop.port.0)) else {
-            return Fate::Drop(DropReason::PortDown);
-        };
-        let frame = match encap::step(packet, usize::from(port.mtu), arrival) {
-            Ok(frame) => frame,
-            Err(fate) => return fate,
-        };
-        let Some(adjacency) = self.neighbours.entry(hop.port, hop.address) else {
-            return Fate::Drop(DropReason::NeighbourQueue);
-        };
-        match self
-            .neighbours
-            .get(adjacency)
-            .and_then(|entry| entry.header)
-        {
-            Some(header) => {
-                frame.ethernet = header;
-                Fate::Send(hop.port)
-            }
-            None => Fate::Hold {
-                adjacency,
-                inner: ETHERNET_LEN,
-            },
-        }
+    fn by_route(&mut self, to: u128, packet: &mut Io::Packet, in_transit: bool) -> Fate {
+        by_route(&self.fib, &mut self.neighbours, to, packet, in_transit)
     }
 
-    /// A packet out of a tunnel; its inner header is at `offset`.
-    #[inline(always)]
+    /// A packet out of a tunnel of the given role; its inner header is at `offset`.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn exit(
         &mut self,
         role: Role,
         offset: usize,
-        slot: Option<Slot>,
         packet: &mut Io::Packet,
         arrival: &mut Arrival,
-        compare: impl Compare,
     ) -> Fate {
-        match self.check_exit(role, offset, slot, packet, arrival) {
-            Ok(Some(slot)) => self.deliver(Role::Mag, slot, packet, arrival, compare),
+        let bared = self.check_exit(role, offset, packet, arrival);
+        match bared {
+            Ok(Some(slot)) => self.deliver(Role::Mag, slot, packet, arrival),
             Ok(None) => self.mobile_uplink(packet, arrival),
             Err(fate) => fate,
         }
     }
 
     /// Bares and checks a tunnelled packet; gives the mobile it is for if this is its MAG.
-    #[inline(always)]
     fn check_exit(
         &mut self,
         role: Role,
         offset: usize,
-        slot: Option<Slot>,
         packet: &mut Io::Packet,
         arrival: &mut Arrival,
     ) -> Result<Option<Slot>, Fate> {
         let outer = decap::bare(packet, offset)?;
         arrival.via = Via::Tunnel(outer.destination);
-        let Some(frame) = Frame::of(packet) else {
+        let Some(ip) = Frame::of(packet).map(|frame| frame.ip) else {
             return Err(Fate::Drop(DropReason::Malformed));
         };
-        decap::check_addresses(&frame.ip)?;
-        let octets = frame.ip.total_len();
+        decap::check_addresses(&ip).map_err(Fate::Drop)?;
+        let octets = ip.total_len();
         let Some(state) = self.role_mut(role) else {
             return Err(Fate::Drop(DropReason::NoTunnel));
         };
         match role {
-            Role::Lma => decap::check_uplink(state, slot, &outer, octets).map(|()| None),
-            Role::Mag => decap::check_downlink(state, slot, &outer, octets).map(Some),
+            Role::Lma => {
+                let slot = state.lookup(ip.source.get());
+                decap::check_uplink(state, slot, &outer, octets).map(|()| None)
+            }
+            Role::Mag => {
+                let slot = state.lookup(ip.destination.get());
+                decap::check_downlink(state, slot, &outer, octets).map(Some)
+            }
         }
     }
 
     /// A mobile's packet at its LMA, bared and checked.
-    #[inline(always)]
-    fn mobile_uplink(&mut self, packet: &mut Io::Packet, arrival: &Arrival) -> Fate {
+    #[inline(never)]
+    pub(crate) fn mobile_uplink(&mut self, packet: &mut Io::Packet, arrival: &Arrival) -> Fate {
         let Some(destination) = Frame::of(packet).map(|frame| frame.ip.destination.get()) else {
             return Fate::Drop(DropReason::Malformed);
         };
@@ -174,32 +144,9 @@ impl<Io: PacketIo> Worker<Io> {
         self.forward(slot, packet, arrival)
     }
 
-    /// As [`Worker::exit`] for a tunnel packet that was not looked up with its burst.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn exit_alone(
-        &mut self,
-        role: Role,
-        offset: usize,
-        packet: &mut Io::Packet,
-        arrival: &mut Arrival,
-    ) -> Fate {
-        let inner = packet.data().get(offset..).unwrap_or_default();
-        let address = Ipv6::ref_from_prefix(inner).ok().map(|(ip, _)| match role {
-            Role::Lma => ip.source.get(),
-            Role::Mag => ip.destination.get(),
-        });
-        let slot = self
-            .role_mut(role)
-            .zip(address)
-            .and_then(|(state, address)| state.lookup(address));
-        self.exit(role, offset, slot, packet, arrival, Scalar)
-    }
-
     /// A packet from an access link at a MAG: into the tunnel of the session that owns its source
     /// (RFC 5213 §6.10.3, §6.10.5).
-    #[inline(always)]
-    pub(crate) fn access_uplink(
+    fn access_uplink(
         &mut self,
         slot: Option<Slot>,
         packet: &mut Io::Packet,
@@ -214,16 +161,15 @@ impl<Io: PacketIo> Worker<Io> {
         if uplink == NO_PATH {
             return Fate::Drop(DropReason::BindingInactive);
         }
-        let choice = classify::Choice {
+        let choice = Choice {
             path: uplink,
             entropy: Fields::of(&frame.ip, packet.data()).entropy(),
         };
-        encap::onto_path(&mut mag.table.paths, choice, packet, arrival)
+        encap::onto_path(&mut mag.table.paths, choice, packet, arrival.in_transit())
     }
 
     /// The uplink path of the binding at `slot`, if this station on this port may send for it.
-    #[inline(always)]
-    pub(crate) fn ingress_filter(
+    fn ingress_filter(
         &mut self,
         slot: Option<Slot>,
         packet: &Io::Packet,
@@ -277,19 +223,19 @@ impl<Io: PacketIo> Worker<Io> {
         for role in [Role::Lma, Role::Mag] {
             let state = self.role_mut(role);
             if let Some(slot) = state.and_then(|state| state.lookup(destination)) {
-                return self.deliver_alone(role, slot, packet, &Arrival::OWN);
+                return self.deliver(role, slot, packet, &Arrival::OWN);
             }
         }
         if self.own.is_ours(destination) {
             return Fate::Drop(DropReason::Unhandled);
         }
-        self.forward_unbound(packet, &Arrival::OWN)
+        self.forward_unbound(packet, Arrival::OWN.in_transit())
     }
 
     /// Puts a complete packet on a port, to a station.
     pub(crate) fn link_to(
         &mut self,
-        port: flow::PortId,
+        port: PortId,
         station: MacAddr,
         packet: &mut Io::Packet,
     ) -> Fate {
@@ -302,5 +248,39 @@ impl<Io: PacketIo> Worker<Io> {
             (None, _) => Fate::Drop(DropReason::PortDown),
             (_, None) => Fate::Drop(DropReason::Malformed),
         }
+    }
+}
+
+/// By the routing table and the neighbour it names.
+#[inline(always)]
+pub(crate) fn by_route<P: PacketBuf>(
+    fib: &Fib,
+    neighbours: &mut Neighbours<P>,
+    to: u128,
+    packet: &mut P,
+    in_transit: bool,
+) -> Fate {
+    let Some(hop) = fib.lookup(to) else {
+        return Fate::Refuse(DropReason::NoRoute, Error::NoRoute);
+    };
+    let Some(frame) = Frame::of_mut(packet) else {
+        return Fate::Drop(DropReason::Malformed);
+    };
+    if let Err(fate) = encap::step(frame, hop.mtu.into(), in_transit) {
+        return fate;
+    }
+    let known = hop.adjacency;
+    let Some(adjacency) = known.or_else(|| neighbours.entry(hop.port, hop.address)) else {
+        return Fate::Drop(DropReason::NeighbourQueue);
+    };
+    match neighbours.get(adjacency).and_then(|entry| entry.header) {
+        Some(header) => {
+            frame.ethernet = header;
+            Fate::Send(hop.port)
+        }
+        None => Fate::Hold {
+            adjacency,
+            inner: ETHERNET_LEN,
+        },
     }
 }

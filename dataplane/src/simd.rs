@@ -25,16 +25,24 @@ pub(crate) enum Level {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Checked(());
 
+use crate::packet::header::FRAME_LEN;
+use crate::packet::shape::Shape;
 use crate::table::record::INLINE;
-use crate::table::rules::{Fields, Lanes};
+use crate::table::rules::{Fields, GROUP, Lanes};
 
-/// How the keys of a bucket and the lanes of a record are compared.
+/// How the keys of a bucket and the lanes of rules are compared.
 pub(crate) trait Compare {
     /// One bit for each of `keys` that is `key`, the first one's the lowest.
     fn places(self, keys: &[u64; 8], key: u64) -> u32;
 
-    /// One bit for each lane that matches, the first one's the lowest.
-    fn hits(self, lanes: &Lanes<INLINE>, fields: &Fields) -> u32;
+    /// Whether a frame is as `shape` says.
+    fn fits(self, frame: &[u8; FRAME_LEN], shape: &Shape) -> bool;
+
+    /// One bit for each lane of a record that matches, the first one's the lowest.
+    fn four(self, lanes: &Lanes<INLINE>, fields: Fields) -> u32;
+
+    /// One bit for each lane of a block that matches, the first one's the lowest.
+    fn sixteen(self, lanes: &Lanes<GROUP>, fields: Fields) -> u32;
 }
 
 /// One after the other, or however the compiler sees fit.
@@ -52,7 +60,17 @@ impl Compare for Scalar {
     }
 
     #[inline(always)]
-    fn hits(self, lanes: &Lanes<INLINE>, fields: &Fields) -> u32 {
+    fn fits(self, frame: &[u8; FRAME_LEN], shape: &Shape) -> bool {
+        shape.fits(frame)
+    }
+
+    #[inline(always)]
+    fn four(self, lanes: &Lanes<INLINE>, fields: Fields) -> u32 {
+        lanes.hits(fields)
+    }
+
+    #[inline(always)]
+    fn sixteen(self, lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
         lanes.hits(fields)
     }
 }
@@ -112,15 +130,22 @@ impl Level {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm_add_epi16, _mm_and_si128, _mm_cmpeq_epi8, _mm_cmpeq_epi16, _mm_cvtepu8_epi16,
-        _mm_cvtsi32_si128, _mm_cvtsi64_si128, _mm_max_epu16, _mm_min_epu16, _mm_movemask_epi8,
-        _mm_mullo_epi16, _mm_or_si128, _mm_packs_epi16, _mm_set1_epi8, _mm_set1_epi16,
-        _mm_shuffle_epi8, _mm512_cmpeq_epi64_mask, _mm512_loadu_epi64, _mm512_set1_epi64,
+        __m128i, _mm_add_epi16, _mm_and_si128, _mm_cmpeq_epi8, _mm_cmpeq_epi8_mask,
+        _mm_cmpeq_epi16, _mm_cmple_epu16_mask, _mm_cvtepu8_epi16, _mm_cvtsi32_si128,
+        _mm_cvtsi64_si128, _mm_loadu_si128, _mm_mask_cmple_epu16_mask, _mm_max_epu16,
+        _mm_min_epu16, _mm_movemask_epi8, _mm_movepi8_mask, _mm_mullo_epi16, _mm_or_si128,
+        _mm_packs_epi16, _mm_permutexvar_epi16, _mm_set1_epi8, _mm_set1_epi16, _mm_shuffle_epi8,
+        _mm_unpacklo_epi64, _mm256_castsi128_si256, _mm256_cmple_epu16_mask, _mm256_cvtepu8_epi16,
+        _mm256_loadu_si256, _mm256_mask_cmple_epu16_mask, _mm256_permutexvar_epi16,
+        _mm512_cmpeq_epi64_mask, _mm512_loadu_epi64, _mm512_maskz_loadu_epi8, _mm512_set1_epi64,
+        _mm512_test_epi64_mask, _mm512_xor_si512,
     };
 
     use super::{Compare, Scalar, Stages};
+    use crate::packet::header::FRAME_LEN;
+    use crate::packet::shape::Shape;
     use crate::table::record::INLINE;
-    use crate::table::rules::{Fields, Lanes};
+    use crate::table::rules::{Fields, GROUP, Lanes};
 
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,movbe")]
     pub(super) fn v3(stages: impl Stages) {
@@ -133,7 +158,7 @@ mod x86 {
         stages.run(Avx512(()));
     }
 
-    /// Four lanes at once. Only made in [`v3`].
+    /// Eight lanes at once. Only made in [`v3`].
     #[derive(Clone, Copy)]
     struct Avx2(());
 
@@ -145,13 +170,30 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn hits(self, lanes: &Lanes<INLINE>, fields: &Fields) -> u32 {
+        fn fits(self, frame: &[u8; FRAME_LEN], shape: &Shape) -> bool {
+            shape.fits(frame)
+        }
+
+        #[inline(always)]
+        fn four(self, lanes: &Lanes<INLINE>, fields: Fields) -> u32 {
+            if !fields.has_ports() {
+                return lanes.hits(fields);
+            }
             // SAFETY: whoever has an `Avx2` got it from `v3`, so the processor has AVX2.
-            unsafe { hits(lanes, fields) }
+            unsafe { four(lanes, fields) }
+        }
+
+        #[inline(always)]
+        fn sixteen(self, lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
+            if !fields.has_ports() {
+                return lanes.hits(fields);
+            }
+            // SAFETY: as above.
+            unsafe { sixteen(lanes, fields) }
         }
     }
 
-    /// Eight keys at once. Only made in [`v4`].
+    /// Eight keys or sixteen lanes at once. Only made in [`v4`].
     #[derive(Clone, Copy)]
     struct Avx512(());
 
@@ -163,40 +205,160 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn hits(self, lanes: &Lanes<INLINE>, fields: &Fields) -> u32 {
-            // SAFETY: as above; AVX2 is part of it.
-            unsafe { hits(lanes, fields) }
+        fn fits(self, frame: &[u8; FRAME_LEN], shape: &Shape) -> bool {
+            // SAFETY: as above, and BW.
+            unsafe { fits(frame, shape) }
+        }
+
+        #[inline(always)]
+        fn four(self, lanes: &Lanes<INLINE>, fields: Fields) -> u32 {
+            if !fields.has_ports() {
+                return lanes.hits(fields);
+            }
+            // SAFETY: as above, BW and VL.
+            unsafe { wide_four(lanes, fields) }
+        }
+
+        #[inline(always)]
+        fn sixteen(self, lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
+            if !fields.has_ports() {
+                return lanes.hits(fields);
+            }
+            // SAFETY: as above, BW and VL.
+            unsafe { wide_sixteen(lanes, fields) }
         }
     }
 
-    /// As [`Lanes::hits`]: each lane's field is moved to it by a byte shuffle.
+    /// As [`Shape::fits`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn fits(frame: &[u8; FRAME_LEN], shape: &Shape) -> bool {
+        const ALL: u64 = (1 << FRAME_LEN) - 1;
+        // SAFETY: as many octets as the mask has bits; the others are not read.
+        let frame = unsafe { _mm512_maskz_loadu_epi8(ALL, frame.as_ptr().cast()) };
+        // SAFETY: 64 octets.
+        let expected = unsafe { _mm512_loadu_epi64(shape.expected.as_ptr().cast()) };
+        // SAFETY: 64 octets.
+        let mask = unsafe { _mm512_loadu_epi64(shape.mask.as_ptr().cast()) };
+        _mm512_test_epi64_mask(_mm512_xor_si512(frame, expected), mask) == 0
+    }
+
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn hits(lanes: &Lanes<INLINE>, fields: &Fields) -> u32 {
-        let words = |words: [u16; INLINE]| {
-            let bits: u64 = zerocopy::transmute!(words);
-            _mm_cvtsi64_si128(bits.cast_signed())
-        };
-        let octets = |octets: [u8; INLINE]| {
-            let bits: u32 = zerocopy::transmute!(octets);
-            _mm_cvtsi32_si128(bits.cast_signed())
-        };
-        let kind = octets(lanes.kind);
+    fn words(words: [u16; 4]) -> __m128i {
+        let bits: u64 = zerocopy::transmute!(words);
+        _mm_cvtsi64_si128(bits.cast_signed())
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn octets(octets: [u8; 4]) -> __m128i {
+        let bits: u32 = zerocopy::transmute!(octets);
+        _mm_cvtsi32_si128(bits.cast_signed())
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn word(fields: Fields) -> __m128i {
+        _mm_cvtsi64_si128(fields.word().cast_signed())
+    }
+
+    /// As [`Lanes::hits`] for packets with ports.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn four(lanes: &Lanes<INLINE>, fields: Fields) -> u32 {
+        let (low, high) = (words(lanes.low), words(lanes.high));
+        let (next_header, kind) = (octets(lanes.next_header), octets(lanes.kind));
+        eight(low, high, next_header, kind, fields) & ((1 << INLINE) - 1)
+    }
+
+    /// As [`Lanes::hits`] for packets with ports, in two halves.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sixteen(lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
+        let [low_a, low_b, low_c, low_d]: [[u16; 4]; 4] = zerocopy::transmute!(lanes.low);
+        let [high_a, high_b, high_c, high_d]: [[u16; 4]; 4] = zerocopy::transmute!(lanes.high);
+        let [protocol_a, protocol_b]: [[u8; 8]; 2] = zerocopy::transmute!(lanes.next_header);
+        let [kind_a, kind_b]: [[u8; 8]; 2] = zerocopy::transmute!(lanes.kind);
+        let both = |a, b| _mm_unpacklo_epi64(words(a), words(b));
+        let octets = |octets: [u8; 8]| words(zerocopy::transmute!(octets));
+        let first = eight(
+            both(low_a, low_b),
+            both(high_a, high_b),
+            octets(protocol_a),
+            octets(kind_a),
+            fields,
+        );
+        let second = eight(
+            both(low_c, low_d),
+            both(high_c, high_d),
+            octets(protocol_b),
+            octets(kind_b),
+            fields,
+        );
+        first | second << 8
+    }
+
+    /// Eight lanes: each lane's field is moved to it by a byte shuffle.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn eight(
+        low: __m128i,
+        high: __m128i,
+        next_header: __m128i,
+        kind: __m128i,
+        fields: Fields,
+    ) -> u32 {
         // Field k is in octets 2k and 2k + 1: 0x0202 * k + 0x0100 names both.
         let field = _mm_and_si128(_mm_cvtepu8_epi16(kind), _mm_set1_epi16(3));
         let field = _mm_mullo_epi16(field, _mm_set1_epi16(0x0202));
         let field = _mm_add_epi16(field, _mm_set1_epi16(0x0100));
-        let of_lanes = |all: u64| _mm_shuffle_epi8(_mm_cvtsi64_si128(all.cast_signed()), field);
-        let value = of_lanes(fields.values);
-        let above = _mm_cmpeq_epi16(_mm_max_epu16(value, words(lanes.low)), value);
-        let below = _mm_cmpeq_epi16(_mm_min_epu16(value, words(lanes.high)), value);
-        let inside = _mm_and_si128(_mm_and_si128(above, below), of_lanes(fields.present));
-        let next_header = _mm_set1_epi8(fields.next_header.cast_signed());
-        let same = _mm_cmpeq_epi8(octets(lanes.next_header), next_header);
+        let value = _mm_shuffle_epi8(word(fields), field);
+        let above = _mm_cmpeq_epi16(_mm_max_epu16(value, low), value);
+        let below = _mm_cmpeq_epi16(_mm_min_epu16(value, high), value);
+        let inside = _mm_and_si128(above, below);
+        let own = _mm_set1_epi8(fields.next_header().cast_signed());
         // The highest bit of an octet decides: that of `kind` means any next header.
-        let protocol = _mm_or_si128(same, kind);
+        let protocol = _mm_or_si128(_mm_cmpeq_epi8(next_header, own), kind);
         let hits = _mm_and_si128(_mm_packs_epi16(inside, inside), protocol);
-        _mm_movemask_epi8(hits).cast_unsigned() & ((1 << INLINE) - 1)
+        _mm_movemask_epi8(hits).cast_unsigned() & 0xff
+    }
+
+    /// As [`Lanes::hits`] for packets with ports. Of `kind`, the permutation takes the lowest three
+    /// bits, and the mask the highest.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
+    fn wide_four(lanes: &Lanes<INLINE>, fields: Fields) -> u32 {
+        let kind = octets(lanes.kind);
+        let value = _mm_permutexvar_epi16(_mm_cvtepu8_epi16(kind), word(fields));
+        let above = _mm_cmple_epu16_mask(words(lanes.low), value);
+        let inside = _mm_mask_cmple_epu16_mask(above, value, words(lanes.high));
+        let own = _mm_set1_epi8(fields.next_header().cast_signed());
+        let same = _mm_cmpeq_epi8_mask(octets(lanes.next_header), own);
+        let protocol = u32::from(same | _mm_movepi8_mask(kind));
+        u32::from(inside) & protocol & ((1 << INLINE) - 1)
+    }
+
+    /// As [`wide_four`] for sixteen.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
+    fn wide_sixteen(lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
+        // SAFETY: sixteen octets; an unaligned load takes them anywhere.
+        let kind = unsafe { _mm_loadu_si128(lanes.kind.as_ptr().cast()) };
+        // SAFETY: as above.
+        let next_header = unsafe { _mm_loadu_si128(lanes.next_header.as_ptr().cast()) };
+        // SAFETY: sixteen words.
+        let low = unsafe { _mm256_loadu_si256(lanes.low.as_ptr().cast()) };
+        // SAFETY: sixteen words.
+        let high = unsafe { _mm256_loadu_si256(lanes.high.as_ptr().cast()) };
+        // Words 0 to 3 of the permutation's source are all that it takes.
+        let source = _mm256_castsi128_si256(word(fields));
+        let value = _mm256_permutexvar_epi16(_mm256_cvtepu8_epi16(kind), source);
+        let above = _mm256_cmple_epu16_mask(low, value);
+        let inside = _mm256_mask_cmple_epu16_mask(above, value, high);
+        let own = _mm_set1_epi8(fields.next_header().cast_signed());
+        let same = _mm_cmpeq_epi8_mask(next_header, own);
+        u32::from(inside & (same | _mm_movepi8_mask(kind)))
     }
 
     #[inline]
@@ -223,11 +385,27 @@ mod tests {
         }
     }
 
-    struct Hits<'a>(&'a Lanes<INLINE>, &'a Fields, &'a mut u32);
+    struct Hits<'a>(
+        &'a Lanes<INLINE>,
+        &'a Lanes<GROUP>,
+        Fields,
+        &'a mut (u32, u32),
+    );
 
     impl Stages for Hits<'_> {
         fn run(self, compare: impl Compare + Copy) {
-            *self.2 = compare.hits(self.0, self.1);
+            *self.3 = (
+                compare.four(self.0, self.2),
+                compare.sixteen(self.1, self.2),
+            );
+        }
+    }
+
+    struct Fits<'a>(&'a [u8; FRAME_LEN], &'a Shape, &'a mut bool);
+
+    impl Stages for Fits<'_> {
+        fn run(self, compare: impl Compare + Copy) {
+            *self.2 = compare.fits(self.0, self.1);
         }
     }
 
@@ -239,24 +417,54 @@ mod tests {
     proptest! {
         #[test]
         fn every_level_finds_the_same_lanes(
-            low in prop::array::uniform4(word()),
-            high in prop::array::uniform4(word()),
-            next_header in prop::array::uniform4(0..2_u8),
-            kind in prop::array::uniform4((0..4_u8, any::<bool>())),
-            values in prop::array::uniform4(word()),
-            ports: bool,
+            low in prop::array::uniform16(word()),
+            high in prop::array::uniform16(word()),
+            next_header in prop::array::uniform16(0..2_u8),
+            kind in prop::array::uniform16((0..4_u8, any::<bool>())),
+            ports in prop::option::of((word(), word())),
+            class: u8,
             protocol in 0..2_u8,
         ) {
             let kind = kind.map(|(field, any)| field | if any { ANY_PROTOCOL } else { 0 });
-            let lanes = Lanes { low, high, next_header, kind };
-            let values = values.iter().rev().fold(0, |all, word| all << 16 | u64::from(*word));
-            let present = if ports { u64::MAX } else { u64::MAX << 32 };
-            let fields = Fields { values, present, next_header: protocol };
-            let expected = lanes.hits(&fields);
+            let block = Lanes { low, high, next_header, kind };
+            let record = Lanes {
+                low: *low.first_chunk().unwrap(),
+                high: *high.first_chunk().unwrap(),
+                next_header: *next_header.first_chunk().unwrap(),
+                kind: *kind.first_chunk().unwrap(),
+            };
+            let ports = ports.map(|(source, destination)| {
+                u32::from(source) << 16 | u32::from(destination)
+            });
+            let fields = Fields::new(protocol, ports, class);
+            let expected = (record.hits(fields), block.hits(fields));
             for level in Level::supported() {
-                let mut hits = 0;
-                level.run(Hits(&lanes, &fields, &mut hits));
+                let mut hits = (0, 0);
+                level.run(Hits(&record, &block, fields, &mut hits));
                 prop_assert_eq!(hits, expected, "{:?}", level);
+            }
+        }
+
+        #[test]
+        fn every_level_knows_the_same_shapes(
+            frame in prop::collection::vec(any::<u8>(), FRAME_LEN),
+            cared in prop::collection::vec(any::<bool>(), FRAME_LEN),
+            change in prop::option::of((0..FRAME_LEN, 0..8_u32)),
+        ) {
+            let mut frame: [u8; FRAME_LEN] = frame.try_into().unwrap();
+            let mut shape = Shape::ANY;
+            for (i, cared) in cared.iter().enumerate() {
+                let mask = if *cared { 0xff } else { frame[i].rotate_left(3) };
+                shape = shape.with(i, &[frame[i]], &[mask]);
+            }
+            let expected = change.is_none_or(|(at, bit)| {
+                frame[at] ^= 1_u8 << bit;
+                shape.mask[at] & 1_u8 << bit == 0
+            });
+            for level in Level::supported() {
+                let mut fits = false;
+                level.run(Fits(&frame, &shape, &mut fits));
+                prop_assert_eq!(fits, expected, "{:?}", level);
             }
         }
 

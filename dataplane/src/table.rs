@@ -16,7 +16,7 @@ mod prefetch;
 pub(crate) mod record;
 pub(crate) mod rules;
 
-pub(crate) use binding::{Bindings, Slot};
+pub(crate) use binding::{Bindings, Packed, Records, Slot};
 pub(crate) use path::{Paths, Rewrite};
 
 /// Why an update could not be applied.
@@ -58,5 +58,11 @@ impl Table {
             bindings: Bindings::new(expected_bindings),
             paths: Paths::default(),
         }
+    }
+
+    /// What packets need of it, borrowed once for many.
+    #[inline(always)]
+    pub(crate) fn parts(&mut self) -> (Records<'_>, &mut Paths) {
+        (self.bindings.records(), &mut self.paths)
     }
 }

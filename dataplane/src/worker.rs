@@ -1,6 +1,7 @@
 //! The poll loop.
 
 mod share;
+mod stages;
 mod update;
 
 use std::time::{Duration, Instant};
@@ -9,27 +10,24 @@ use arrayvec::ArrayVec;
 use flow::{DropReason, MacAddr, PortId, Report, Role};
 use ipnet::Ipv6Net;
 
-use crate::classify::{self, Choice};
 use crate::config::{Idle, PortConfig, PuntRates, WorkerConfig};
-use crate::egress::Port;
-use crate::encap;
-use crate::fate::{Arrival, Fate};
+use crate::egress::{Port, total_len};
 use crate::fib::Fib;
-use crate::ingress::{Ingress, Lane, OwnAddresses, Parsed};
-use crate::io::{BURST, Burst, PacketIo};
+use crate::ingress::OwnAddresses;
+use crate::io::{Burst, PacketIo};
 use crate::neighbour::Neighbours;
-use crate::packet::PacketBuf;
-use crate::packet::header::{FRAME_LEN, MIN_MTU};
+use crate::packet::header::MIN_MTU;
 use crate::police::{Bucket, Rate};
-use crate::ring::WorkerRings;
+use crate::ring::{Order, WorkerRings};
 use crate::role::RoleState;
-use crate::simd::{Compare, Level, Stages};
+use crate::simd::Level;
 use crate::spread::{Peers, Spread};
-use crate::table::binding::Home;
-use crate::table::{Slot, TableError};
+use crate::table::TableError;
 
 /// Most updates applied before packets are received again: a flood of them must not starve the ports.
-const UPDATES_PER_TURN: usize = 256;
+const UPDATES_PER_TURN: u64 = 256;
+/// Updates that are fetched ahead together.
+const UPDATE_BATCH: usize = 32;
 
 /// Why a worker cannot start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +121,8 @@ impl Police {
 pub struct Worker<Io: PacketIo> {
     pub(crate) io: Io,
     pub(crate) rings: WorkerRings,
+    /// Updates taken off their ring and not applied yet: none, unless a report found its ring full.
+    orders: ArrayVec<Order, UPDATE_BATCH>,
     id: flow::WorkerId,
     /// What the processor has.
     level: Level,
@@ -174,6 +174,7 @@ impl<Io: PacketIo> Worker<Io> {
     ) -> Result<Self, WorkerError> {
         let mut worker = Self {
             io,
+            orders: ArrayVec::new(),
             id: config.id,
             level: Level::detect(),
             idle: config.idle,
@@ -210,6 +211,13 @@ impl<Io: PacketIo> Worker<Io> {
                 }
             }
         }
+        if let Some(lma) = &mut worker.lma {
+            let own = &worker.own;
+            lma.choose_plain_pool(|network, mask| own.any_in(network, mask));
+        }
+        for port in &mut worker.ports {
+            port.expect(worker.lma.as_ref());
+        }
         for (prefix, next) in config.routes {
             let error = |error| WorkerError::Route { prefix, error };
             worker.set_route(prefix, Some(next)).map_err(error)?;
@@ -228,7 +236,7 @@ impl<Io: PacketIo> Worker<Io> {
         }
         for address in &config.addresses {
             self.own.add(address.addr().to_bits(), Some(port));
-            self.fib.connect(address.trunc(), port);
+            self.fib.connect(address.trunc(), port, config.mtu);
         }
         let shared = config.access.then_some(MacAddr::MAG);
         for mac in std::iter::once(config.mac).chain(shared) {
@@ -302,123 +310,12 @@ impl<Io: PacketIo> Worker<Io> {
         }
         let received = burst.len();
         port.counters.rx_packets += received as u64;
-        port.counters.rx_octets += burst.iter().map(|p| p.data().len() as u64).sum::<u64>();
+        port.counters.rx_octets += total_len(burst);
         if port.spread != Spread::Nothing {
             self.hand_over(place, burst);
         }
         self.handle(place, burst);
         received
-    }
-
-    /// Handles a burst that came in on the port at `place`.
-    fn handle(&mut self, place: usize, burst: &mut Burst<Io::Packet>) {
-        self.level.run(Handle {
-            worker: self,
-            place,
-            burst,
-        });
-    }
-
-    /// Each stage runs over the whole burst, so that the memory one packet waits for is on its way
-    /// while the others are looked at.
-    #[inline(always)]
-    fn stages(
-        &mut self,
-        place: usize,
-        burst: &mut Burst<Io::Packet>,
-        compare: impl Compare + Copy,
-    ) {
-        let Some(port) = self.ports.get(place) else {
-            return;
-        };
-        let ingress = port.ingress(&self.own, self.lma.as_ref(), self.mag.as_ref());
-        let id = port.id;
-        let mut parsed: ArrayVec<Parsed, BURST> = ArrayVec::new();
-        for packet in burst.iter_mut() {
-            parsed.push(ingress.parse(packet));
-        }
-        let mut steps: ArrayVec<Step, BURST> = ArrayVec::new();
-        for (packet, parsed) in burst.iter().zip(&parsed) {
-            let slot = self.find(packet, parsed, compare);
-            steps.push(Step::Lane(parsed.lane, slot));
-        }
-        if let Some(lma) = &mut self.lma {
-            for (packet, step) in burst.iter().zip(&mut steps) {
-                if let Step::Lane(Lane::Forward, Some(slot)) = *step {
-                    let bindings = &mut lma.table.bindings;
-                    *step = match classify::to_mobile(bindings, slot, packet, compare) {
-                        Ok(choice) => Step::Path(choice),
-                        Err(reason) => Step::Lane(Lane::Drop(reason), None),
-                    };
-                }
-            }
-        }
-        for (mut packet, step) in burst.drain(..).zip(&steps) {
-            let mut arrival = Ingress::arrival(id, &packet);
-            let fate = match (*step, &mut self.lma) {
-                (Step::Path(choice), Some(lma)) => {
-                    encap::onto_path(&mut lma.table.paths, choice, &mut packet, &arrival)
-                }
-                (Step::Path(_), None) => Fate::Drop(DropReason::NoBinding),
-                (Step::Lane(lane, slot), _) => {
-                    self.decide(lane, slot, &mut packet, &mut arrival, compare)
-                }
-            };
-            self.finish(packet, fate, &arrival);
-        }
-    }
-
-    /// Finds a packet's binding and fetches the record its way needs.
-    #[inline(always)]
-    fn find(
-        &self,
-        packet: &Io::Packet,
-        parsed: &Parsed,
-        compare: impl Compare + Copy,
-    ) -> Option<Slot> {
-        if parsed.home == Home::NOWHERE {
-            return None;
-        }
-        let (role, down, up) = match parsed.lane {
-            Lane::Forward => (Role::Lma, true, false),
-            Lane::Exit(Role::Mag) => (Role::Mag, true, false),
-            Lane::Exit(Role::Lma) => (Role::Lma, false, true),
-            Lane::Access => (Role::Mag, false, true),
-            Lane::Drop(_) | Lane::Local => return None,
-        };
-        let bindings = &self.role(role)?.table.bindings;
-        let slot = if bindings.is_uniform() {
-            bindings.find_64(parsed.key, parsed.home, compare)?
-        } else {
-            let (_, address) = parsed.lane.wanted(packet)?;
-            bindings.lookup(address)?
-        };
-        if down {
-            bindings.prefetch_downlink(slot);
-        }
-        if up {
-            bindings.prefetch_uplink(slot);
-        }
-        Some(slot)
-    }
-
-    /// Sends a packet its way.
-    #[inline(always)]
-    fn decide(
-        &mut self,
-        lane: Lane,
-        slot: Option<Slot>,
-        packet: &mut Io::Packet,
-        arrival: &mut Arrival,
-        compare: impl Compare,
-    ) -> Fate {
-        match lane {
-            Lane::Forward => self.forward(slot, packet, arrival),
-            Lane::Exit(role) => self.exit(role, FRAME_LEN, slot, packet, arrival, compare),
-            Lane::Access => self.access_uplink(slot, packet, arrival),
-            Lane::Local => self.local(packet, arrival),
-            Lane::Drop(reason) => Fate::Drop(reason),
-        }
     }
 
     /// One role's tables.
@@ -443,28 +340,5 @@ impl<Io: PacketIo> Worker<Io> {
     pub(crate) fn is_access(&self, port: PortId) -> bool {
         let port = self.ports.get(usize::from(port.0));
         port.is_some_and(|port| port.access)
-    }
-}
-
-/// What is known of a packet between two stages.
-#[derive(Clone, Copy)]
-enum Step {
-    /// Its way, and its binding if it has one.
-    Lane(Lane, Option<Slot>),
-    /// To a mobile, on this path of the LMA's.
-    Path(Choice),
-}
-
-/// A worker's burst, to be handled as this processor does it best.
-struct Handle<'a, Io: PacketIo> {
-    worker: &'a mut Worker<Io>,
-    place: usize,
-    burst: &'a mut Burst<Io::Packet>,
-}
-
-impl<Io: PacketIo> Stages for Handle<'_, Io> {
-    #[inline(always)]
-    fn run(self, compare: impl Compare + Copy) {
-        self.worker.stages(self.place, self.burst, compare);
     }
 }

@@ -68,7 +68,9 @@ pub(super) fn switch_times(order: &Order, eal: &EalHandle, pool: &Mempool) -> Re
                 workers.push(Subject::new(&eal, &pool, index, case)?);
             }
             let rings: Result<Vec<_>> = workers.iter_mut().map(Subject::take_control).collect();
-            ready.send(rings?)?;
+            ready
+                .send(rings?)
+                .map_err(|_| anyhow!("nobody waits for the workers"))?;
             while !stop.load(Ordering::Relaxed) {
                 for worker in &mut workers {
                     worker.forward_one();

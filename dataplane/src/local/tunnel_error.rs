@@ -85,7 +85,7 @@ impl<Io: PacketIo> Worker<Io> {
                     .iter_mut()
                     .filter(|(p, _)| Endpoint::from(*p) == endpoint);
                 for (_, rewrite) in same.filter(|_| too_big) {
-                    rewrite.mtu = rewrite.mtu.min(mtu);
+                    rewrite.lower_mtu(mtu);
                 }
             }
         }

@@ -29,6 +29,16 @@ pub(crate) fn at_exit(inner: u8, outer: u8) -> Option<u8> {
     }
 }
 
+/// Whether a packet with these traffic classes may leave its tunnel: [`at_exit`] has a field for it.
+#[inline(always)]
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "this is one of several conditions tested with one branch"
+)]
+pub(crate) fn passes(inner: u8, outer: u8) -> bool {
+    (inner & 3 != NOT_ECT) | (outer & 3 != CE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +55,7 @@ mod tests {
         for (inner, row) in table {
             for (outer, result) in outer.into_iter().zip(row) {
                 assert_eq!(at_exit(inner, outer), result, "{inner:02b} {outer:02b}");
+                assert_eq!(passes(inner, outer), result.is_some());
             }
         }
     }

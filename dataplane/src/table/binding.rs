@@ -8,7 +8,9 @@
 //!
 //! A prefix's records lie in two arrays under the number of its place in the buckets.
 
-use flow::{Binding, BindingCounters, Hnp};
+use std::num::NonZeroU32;
+
+use flow::{Binding, BindingCounters, Fid, Hnp};
 
 use super::TableError;
 use super::hash::{Seed, halves, reduce};
@@ -27,9 +29,28 @@ const OTHER_PLACES: u32 = 1024;
 /// The key of a free place. `::/64` is therefore kept with the other lengths.
 const FREE: u64 = 0;
 
-/// Where a prefix's records are. Good until the next update.
+/// Where a prefix's records are. Good until the next update. One more than the number of the place, so
+/// that an `Option` of it needs no more room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Slot(u32);
+pub(crate) struct Slot(NonZeroU32);
+
+impl Slot {
+    /// Places are at most 2^31: see [`Bindings::new`].
+    #[inline(always)]
+    fn new(place: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(place))
+    }
+
+    #[inline(always)]
+    fn place(self) -> u32 {
+        self.0.get() - 1
+    }
+
+    #[inline(always)]
+    pub(crate) fn index(self) -> usize {
+        self.place() as usize
+    }
+}
 
 /// Which bucket a key is looked for in first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +74,37 @@ impl Bucket {
     }
 }
 
+/// What the packets of a burst need of all bindings, borrowed once for all of them.
+#[derive(Debug)]
+pub(crate) struct Records<'a> {
+    /// For packets to a prefix, by [`Slot::index`].
+    pub(crate) downlink: &'a mut [Downlink],
+    /// For packets from a prefix, likewise.
+    pub(crate) uplink: &'a mut [Uplink],
+    /// Rules that do not fit a record, by [`Downlink::extended`].
+    pub(crate) sets: &'a mut [RuleSet],
+}
+
+impl Records<'_> {
+    /// Fetches the rules of a prefix that did not fit its record.
+    #[inline(always)]
+    pub(crate) fn prefetch_rules(&self, slot: Slot) {
+        let record = self.downlink.get(slot.index());
+        let set = record.and_then(|record| self.sets.get(record.extended as usize));
+        for block in set.into_iter().flat_map(|set| &set.blocks) {
+            block.prefetch();
+        }
+    }
+
+    /// See [`Uplink::carry`].
+    #[cold]
+    pub(crate) fn carry(&mut self, slot: Slot, rule: usize) {
+        if let Some(record) = self.uplink.get_mut(slot.index()) {
+            record.carry(rule);
+        }
+    }
+}
+
 /// Home network prefixes and their records.
 #[derive(Debug)]
 pub(crate) struct Bindings {
@@ -61,7 +113,8 @@ pub(crate) struct Bindings {
     downlink: Vec<Downlink>,
     uplink: Vec<Uplink>,
     other: OtherLengths,
-    extended: Vec<Option<Box<RuleSet>>>,
+    /// Rules that do not fit a record, and places of none.
+    extended: Vec<RuleSet>,
     extended_free: Vec<u32>,
     /// Prefixes of 64 bits held, and the most that are accepted.
     len: usize,
@@ -81,8 +134,9 @@ impl Bindings {
             downlink: pages::filled(Downlink::EMPTY, places),
             uplink: pages::filled(Uplink::EMPTY, places),
             other: OtherLengths::new(first_other..first_other + OTHER_PLACES),
-            extended: Vec::new(),
-            extended_free: Vec::new(),
+            // Grown later, they would be copied between two bursts; untouched, they cost nothing.
+            extended: Vec::with_capacity(places),
+            extended_free: Vec::with_capacity(places),
             len: 0,
             // Past seven eighths full, chains of full buckets grow quickly.
             capacity: buckets * (WAYS - 1),
@@ -114,7 +168,7 @@ impl Bindings {
     /// Fetches the record ahead of [`Bindings::downlink`].
     #[inline(always)]
     pub(crate) fn prefetch_downlink(&self, slot: Slot) {
-        if let Some(record) = self.downlink.get(slot.0 as usize) {
+        if let Some(record) = self.downlink.get(slot.index()) {
             prefetch(record);
         }
     }
@@ -122,7 +176,7 @@ impl Bindings {
     /// Fetches the record ahead of [`Bindings::uplink`].
     #[inline(always)]
     pub(crate) fn prefetch_uplink(&self, slot: Slot) {
-        if let Some(record) = self.uplink.get(slot.0 as usize) {
+        if let Some(record) = self.uplink.get(slot.index()) {
             prefetch(record);
         }
     }
@@ -142,9 +196,9 @@ impl Bindings {
         }
         self.other
             .find_longer_than_64(address)
-            .map(Slot)
+            .map(Slot::new)
             .or_else(find_64)
-            .or_else(|| self.other.find_up_to_64(address).map(Slot))
+            .or_else(|| self.other.find_up_to_64(address).map(Slot::new))
     }
 
     /// The prefix of 64 bits that is `key`, whose home bucket is `home`.
@@ -164,7 +218,7 @@ impl Bindings {
             let bucket = self.buckets.get(number as usize)?;
             let places = compare.places(&bucket.0, key);
             if places != 0 {
-                return Some(Slot(number * SLOTS + places.trailing_zeros()));
+                return Some(Slot::new(number * SLOTS + places.trailing_zeros()));
             }
             if compare.places(&bucket.0, FREE) != 0 {
                 return None;
@@ -182,68 +236,73 @@ impl Bindings {
         }
     }
 
-    /// The record for packets to the prefix.
+    /// All records.
     #[inline(always)]
-    pub(crate) fn downlink(&mut self, slot: Slot) -> Option<&mut Downlink> {
-        self.downlink.get_mut(slot.0 as usize)
+    pub(crate) fn records(&mut self) -> Records<'_> {
+        Records {
+            downlink: &mut self.downlink,
+            uplink: &mut self.uplink,
+            sets: &mut self.extended,
+        }
     }
 
     /// The record for packets from the prefix.
     #[inline(always)]
     pub(crate) fn uplink(&mut self, slot: Slot) -> Option<&mut Uplink> {
-        self.uplink.get_mut(slot.0 as usize)
+        self.uplink.get_mut(slot.index())
     }
 
-    /// A prefix's rules that did not fit its record.
+    /// The record for packets to the prefix.
     #[inline(always)]
-    pub(crate) fn extended(&mut self, number: u32) -> Option<&mut RuleSet> {
-        self.extended.get_mut(number as usize)?.as_deref_mut()
+    pub(crate) fn downlink(&self, slot: Slot) -> Option<&Downlink> {
+        self.downlink.get(slot.index())
+    }
+
+    /// Fetches the records of a prefix whose update is about to come.
+    pub(crate) fn prefetch_all(&self, hnp: Hnp) {
+        if let Some(slot) = self.slot_of(hnp) {
+            self.prefetch_downlink(slot);
+            self.prefetch_uplink(slot);
+        }
+    }
+
+    /// Fetches the bucket of a prefix ahead of [`Bindings::prefetch_all`].
+    pub(crate) fn prefetch_bucket(&self, hnp: Hnp) {
+        let [_, key] = halves(hnp.addr().to_bits());
+        self.prefetch(self.home_of(key));
     }
 
     /// Creates or replaces a prefix. Counters live on while the mobile stays the same, those of a
-    /// rule while its flow identifier does.
+    /// rule while its flow identifier does. What is no longer needed is left in `packed`, for whoever
+    /// frees it.
     ///
     /// # Errors
-    /// [`TableError`] if the binding is not well formed or there is no room; nothing has changed then.
-    pub(crate) fn set(&mut self, hnp: Hnp, binding: &Binding) -> Result<(), TableError> {
-        check(binding)?;
-        let old = self.counters(hnp);
-        let (slot, same_mobile) = match self.slot_of(hnp) {
-            Some(slot) => {
-                let held = self.uplink.get(slot.0 as usize).map(|record| record.mobile);
-                self.release_rules(slot);
-                (slot, held == Some(binding.mobile))
-            }
+    /// [`TableError::Full`] if there is no room; nothing has changed then.
+    pub(crate) fn set(&mut self, hnp: Hnp, packed: &mut Packed) -> Result<(), TableError> {
+        let (slot, held) = match self.slot_of(hnp) {
+            Some(slot) => (slot, true),
             None => (self.claim(hnp)?, false),
         };
-        let (mut down, mut up) = (Downlink::of(binding), Uplink::of(binding));
-        let mut set = (!Downlink::fits(binding)).then(|| Box::new(RuleSet::pack(&binding.rules)));
-        if let Some(old) = old.filter(|_| same_mobile) {
-            (down.packets, down.octets) = (old.downlink_packets, old.downlink_octets);
-            (up.packets, up.octets) = (old.uplink_packets, old.uplink_octets);
-            for (place, rule) in binding.rules.iter().enumerate() {
-                let Some((_, hits)) = old.rules.iter().find(|(fid, _)| *fid == rule.fid) else {
-                    continue;
-                };
-                match &mut set {
-                    Some(set) => {
-                        if let Some(counter) = set.hits.get_mut(place) {
-                            *counter = *hits;
-                        }
-                    }
-                    None => record::set_rule_hits(&mut down, &mut up, place, *hits),
-                }
+        // What a free place holds is what its last owner left there, and may name another's rules.
+        let old = if held { self.release_rules(slot) } else { None };
+        let (Some(down), Some(up)) = (
+            self.downlink.get_mut(slot.index()),
+            self.uplink.get_mut(slot.index()),
+        ) else {
+            return Ok(());
+        };
+        if held && up.mobile == packed.up.mobile {
+            packed.carry_over(down, up, old.as_ref());
+        }
+        (*down, *up) = (packed.down, packed.up);
+        if !packed.rules.is_empty() {
+            let rules = std::mem::take(&mut packed.rules);
+            let number = self.keep_rules(rules);
+            if let Some(down) = self.downlink.get_mut(slot.index()) {
+                down.extended = number;
             }
         }
-        if let Some(set) = set {
-            down.extended = self.keep_rules(set);
-        }
-        if let (Some(d), Some(u)) = (
-            self.downlink.get_mut(slot.0 as usize),
-            self.uplink.get_mut(slot.0 as usize),
-        ) {
-            (*d, *u) = (down, up);
-        }
+        packed.rules = old.unwrap_or_default();
         Ok(())
     }
 
@@ -252,7 +311,8 @@ impl Bindings {
         let Some(slot) = self.slot_of(hnp) else {
             return false;
         };
-        self.release_rules(slot);
+        // An allocation given back by the worker, but prefixes with many rules go seldom.
+        drop(self.release_rules(slot));
         match short_key(hnp) {
             Some(_) => {
                 self.close_gap(slot);
@@ -266,11 +326,11 @@ impl Bindings {
     /// What was counted for a prefix.
     pub(crate) fn counters(&self, hnp: Hnp) -> Option<BindingCounters> {
         let slot = self.slot_of(hnp)?;
-        let down = self.downlink.get(slot.0 as usize)?;
-        let up = self.uplink.get(slot.0 as usize)?;
+        let down = self.downlink.get(slot.index())?;
+        let up = self.uplink.get(slot.index())?;
         let rules = match self.extended.get(down.extended as usize) {
-            Some(Some(set)) => set.fids.iter().copied().zip(set.hits.clone()).collect(),
-            Some(None) | None => record::rule_hits(down, up).collect(),
+            Some(set) => set.counters().collect(),
+            None => record::rule_hits(down, up).collect(),
         };
         Some(BindingCounters {
             downlink_packets: down.packets,
@@ -285,7 +345,7 @@ impl Bindings {
     fn slot_of(&self, hnp: Hnp) -> Option<Slot> {
         match short_key(hnp) {
             Some(key) => self.find_64(key, self.home_of(key), Scalar),
-            None => self.other.slot(hnp).map(Slot),
+            None => self.other.slot(hnp).map(Slot::new),
         }
     }
 
@@ -293,7 +353,7 @@ impl Bindings {
     fn claim(&mut self, hnp: Hnp) -> Result<Slot, TableError> {
         let Some(key) = short_key(hnp) else {
             let full = TableError::Full(OTHER_PLACES as usize);
-            return self.other.insert(hnp).map(Slot).ok_or(full);
+            return self.other.insert(hnp).map(Slot::new).ok_or(full);
         };
         let full = TableError::Full(self.capacity);
         if self.len >= self.capacity {
@@ -306,7 +366,7 @@ impl Bindings {
             if let Some(free) = bucket.0.get_mut(place as usize) {
                 *free = key;
                 self.len += 1;
-                return Ok(Slot(number * SLOTS + place));
+                return Ok(Slot::new(number * SLOTS + place));
             }
             number = self.next(number);
         }
@@ -314,7 +374,7 @@ impl Bindings {
 
     /// Frees a place in the buckets, moving others back so that every chain stays whole.
     fn close_gap(&mut self, gap: Slot) {
-        let mut gap = gap.0;
+        let mut gap = gap.place();
         let mut number = gap / SLOTS;
         let mut passed = self.is_full(number);
         // A prefix was pushed past a bucket only while that bucket was full.
@@ -371,26 +431,75 @@ impl Bindings {
         }
     }
 
-    fn keep_rules(&mut self, set: Box<RuleSet>) -> u32 {
+    fn keep_rules(&mut self, set: RuleSet) -> u32 {
         if let Some(number) = self.extended_free.pop()
             && let Some(place) = self.extended.get_mut(number as usize)
         {
-            *place = Some(set);
+            *place = set;
             return number;
         }
-        self.extended.push(Some(set));
+        self.extended.push(set);
         u32::try_from(self.extended.len() - 1).unwrap_or(NOT_EXTENDED)
     }
 
-    fn release_rules(&mut self, slot: Slot) {
-        let Some(record) = self.downlink.get_mut(slot.0 as usize) else {
-            return;
-        };
+    /// Takes out the rules of a prefix that did not fit its record.
+    fn release_rules(&mut self, slot: Slot) -> Option<RuleSet> {
+        let record = self.downlink.get_mut(slot.index())?;
         let number = std::mem::replace(&mut record.extended, NOT_EXTENDED);
-        if let Some(place) = self.extended.get_mut(number as usize) {
-            *place = None;
-            self.extended_free.push(number);
-        }
+        let set = self.extended.get_mut(number as usize).map(std::mem::take)?;
+        self.extended_free.push(number);
+        Some(set)
+    }
+}
+
+/// A binding as the tables hold it. The control thread makes it, so that a worker only copies.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    down: Downlink,
+    up: Uplink,
+    /// Those that do not fit the record.
+    rules: RuleSet,
+}
+
+impl Packed {
+    /// Packs a binding.
+    ///
+    /// # Errors
+    /// [`TableError`] if it is not well formed.
+    pub(crate) fn of(binding: &Binding) -> Result<Self, TableError> {
+        check(binding)?;
+        Ok(Self {
+            down: Downlink::of(binding),
+            up: Uplink::of(binding),
+            rules: if Downlink::fits(binding) {
+                RuleSet::default()
+            } else {
+                RuleSet::pack(&binding.rules)
+            },
+        })
+    }
+
+    /// Fetches it from the core that made it.
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.down);
+        prefetch(&self.up);
+        prefetch(&self.rules);
+    }
+
+    /// Takes over the counters of what it replaces.
+    fn carry_over(&mut self, down: &Downlink, up: &Uplink, rules: Option<&RuleSet>) {
+        (self.down.packets, self.down.octets) = (down.packets, down.octets);
+        (self.up.packets, self.up.octets) = (up.packets, up.octets);
+        let of = |fid: Fid| {
+            let mut inline = record::rule_hits(down, up);
+            let hits = match rules {
+                Some(rules) => rules.counters().find(|(held, _)| *held == fid),
+                None => inline.find(|(held, _)| *held == fid),
+            };
+            hits.map_or(0, |(_, hits)| hits)
+        };
+        record::set_rule_hits(&mut self.down, &mut self.up, of);
+        self.rules.set_counters(of);
     }
 }
 

@@ -40,6 +40,16 @@ pub(crate) const fn halves(wide: u128) -> [u64; 2] {
     [wide as u64, (wide >> 64) as u64]
 }
 
+/// The low and the high half of a number of 64 bits.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is wanted"
+)]
+pub(crate) const fn halves32(wide: u64) -> [u32; 2] {
+    [wide as u32, (wide >> 32) as u32]
+}
+
 /// Where a mixed key falls among `count` places: fair for any count, without a division.
 #[inline(always)]
 pub(crate) const fn reduce(mixed: u64, count: u32) -> u32 {

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use flow::{MacAddr, Path, PathCounters, PathId, PortId, RuleAction, Tunnel};
+use zerocopy::IntoBytes;
 use zerocopy::network_endian::{U16, U32, U128};
 
 use super::TableError;
-use super::hash::Seed;
+use super::hash::{Seed, halves};
+use super::prefetch::prefetch;
 use crate::neighbour::AdjacencyId;
-use crate::packet::header::{Ethernet, Frame, Ipv6, next_header};
+use crate::packet::header::{Ethernet, Frame, IPV6_LEN, Ipv6, next_header};
 
 /// The greatest path number.
 pub(crate) const MAX_PATH: u16 = u16::MAX - 2;
@@ -51,8 +53,8 @@ pub(crate) struct Rewrite {
     /// Of a tunnel Ethernet and outer IPv6; of a link Ethernet only.
     pub(crate) header: Frame,
     pub(crate) port: PortIndex,
-    /// Greatest outer packet that fits the way to the remote end and the port, in octets.
-    pub(crate) mtu: u16,
+    /// Greatest IPv6 packet that may be put on the path, in octets, without the outer header.
+    pub(crate) room: u16,
     pub(crate) state: State,
     pub(crate) copy_dscp: bool,
     pub(crate) adjacency: AdjacencyId,
@@ -92,7 +94,6 @@ impl Rewrite {
                 ip,
                 ..Frame::default()
             },
-            mtu: tunnel.path_mtu,
             state: State::TunnelUnreachable,
             copy_dscp: tunnel.copy_dscp,
             ..Self::default()
@@ -108,10 +109,22 @@ impl Rewrite {
                 ..Frame::default()
             },
             port: port.into(),
-            mtu,
+            room: mtu,
             state: State::Link,
             ..Self::default()
         }
+    }
+
+    /// Sets the greatest outer packet that fits the way to a tunnel's remote end, in octets.
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.room = mtu.saturating_sub(OUTER);
+    }
+
+    /// As [`Rewrite::set_mtu`] if that is less than so far.
+    pub(crate) fn lower_mtu(&mut self, mtu: u16) {
+        let before = self.room;
+        self.set_mtu(mtu);
+        self.room = self.room.min(before);
     }
 
     /// Takes in what is known of a tunnel's next hop.
@@ -155,6 +168,13 @@ pub(crate) struct Paths {
     given: Vec<Option<Path>>,
     /// Tunnels and links in use, to tell a stranger from a station that may not send this.
     known: HashMap<Endpoint, usize, Seed>,
+    /// Source and destination of what comes through each tunnel, as on the wire; zeros for paths that
+    /// nothing comes through.
+    ends: Vec<[u8; ENDS]>,
+    /// Numbers of tunnels, placed by their remote ends: at most a sixteenth of a power of two of places.
+    entrances: Vec<u16>,
+    /// Places taken.
+    tunnels: usize,
 }
 
 /// The far end of a path.
@@ -182,9 +202,22 @@ impl Default for Paths {
             counters: Vec::new(),
             given: Vec::new(),
             known: HashMap::with_hasher(Seed::random()),
+            ends: Vec::new(),
+            entrances: vec![NO_PATH; LEAST_ENTRANCES],
+            tunnels: 0,
         }
     }
 }
+
+/// Octets of an outer header.
+const OUTER: u16 = 40;
+const _: () = assert!(OUTER as usize == IPV6_LEN);
+
+/// Octets of the two addresses at the end of an IPv6 header.
+const ENDS: usize = 32;
+
+/// Places for the first few tunnels.
+const LEAST_ENTRANCES: usize = 64;
 
 impl Paths {
     /// Creates, replaces or removes a path, whose rewrite the caller has built. The counters start
@@ -206,6 +239,7 @@ impl Paths {
             self.given.resize(index + 1, None);
             self.rewrites.resize(index + 1, Rewrite::default());
             self.counters.resize(index + 1, PathCounters::default());
+            self.ends.resize(index + 1, [0; ENDS]);
         }
         let Some(held) = self.given.get_mut(index) else {
             return Ok(());
@@ -218,7 +252,25 @@ impl Paths {
         if let Some(rewrites) = self.rewrites.get_mut(index) {
             *rewrites = rewrite;
         }
+        if let Some(ends) = self.ends.get_mut(index) {
+            *ends = match path {
+                Some(Path::Tunnel(tunnel)) if rewrite.state != State::TunnelLoop => {
+                    let mut ends = [0; ENDS];
+                    let both = tunnel
+                        .remote
+                        .octets()
+                        .into_iter()
+                        .chain(tunnel.local.octets());
+                    for (to, from) in ends.iter_mut().zip(both) {
+                        *to = from;
+                    }
+                    ends
+                }
+                Some(_) | None => [0; ENDS],
+            };
+        }
         if before != after {
+            self.move_entrance(id.0, before, after);
             if let Some(counters) = self.counters.get_mut(index) {
                 *counters = PathCounters::default();
             }
@@ -237,17 +289,101 @@ impl Paths {
         Ok(())
     }
 
+    /// Notes that the remote end of path `number` changed.
+    fn move_entrance(&mut self, number: u16, from: Option<Endpoint>, to: Option<Endpoint>) {
+        let is_tunnel = |end: Option<Endpoint>| matches!(end, Some(Endpoint::Tunnel(..)));
+        if is_tunnel(from) {
+            self.place_all(self.entrances.len());
+        } else if is_tunnel(to) {
+            self.tunnels += 1;
+            if self.tunnels * 16 > self.entrances.len() {
+                self.place_all(self.entrances.len() * 2);
+            } else {
+                self.place(number);
+            }
+        }
+    }
+
+    /// Finds places for all tunnels among `count`.
+    fn place_all(&mut self, count: usize) {
+        self.entrances.clear();
+        self.entrances.resize(count, NO_PATH);
+        let tunnels: Vec<u16> = (0..)
+            .zip(&self.given)
+            .filter(|(_, path)| matches!(path, Some(Path::Tunnel(_))))
+            .map(|(number, _)| number)
+            .collect();
+        self.tunnels = tunnels.len();
+        for number in tunnels {
+            self.place(number);
+        }
+    }
+
+    /// Finds a place for a tunnel.
+    fn place(&mut self, number: u16) {
+        let Some(Some(Path::Tunnel(tunnel))) = self.given.get(usize::from(number)) else {
+            return;
+        };
+        let mut place = self.first_entrance(tunnel.remote.to_bits());
+        while self.entrances.get(place).is_some_and(|n| *n != NO_PATH) {
+            place = self.next_entrance(place);
+        }
+        if let Some(free) = self.entrances.get_mut(place) {
+            *free = number;
+        }
+    }
+
+    #[inline(always)]
+    fn first_entrance(&self, remote: u128) -> usize {
+        // Its keys are our peers' addresses, which no stranger chooses: this needs no secret.
+        const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+        let [low, high] = halves(remote);
+        let mixed = (low ^ high.rotate_left(32)).wrapping_mul(MULTIPLIER);
+        (mixed >> 32) as usize & (self.entrances.len() - 1)
+    }
+
+    #[inline(always)]
+    fn next_entrance(&self, place: usize) -> usize {
+        (place + 1) & (self.entrances.len() - 1)
+    }
+
+    /// The tunnel that a frame comes through, by its outer addresses.
+    #[inline(always)]
+    pub(crate) fn entrance(&self, frame: &Frame) -> Option<u16> {
+        let ends: &[u8; ENDS] = frame.as_bytes().last_chunk()?;
+        let mut place = self.first_entrance(frame.ip.source.get());
+        loop {
+            let number = *self.entrances.get(place)?;
+            // There are no ends of this number in a free place, which ends the search.
+            if self.ends.get(usize::from(number))? == ends {
+                return Some(number);
+            }
+            place = self.next_entrance(place);
+        }
+    }
+
+    /// Fetches what a packet needs of a path.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, number: u16) {
+        if let (Some(rewrite), Some(counters)) = (
+            self.rewrites.get(usize::from(number)),
+            self.counters.get(usize::from(number)),
+        ) {
+            prefetch(rewrite);
+            prefetch(counters);
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn rewrite(&self, number: u16) -> Option<&Rewrite> {
         self.rewrites.get(usize::from(number))
     }
 
+    /// A path and what is counted on it.
     #[inline(always)]
-    pub(crate) fn count_out(&mut self, number: u16, octets: usize) {
-        if let Some(counters) = self.counters.get_mut(usize::from(number)) {
-            counters.out_packets += 1;
-            counters.out_octets += octets as u64;
-        }
+    pub(crate) fn get_mut(&mut self, number: u16) -> Option<(&Rewrite, &mut PathCounters)> {
+        let rewrite = self.rewrites.get(usize::from(number))?;
+        Some((rewrite, self.counters.get_mut(usize::from(number))?))
     }
 
     #[inline(always)]

@@ -86,8 +86,8 @@ impl Downlink {
     /// Where a packet goes by the rules in the record, which rule said so (or [`INLINE`]: none), and
     /// whether that rule's counter must be carried over with [`Uplink::carry`].
     #[inline(always)]
-    pub(crate) fn select(&mut self, fields: &Fields, compare: impl Compare) -> (u16, usize, bool) {
-        let rule = (compare.hits(&self.lanes, fields) | 1 << INLINE).trailing_zeros() as usize;
+    pub(crate) fn select(&mut self, fields: Fields, compare: impl Compare) -> (u16, usize, bool) {
+        let rule = (compare.four(&self.lanes, fields) | 1 << INLINE).trailing_zeros() as usize;
         let action = self.actions.get(rule).copied().unwrap_or(NO_PATH);
         // Without a branch, an unmatched packet adds nothing to the first rule's counter.
         let (place, counts) = (rule % INLINE, u16::from(rule < INLINE));
@@ -142,6 +142,16 @@ impl Uplink {
         }
     }
 
+    /// Whether packets may come on the path `through`: without a branch, as no one can tell which of
+    /// a mobile's paths the next one has taken.
+    #[inline(always)]
+    #[expect(clippy::needless_bitwise_bool, reason = "no branch, as said above")]
+    pub(crate) fn admits(&self, through: u16) -> bool {
+        self.sources
+            .iter()
+            .fold(false, |any, source| any | (*source == through))
+    }
+
     /// Whether no path is left that packets may come on.
     #[inline(always)]
     pub(crate) fn is_inactive(&self) -> bool {
@@ -157,10 +167,11 @@ pub(crate) fn rule_hits(down: &Downlink, up: &Uplink) -> impl Iterator<Item = (F
         .filter_map(|(fid, (low, high))| Some((fid?, u64::from(low) | u64::from(high) << 16)))
 }
 
-/// Sets the counter of the rule at `place`.
-pub(crate) fn set_rule_hits(down: &mut Downlink, up: &mut Uplink, place: usize, hits: u64) {
-    let [a, b, c, d, e, f, ..] = hits.to_le_bytes();
-    if let (Some(low), Some(high)) = (down.hits.get_mut(place), up.spilled.get_mut(place)) {
+/// Sets the counters of the rules in the record pair.
+pub(crate) fn set_rule_hits(down: &mut Downlink, up: &mut Uplink, of: impl Fn(Fid) -> u64) {
+    let counters = down.hits.iter_mut().zip(&mut up.spilled);
+    for (fid, (low, high)) in up.fids.iter().zip(counters) {
+        let [a, b, c, d, e, f, ..] = fid.map_or(0, &of).to_le_bytes();
         *low = u16::from_le_bytes([a, b]);
         *high = u32::from_le_bytes([c, d, e, f]);
     }

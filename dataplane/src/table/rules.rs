@@ -5,35 +5,37 @@
 //! condition, and a [`WideRule`] that confirms it; so a set of many rules is sifted by its lanes, and
 //! only what remains is compared in full.
 
-use flow::{FlowKey, Interval, Selector, TrafficSelector};
+use flow::{Fid, FlowKey, Interval, Rule, Selector, TrafficSelector};
 use zerocopy::FromBytes;
 
 use crate::packet::header::{ETHERNET_LEN, IPV6_LEN, Ipv6, next_header};
 use crate::packet::walk;
+use crate::simd::Compare;
+use crate::table::hash::halves32;
+use crate::table::path::{NO_PATH, action_number};
+use crate::table::prefetch::prefetch;
 
 /// Value of a field that the packet does not have: greater than any bound of an interval.
 const ABSENT: u32 = 0x1_0000;
 
-/// Which field a lane compares with its interval; its place in [`Fields::values`].
+/// Which field a lane compares with its interval; its place in [`Fields`].
 const DESTINATION_PORT: u8 = 0;
 const SOURCE_PORT: u8 = 1;
 const DS: u8 = 2;
-/// The field that is always 0: the lane has no interval.
+/// The field that is for no lane: any value of it will do.
 const NO_FIELD: u8 = 3;
 /// Flag in a lane's kind: any next header will do.
 pub(crate) const ANY_PROTOCOL: u8 = 0x80;
 
-/// What lanes look at in a packet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields {
-    /// Four fields of 16 bits: destination port in the lowest, source port, DS, and 0.
-    pub(crate) values: u64,
-    /// All ones for each field that the packet has, 0 for one it has not.
-    pub(crate) present: u64,
-    pub(crate) next_header: u8,
-}
+/// What lanes look at in a packet: four fields of 16 bits, destination port in the lowest, source
+/// port, DS, and one that is for no lane: the next header and whether there are no ports. One word, so
+/// that it stays in a register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fields(u64);
 
 impl Fields {
+    const NO_PORTS: u64 = 1 << 56;
+
     /// The fields of the IPv6 packet behind the Ethernet header of `frame`, whose header is `ip`.
     #[inline(always)]
     pub(crate) fn of(ip: &Ipv6, frame: &[u8]) -> Self {
@@ -49,7 +51,6 @@ impl Fields {
         }
     }
 
-    #[cold]
     #[inline(never)]
     fn behind_extensions(ip: &Ipv6, frame: &[u8]) -> Self {
         let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
@@ -61,19 +62,34 @@ impl Fields {
     }
 
     #[inline(always)]
-    fn new(next_header: u8, ports: Option<u32>, traffic_class: u8) -> Self {
-        let (ports, absent) = ports.map_or((0, u64::from(u32::MAX)), |ports| (ports, 0));
-        Self {
-            values: u64::from(traffic_class >> 2) << 32 | u64::from(ports),
-            present: !absent,
-            next_header,
-        }
+    pub(crate) fn new(next_header: u8, ports: Option<u32>, traffic_class: u8) -> Self {
+        let (ports, none) = ports.map_or((0, Self::NO_PORTS), |ports| (ports, 0));
+        let ds = u64::from(traffic_class >> 2) << 32;
+        Self(u64::from(ports) | ds | u64::from(next_header) << 48 | none)
+    }
+
+    /// All of it.
+    #[inline(always)]
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn next_header(self) -> u8 {
+        let [.., next_header, _] = self.0.to_le_bytes();
+        next_header
+    }
+
+    #[inline(always)]
+    pub(crate) fn has_ports(self) -> bool {
+        self.0 & Self::NO_PORTS == 0
     }
 
     /// Something that differs between flows and not within one.
     #[inline(always)]
-    pub(crate) fn entropy(&self) -> u64 {
-        self.values << 32 ^ u64::from(self.next_header)
+    pub(crate) fn entropy(self) -> u32 {
+        let [ports, _] = halves32(self.0);
+        ports ^ u32::from(self.next_header())
     }
 }
 
@@ -85,7 +101,7 @@ pub(crate) struct Lanes<const N: usize> {
     pub(crate) low: [u16; N],
     pub(crate) high: [u16; N],
     pub(crate) next_header: [u8; N],
-    /// The field, counted in 16 bits of [`Fields::values`], and [`ANY_PROTOCOL`].
+    /// The field, counted in 16 bits of [`Fields`], and [`ANY_PROTOCOL`].
     pub(crate) kind: [u8; N],
 }
 
@@ -123,20 +139,16 @@ impl<const N: usize> Lanes<N> {
 
     /// One bit for each lane that matches, the first lane's the lowest.
     #[inline(always)]
-    #[expect(
-        clippy::needless_bitwise_bool,
-        reason = "a mispredicted branch costs more than the rest"
-    )]
-    pub(crate) fn hits(&self, fields: &Fields) -> u32 {
+    pub(crate) fn hits(&self, fields: Fields) -> u32 {
         let mut hits = 0;
         let lanes = self.low.iter().zip(&self.high);
         let lanes = lanes.zip(self.next_header.iter().zip(&self.kind));
         for (i, ((low, high), (protocol, kind))) in lanes.enumerate() {
-            let shift = u32::from(kind & 3) * 16;
-            let value = fields.values >> shift & 0xffff;
-            let present = fields.present >> shift & 1 != 0;
+            let field = kind & 3;
+            let value = fields.word() >> (u32::from(field) * 16) & 0xffff;
+            let present = (field >= DS) | fields.has_ports();
             let inside = (value >= u64::from(*low)) & (value <= u64::from(*high));
-            let protocol = (*kind >= ANY_PROTOCOL) | (*protocol == fields.next_header);
+            let protocol = (*kind >= ANY_PROTOCOL) | (*protocol == fields.next_header());
             hits |= u32::from(present & inside & protocol) << i;
         }
         hits
@@ -155,7 +167,10 @@ struct Lane {
 impl Lane {
     fn of(selector: &TrafficSelector) -> Self {
         let nothing = Interval { start: 1, end: 0 };
-        let anything = Interval::single(0);
+        let anything = Interval {
+            start: 0,
+            end: u16::MAX,
+        };
         let Some(s) = selector.ipv6() else {
             return Self {
                 field: NO_FIELD,
@@ -322,73 +337,141 @@ impl WideRule {
     }
 }
 
-/// Lanes in one group of a [`RuleSet`].
-const GROUP: usize = 8;
+/// Rules in a [`Block`].
+pub(crate) const GROUP: usize = 16;
+
+/// Sixteen rules: two cache lines to compare, two to count in, one that packets do not need.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Block {
+    lanes: Lanes<GROUP>,
+    /// What each rule does: a path number or [`super::path::DISCARD`].
+    actions: [u16; GROUP],
+    /// Packets that each rule decided.
+    hits: [u64; GROUP],
+    /// The rules' flow identifiers.
+    fids: [Option<Fid>; GROUP],
+    /// One bit for each rule that lanes do not decide.
+    wide: u16,
+    /// Where the first of those is among [`RuleSet::wide`].
+    first_wide: u16,
+}
+
+const _: () = assert!(size_of::<Block>() == 5 * 64);
+
+impl Block {
+    /// No rules.
+    const EMPTY: Self = Self {
+        lanes: Lanes::NONE,
+        actions: [NO_PATH; GROUP],
+        hits: [0; GROUP],
+        fids: [None; GROUP],
+        wide: 0,
+        first_wide: 0,
+    };
+
+    /// Fetches what a comparison needs.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.lanes);
+        prefetch(&self.actions);
+    }
+}
 
 /// Any number of rules up to [`flow::Binding::MAX_RULES`], for prefixes whose rules do not fit their
 /// record.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RuleSet {
-    lanes: Vec<Lanes<GROUP>>,
-    /// One for each rule that lanes do not decide; its bit is set in `wide`.
-    wide_rules: Vec<WideRule>,
-    wide: u64,
-    /// What each rule does: a path number or [`super::path::DISCARD`].
-    pub(crate) actions: Vec<u16>,
-    /// The rules' flow identifiers.
-    pub(crate) fids: Vec<flow::Fid>,
-    /// Packets that each rule decided.
-    pub(crate) hits: Vec<u64>,
+    pub(crate) blocks: Box<[Block]>,
+    /// One for each rule that lanes do not decide.
+    wide: Box<[WideRule]>,
 }
 
 impl RuleSet {
     /// Packs rules, first match first.
-    pub(crate) fn pack(rules: &[flow::Rule]) -> Self {
-        let mut set = Self::default();
-        for group in rules.chunks(GROUP) {
-            set.lanes
-                .push(Lanes::pack(group.iter().map(|rule| &rule.selector)));
-        }
-        for (i, rule) in rules.iter().enumerate() {
-            if !is_exact(&rule.selector) {
-                set.wide |= 1 << i;
-                set.wide_rules.push(WideRule::of(&rule.selector));
+    pub(crate) fn pack(rules: &[Rule]) -> Self {
+        let mut wide = Vec::new();
+        let block = |group: &[Rule]| {
+            let mut block = Block {
+                lanes: Lanes::pack(group.iter().map(|rule| &rule.selector)),
+                first_wide: u16::try_from(wide.len()).unwrap_or(u16::MAX),
+                ..Block::EMPTY
+            };
+            let places = block.actions.iter_mut().zip(&mut block.fids);
+            for (i, (rule, (action, fid))) in group.iter().zip(places).enumerate() {
+                *action = action_number(rule.action);
+                *fid = Some(rule.fid);
+                if !is_exact(&rule.selector) {
+                    block.wide |= 1 << i;
+                    wide.push(WideRule::of(&rule.selector));
+                }
             }
-            set.actions.push(super::path::action_number(rule.action));
-            set.fids.push(rule.fid);
-            set.hits.push(0);
+            block
+        };
+        let blocks = rules.chunks(GROUP).map(block).collect();
+        Self {
+            blocks,
+            wide: wide.into(),
         }
-        set
     }
 
-    /// The first rule that matches; `key` is made only if lanes leave a doubt.
+    /// Whether it has no rules.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The action of the first rule that matches, which is counted; `key` is made only if lanes leave
+    /// a doubt.
     #[inline(always)]
-    pub(crate) fn first(&self, fields: &Fields, key: impl FnOnce() -> WideKey) -> Option<usize> {
+    pub(crate) fn decide(
+        &mut self,
+        fields: Fields,
+        compare: impl Compare + Copy,
+        key: impl Fn() -> WideKey,
+    ) -> Option<u16> {
         let mut hits: u64 = 0;
-        for (i, lanes) in self.lanes.iter().enumerate() {
-            hits |= u64::from(lanes.hits(fields)) << (i * GROUP);
+        for (i, block) in self.blocks.iter().enumerate() {
+            hits |= u64::from(compare.sixteen(&block.lanes, fields)) << (i * GROUP);
         }
-        let first = hits.trailing_zeros();
-        // Nothing matched, or the first match needs no confirmation.
-        if hits == 0 || self.wide >> first & 1 == 0 {
-            return (hits != 0).then_some(first as usize);
-        }
-        self.confirm(hits, &key())
-    }
-
-    /// The first of the rules in `hits` that a full comparison upholds.
-    fn confirm(&self, mut hits: u64, key: &WideKey) -> Option<usize> {
         while hits != 0 {
-            let rule = hits.trailing_zeros();
-            let rank = (self.wide & !(u64::MAX << rule)).count_ones() as usize;
-            let decided = self.wide >> rule & 1 == 0;
-            if decided || self.wide_rules.get(rank).is_some_and(|w| w.matches(key)) {
-                return Some(rule as usize);
+            let rule = hits.trailing_zeros() as usize;
+            let (block, place) = (self.blocks.get_mut(rule / GROUP)?, rule % GROUP);
+            let decided = block.wide >> place & 1 == 0 || confirm(&self.wide, block, place, &key());
+            if decided {
+                *block.hits.get_mut(place)? += 1;
+                return block.actions.get(place).copied();
             }
             hits &= hits - 1;
         }
         None
     }
+
+    /// Packets that each rule has decided.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = (Fid, u64)> {
+        let blocks = self.blocks.iter();
+        blocks.flat_map(|block| {
+            let all = block.fids.iter().zip(&block.hits);
+            all.filter_map(|(fid, hits)| Some(((*fid)?, *hits)))
+        })
+    }
+
+    /// Sets the rules' counters, those of new ones to nothing.
+    pub(crate) fn set_counters(&mut self, of: impl Fn(Fid) -> u64) {
+        for block in &mut self.blocks {
+            for (fid, hits) in block.fids.iter().zip(&mut block.hits) {
+                *hits = fid.map_or(0, &of);
+            }
+        }
+    }
+}
+
+/// Whether a full comparison upholds the match of a block's rule.
+#[cold]
+#[inline(never)]
+fn confirm(wide: &[WideRule], block: &Block, place: usize, key: &WideKey) -> bool {
+    let before = block.wide & !(u16::MAX << place);
+    let number = usize::from(block.first_wide) + before.count_ones() as usize;
+    wide.get(number).is_some_and(|rule| rule.matches(key))
 }
 
 #[cfg(test)]

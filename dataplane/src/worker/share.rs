@@ -1,6 +1,6 @@
 //! What a worker gives to its peers and takes from them.
 
-use flow::{DropReason, PortId};
+use flow::DropReason;
 
 use super::Worker;
 use crate::io::{Burst, PacketIo};
@@ -49,11 +49,5 @@ impl<Io: PacketIo> Worker<Io> {
             }
         }
         taken
-    }
-
-    fn send_all(&mut self, port: PortId, burst: &mut Burst<Io::Packet>) {
-        for packet in burst.drain(..) {
-            self.send(port, packet);
-        }
     }
 }

@@ -16,8 +16,9 @@ use crate::ingress::OwnAddresses;
 use crate::io::PacketIo;
 use crate::neighbour::{self, Neighbours};
 use crate::packet::{PacketBuf, build};
+use crate::ring::Order;
 use crate::table::path::State;
-use crate::table::{Rewrite, TableError};
+use crate::table::{Packed, Rewrite, TableError};
 
 impl<Io: PacketIo> Worker<Io> {
     /// Applies what has come, in order, and lets the control thread see how far it got.
@@ -26,30 +27,67 @@ impl<Io: PacketIo> Worker<Io> {
             self.answer(report);
         }
         let before = self.updates;
-        for _ in 0..UPDATES_PER_TURN {
-            if self.stalled.is_some() || self.stopped {
+        while self.updates - before < UPDATES_PER_TURN && self.stalled.is_none() && !self.stopped {
+            self.rings.pop_orders(&mut self.orders);
+            if self.orders.is_empty() {
                 break;
             }
-            let Some(update) = self.rings.pop_update() else {
-                break;
-            };
-            if self.apply(update).is_err() {
-                self.updates_refused += 1;
-            }
-            self.updates += 1;
-            self.rings.note_applied();
+            self.apply_batch();
         }
         if self.updates != before {
             self.rings.publish();
         }
     }
 
+    /// Applies the updates at hand, until a report finds no room. Their buckets and records are all on
+    /// their way before the first is applied.
+    fn apply_batch(&mut self) {
+        for order in &self.orders {
+            if let Order::Binding(role, hnp, _) = order
+                && let Some(state) = self.role(*role)
+            {
+                state.table.bindings.prefetch_bucket(*hnp);
+            }
+        }
+        for order in &self.orders {
+            if let Order::Binding(role, hnp, packed) = order
+                && let Some(state) = self.role(*role)
+            {
+                state.table.bindings.prefetch_all(*hnp);
+                packed.prefetch();
+            }
+        }
+        let mut orders = self.orders.take();
+        let mut applied = 0;
+        for order in orders.drain(..) {
+            if self.stalled.is_some() || self.stopped {
+                self.orders.push(order);
+                continue;
+            }
+            let result = match order {
+                Order::Binding(role, hnp, mut packed) => {
+                    let state = self.role_mut(role).ok_or(TableError::Role);
+                    let result = state.and_then(|state| state.set(hnp, Some(&mut packed)));
+                    self.rings.give_back(packed);
+                    result
+                }
+                Order::Other(update) => self.apply(update),
+            };
+            self.updates_refused += u64::from(result.is_err());
+            self.rings.note_applied();
+            applied += 1;
+        }
+        self.updates += applied;
+    }
+
     fn apply(&mut self, update: Update) -> Result<(), TableError> {
         match update {
             Update::Table(role, TableUpdate::Path { id, path }) => self.set_path(role, id, path),
             Update::Table(role, TableUpdate::Binding { hnp, binding }) => {
+                // One that could not be packed, or a removal.
+                let mut packed = binding.as_deref().map(Packed::of).transpose()?;
                 let state = self.role_mut(role).ok_or(TableError::Role)?;
-                state.set(hnp, binding.as_deref())
+                state.set(hnp, packed.as_mut())
             }
             Update::Route { prefix, next } => self.set_route(prefix, next),
             Update::Neighbour { port, address, mac } => self.set_neighbour(port, address, mac),
@@ -101,16 +139,19 @@ impl<Io: PacketIo> Worker<Io> {
         prefix: Ipv6Net,
         next: Option<RouteNext>,
     ) -> Result<(), TableError> {
-        if let Some(RouteNext::OnLink(port) | RouteNext::Via(port, _)) = next
-            && usize::from(port.0) >= self.ports.len()
-        {
-            return Err(TableError::Port(port));
-        }
+        let mtu = match next {
+            Some(RouteNext::OnLink(port) | RouteNext::Via(port, _)) => {
+                let found = self.ports.get(usize::from(port.0));
+                found.ok_or(TableError::Port(port))?.mtu
+            }
+            None => 0,
+        };
+        let mut adjacency = None;
         if let Some(RouteNext::Via(port, gateway)) = next {
             let gateway = self.neighbours.pin(port, gateway.to_bits());
-            gateway.ok_or(TableError::Neighbours)?;
+            adjacency = Some(gateway.ok_or(TableError::Neighbours)?);
         }
-        self.fib.set(prefix, next);
+        self.fib.set(prefix, next, adjacency, mtu);
         for role in [&mut self.lma, &mut self.mag].into_iter().flatten() {
             for (path, rewrite) in role.table.paths.iter_mut() {
                 if let Path::Tunnel(tunnel) = path {
@@ -250,7 +291,7 @@ fn resolve<P: PacketBuf>(
         return;
     };
     rewrite.port = hop.port.into();
-    rewrite.mtu = tunnel.path_mtu.min(port.mtu);
+    rewrite.set_mtu(tunnel.path_mtu.min(port.mtu));
     rewrite.adjacency = adjacency;
     rewrite.state = State::TunnelUnresolved;
     rewrite.set_next_hop(neighbours.get(adjacency).and_then(|entry| entry.header));

@@ -30,6 +30,10 @@ fn binding(path: u16, rules: usize) -> Binding {
     }
 }
 
+fn set(table: &mut Bindings, hnp: Hnp, binding: &Binding) -> Result<(), TableError> {
+    table.set(hnp, &mut Packed::of(binding)?)
+}
+
 fn hnp(number: u64, len: u8) -> Hnp {
     Hnp::new(Ipv6Addr::from_bits(u128::from(number) << 64), len).unwrap()
 }
@@ -69,7 +73,7 @@ proptest! {
                 Op::Set(key, len, path) => {
                     let hnp = hnp(key, len);
                     let known = map.contains_key(&hnp);
-                    match table.set(hnp, &binding(path, usize::from(path % 7))) {
+                    match set(&mut table, hnp, &binding(path, usize::from(path % 7))) {
                         Ok(()) => { map.insert(hnp, path); }
                         Err(error) => {
                             prop_assert_eq!(error, TableError::Full(table.capacity));
@@ -94,7 +98,7 @@ proptest! {
                 prop_assert_eq!(path_of(&mut table, address), longest.map(|(_, path)| *path));
             }
         }
-        let in_use = table.extended.iter().filter(|set| set.is_some()).count();
+        let in_use = table.extended.iter().filter(|set| !set.is_empty()).count();
         let long = map.values().filter(|path| *path % 7 > 4).count();
         prop_assert_eq!(in_use, long, "rule sets leak");
     }
@@ -105,7 +109,7 @@ fn a_full_table_refuses_and_stays_whole() {
     let mut table = Bindings::new(100);
     let mut held = 0;
     let refused = loop {
-        match table.set(hnp(held + 1, 64), &binding(1, 4)) {
+        match set(&mut table, hnp(held + 1, 64), &binding(1, 4)) {
             Ok(()) => held += 1,
             Err(error) => break error,
         }
@@ -113,7 +117,7 @@ fn a_full_table_refuses_and_stays_whole() {
     assert!(held >= 100, "{held}");
     assert_eq!(refused, TableError::Full(table.capacity));
     assert!(
-        table.set(hnp(1, 64), &binding(2, 4)).is_ok(),
+        set(&mut table, hnp(1, 64), &binding(2, 4)).is_ok(),
         "replacing needs no room"
     );
     for key in 1..=held {
@@ -128,7 +132,7 @@ fn a_full_table_refuses_and_stays_whole() {
 fn counters_outlive_a_change_of_rules() {
     let mut table = Bindings::new(8);
     let prefix = hnp(7, 64);
-    table.set(prefix, &binding(1, 2)).unwrap();
+    set(&mut table, prefix, &binding(1, 2)).unwrap();
     let slot = table.lookup(7 << 64).unwrap();
     let udp = [0x60, 0, 0, 0, 0, 8, 17, 9];
     let mut frame = vec![0; 14 + 40 + 8];
@@ -140,7 +144,8 @@ fn counters_outlive_a_change_of_rules() {
     let fields = Fields::of(ip, &frame);
     // Once around the low half of the counter.
     for _ in 0..70_000 {
-        let (action, rule, carry) = table.downlink(slot).unwrap().select(&fields, Scalar);
+        let record = &mut table.downlink[slot.index()];
+        let (action, rule, carry) = record.select(fields, Scalar);
         assert_eq!((action, rule), (2, 1));
         if carry {
             table.uplink(slot).unwrap().carry(rule);
@@ -149,16 +154,16 @@ fn counters_outlive_a_change_of_rules() {
     let two = (Fid::new(2).unwrap(), 70_000);
     assert_eq!(table.counters(prefix).unwrap().rules[1], two);
     // To a set that does not fit the record, and back.
-    table.set(prefix, &binding(1, 9)).unwrap();
+    set(&mut table, prefix, &binding(1, 9)).unwrap();
     assert_eq!(table.counters(prefix).unwrap().rules[1], two);
-    table.set(prefix, &binding(1, 2)).unwrap();
+    set(&mut table, prefix, &binding(1, 2)).unwrap();
     assert_eq!(table.counters(prefix).unwrap().rules[1], two);
     // Another mobile starts from nothing.
     let other = Binding {
         mobile: MobileId(2),
         ..binding(1, 2)
     };
-    table.set(prefix, &other).unwrap();
+    set(&mut table, prefix, &other).unwrap();
     assert_eq!(table.counters(prefix).unwrap().rules[1].1, 0);
 }
 
@@ -167,13 +172,13 @@ fn ill_formed_bindings_change_nothing() {
     let mut table = Bindings::new(8);
     let prefix = hnp(7, 64);
     let mut wrong = binding(1, 65);
-    assert_eq!(table.set(prefix, &wrong), Err(TableError::Rules(65)));
+    assert_eq!(set(&mut table, prefix, &wrong), Err(TableError::Rules(65)));
     wrong.rules.clear();
     wrong.sources = vec![PathId(0); 5];
-    assert_eq!(table.set(prefix, &wrong), Err(TableError::Sources(5)));
+    assert_eq!(set(&mut table, prefix, &wrong), Err(TableError::Sources(5)));
     wrong.sources = vec![PathId(u16::MAX)];
     assert_eq!(
-        table.set(prefix, &wrong),
+        set(&mut table, prefix, &wrong),
         Err(TableError::PathNumber(u16::MAX))
     );
     assert_eq!((table.len(), table.counters(prefix)), (0, None));

@@ -143,7 +143,7 @@ proptest! {
 
     #[test]
     fn a_lane_never_misses_and_an_exact_one_never_errs(selector in selector(), key in key()) {
-        let hit = Lanes::<1>::pack(std::iter::once(&selector)).hits(&fields(&key)) == 1;
+        let hit = Lanes::<1>::pack(std::iter::once(&selector)).hits(fields(&key)) == 1;
         prop_assert!(hit || !selector.matches(&key));
         if is_exact(&selector) {
             prop_assert_eq!(hit, selector.matches(&key));
@@ -156,8 +156,13 @@ proptest! {
         key in key(),
     ) {
         let expected = selectors.iter().position(|s| s.matches(&key));
-        let set = RuleSet::pack(&rules(selectors));
-        prop_assert_eq!(set.first(&fields(&key), || WideKey::from(&key)), expected);
+        let mut set = RuleSet::pack(&rules(selectors));
+        let action = set.decide(fields(&key), Scalar, || WideKey::from(&key));
+        let number = expected.map(|i| u16::try_from(i + 1).unwrap());
+        prop_assert_eq!(action, number);
+        for (fid, hits) in set.counters() {
+            prop_assert_eq!(hits, u64::from(Some(fid.0.get()) == number));
+        }
     }
 
     #[test]
@@ -176,7 +181,7 @@ proptest! {
         };
         prop_assert!(crate::table::record::Downlink::fits(&binding));
         let mut record = crate::table::record::Downlink::of(&binding);
-        let (action, rule, _) = record.select(&fields(&key), Scalar);
+        let (action, rule, _) = record.select(fields(&key), Scalar);
         prop_assert_eq!(rule, expected.unwrap_or(4));
         prop_assert_eq!(action, expected.map_or(99, |i| u16::try_from(i + 1).unwrap()));
     }
@@ -193,14 +198,14 @@ fn the_key_is_made_only_in_doubt() {
         flow_label: Some(Interval::single(7)),
         ..Selector::default()
     });
-    let set = RuleSet::pack(&rules(vec![wide, exact]));
+    let mut set = RuleSet::pack(&rules(vec![wide, exact]));
     let to = |port: u32| Fields::new(17, Some(1 << 16 | port), 0);
-    assert_eq!(set.first(&to(5001), || unreachable!()), Some(1));
-    assert_eq!(set.first(&to(5003), || unreachable!()), None);
-    let mut asked = false;
-    let result = set.first(&to(5002), || {
-        asked = true;
+    assert_eq!(set.decide(to(5001), Scalar, || unreachable!()), Some(2));
+    assert_eq!(set.decide(to(5003), Scalar, || unreachable!()), None);
+    let asked = std::cell::Cell::new(false);
+    let result = set.decide(to(5002), Scalar, || {
+        asked.set(true);
         WideKey::MIN
     });
-    assert_eq!((result, asked), (None, true));
+    assert_eq!((result, asked.get()), (None, true));
 }

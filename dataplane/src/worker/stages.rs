@@ -1,0 +1,466 @@
+//! A burst's way through a worker, stage by stage.
+//!
+//! ```text
+//! look      parse once, name the lane, fetch the bucket of the address that decides
+//! find      bucket -> place of the binding, fetch its record; at a MAG also the link
+//! take      record -> first matching rule or source check -> rewrite in place -> queue for the port
+//! ```
+//!
+//! Each stage runs over the whole burst, so that the memory one packet waits for is on its way while
+//! the others are looked at. The stages know four lanes, the usual ones at an LMA and at a MAG, and
+//! leave whatever is odd about a packet to [`Worker::alone`]. Packets stay in order, but for those of
+//! a run on one lane that are not sent: they end after the others.
+
+use arrayvec::{ArrayVec, Drain};
+use flow::{MacAddr, PortId, Role};
+use zerocopy::FromBytes;
+
+use super::Worker;
+use crate::classify::{self, Choice};
+use crate::decap;
+use crate::egress::{self, Port};
+use crate::encap;
+use crate::fate::{Arrival, Fate, Via};
+use crate::fib::Fib;
+use crate::ingress::{Lane, OwnAddresses, Passage};
+use crate::io::{BURST, Burst, PacketIo};
+use crate::neighbour::Neighbours;
+use crate::packet::PacketBuf;
+use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6};
+use crate::role::RoleState;
+use crate::route;
+use crate::simd::{Compare, Stages};
+use crate::spread::Peers;
+use crate::table::path::NO_PATH;
+use crate::table::rules::Fields;
+use crate::table::{Bindings, Paths, Records, Table};
+
+/// A worker's burst, to be handled as this processor does it best.
+struct Handle<'a, Io: PacketIo> {
+    worker: &'a mut Worker<Io>,
+    place: usize,
+    burst: &'a mut Burst<Io::Packet>,
+}
+
+impl<Io: PacketIo> Stages for Handle<'_, Io> {
+    #[inline(always)]
+    fn run(self, compare: impl Compare + Copy) {
+        self.worker.stages(self.place, self.burst, compare);
+    }
+}
+
+impl<Io: PacketIo> Worker<Io> {
+    /// Handles a burst that came in on the port at `place`.
+    pub(super) fn handle(&mut self, place: usize, burst: &mut Burst<Io::Packet>) {
+        self.level.run(Handle {
+            worker: self,
+            place,
+            burst,
+        });
+    }
+
+    #[inline(always)]
+    fn stages(
+        &mut self,
+        place: usize,
+        burst: &mut Burst<Io::Packet>,
+        compare: impl Compare + Copy,
+    ) {
+        let mut passages = [Passage::NEW; BURST];
+        let (Some(port), Some(passages)) = (self.ports.get(place), passages.get_mut(..burst.len()))
+        else {
+            return;
+        };
+        let arrived = port.id;
+        let ingress = port.ingress(&self.own, self.lma.as_ref(), self.mag.as_ref());
+        for (packet, passage) in burst.iter_mut().zip(&mut *passages) {
+            ingress.look(packet, passage, compare);
+        }
+        if let Some(lma) = &mut self.lma {
+            let bindings = &lma.table.bindings;
+            find(
+                bindings,
+                Lane::Forward,
+                Lane::LmaExit,
+                burst,
+                passages,
+                compare,
+            );
+            find_rules(&lma.table.parts().0, passages);
+        }
+        if let Some(mag) = &mut self.mag {
+            let bindings = &mag.table.bindings;
+            find(
+                bindings,
+                Lane::MagExit,
+                Lane::Access,
+                burst,
+                passages,
+                compare,
+            );
+            find_links(&mut mag.table, burst, passages, compare);
+        }
+        let mut packets = burst.drain(..);
+        for run in passages.chunk_by(|a, b| a.lane == b.lane) {
+            self.take(&mut packets, run, arrived, compare);
+        }
+    }
+
+    /// Handles packets that are on one lane.
+    #[inline(always)]
+    fn take(
+        &mut self,
+        packets: &mut Drain<'_, Io::Packet, BURST>,
+        run: &[Passage],
+        arrived: PortId,
+        compare: impl Compare + Copy,
+    ) {
+        let lane = run.first().map_or(Lane::Local, |passage| passage.lane);
+        let out = Out {
+            ports: &mut self.ports,
+            io: &mut self.io,
+            peers: &mut self.peers,
+        };
+        let aside = match (lane, &mut self.lma, &mut self.mag) {
+            (Lane::Forward, Some(lma), _) => {
+                let (records, paths) = lma.table.parts();
+                let way = ToMobile {
+                    records,
+                    paths,
+                    compare,
+                };
+                send_each(packets, run, out, way)
+            }
+            (Lane::LmaExit, Some(lma), _) => send_each(
+                packets,
+                run,
+                out,
+                FromMobile {
+                    own: &self.own,
+                    fib: &self.fib,
+                    neighbours: &mut self.neighbours,
+                    lma,
+                },
+            ),
+            (Lane::MagExit, _, Some(mag)) => {
+                let (_, paths) = mag.table.parts();
+                send_each(packets, run, out, ToLink { paths })
+            }
+            (Lane::Access, _, Some(mag)) => {
+                let (records, paths) = mag.table.parts();
+                let way = FromLink {
+                    records,
+                    paths,
+                    arrived,
+                };
+                send_each(packets, run, out, way)
+            }
+            (
+                Lane::Forward
+                | Lane::LmaExit
+                | Lane::MagExit
+                | Lane::Access
+                | Lane::Unbound
+                | Lane::Stranger
+                | Lane::Local
+                | Lane::Drop,
+                ..,
+            ) => {
+                for (passage, packet) in run.iter().zip(packets) {
+                    self.alone(passage, packet, arrived);
+                }
+                return;
+            }
+        };
+        for (packet, fate, passage) in aside {
+            self.end_one(packet, fate, passage, arrived);
+        }
+    }
+
+    /// Ends the stay of a packet that was not sent.
+    #[cold]
+    #[inline(never)]
+    fn end_one(&mut self, mut packet: Io::Packet, fate: Fate, passage: &Passage, arrived: PortId) {
+        if fate == Fate::Aside {
+            return self.alone(passage, packet, arrived);
+        }
+        let tunnel = match passage.lane {
+            Lane::LmaExit => self.role(Role::Lma),
+            Lane::MagExit => self.role(Role::Mag),
+            Lane::Forward
+            | Lane::Access
+            | Lane::Unbound
+            | Lane::Stranger
+            | Lane::Local
+            | Lane::Drop => None,
+        };
+        let tunnel = tunnel.and_then(|state| state.table.paths.rewrite(passage.through));
+        let via = tunnel.map_or(Via::Link, |tunnel| {
+            Via::Tunnel(tunnel.header.ip.source.get())
+        });
+        // From no group, and from no station that anyone will ask for.
+        let arrival = Arrival::transit(arrived, via);
+        let fate = if fate == Fate::Turn {
+            self.mobile_uplink(&mut packet, &arrival)
+        } else {
+            fate
+        };
+        self.finish(packet, fate, &arrival);
+    }
+}
+
+/// Finds the bindings of the packets on two lanes and fetches the records that they need.
+#[inline(always)]
+fn find<P: PacketBuf>(
+    bindings: &Bindings,
+    down: Lane,
+    up: Lane,
+    packets: &[P],
+    passages: &mut [Passage],
+    compare: impl Compare + Copy,
+) {
+    let uniform = bindings.is_uniform();
+    for (packet, passage) in packets.iter().zip(&mut *passages) {
+        let lane = passage.lane;
+        if lane != down && lane != up {
+            continue;
+        }
+        passage.slot = if uniform {
+            bindings.find_64(passage.key, passage.home, compare)
+        } else {
+            let address = lane.wanted(packet.data());
+            address.and_then(|address| bindings.lookup(address))
+        };
+        match passage.slot {
+            Some(slot) if lane == down => bindings.prefetch_downlink(slot),
+            Some(slot) => bindings.prefetch_uplink(slot),
+            None => {}
+        }
+    }
+}
+
+/// Fetches the rules of packets whose mobiles have more than fit a record.
+#[inline(always)]
+fn find_rules(records: &Records<'_>, passages: &[Passage]) {
+    if records.sets.is_empty() {
+        return;
+    }
+    let forward = passages
+        .iter()
+        .filter(|passage| passage.lane == Lane::Forward);
+    for slot in forward.filter_map(|passage| passage.slot) {
+        records.prefetch_rules(slot);
+    }
+}
+
+/// Finds the links of packets at a MAG and fetches their paths, which are as many as mobiles.
+///
+/// What left a tunnel must have left that of the session which owns the destination; what did not loses
+/// its binding here, and is told apart later. What came on a link should have come on the first of
+/// its mobile's.
+#[inline(always)]
+fn find_links<P: PacketBuf>(
+    table: &mut Table,
+    packets: &[P],
+    passages: &mut [Passage],
+    compare: impl Compare + Copy,
+) {
+    let (mut records, paths) = table.parts();
+    for (packet, passage) in packets.iter().zip(passages) {
+        if passage.lane == Lane::MagExit {
+            let slot = passage.slot.take();
+            let (Some(slot), Some(ip), Some(data)) =
+                (slot, inner(packet), packet.data().get(IPV6_LEN..))
+            else {
+                continue;
+            };
+            let from = records.downlink.get(slot.index()).map(|record| record.from);
+            if from == Some(passage.through) {
+                paths.count_in(passage.through, ip.total_len());
+                passage.choice = classify::to_mobile(&mut records, slot, ip, data, compare);
+                passage.slot = Some(slot);
+                paths.prefetch(passage.choice.path);
+            }
+        } else if passage.lane == Lane::Access
+            && let Some(slot) = passage.slot
+            && let Some(record) = records.uplink.get(slot.index())
+        {
+            let [link, ..] = record.sources;
+            passage.through = link;
+            paths.prefetch(link);
+        }
+    }
+}
+
+/// What is done with the packets of one lane.
+trait Way<P> {
+    /// Rewrites a packet and says what becomes of it.
+    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate;
+}
+
+/// At an LMA, into the tunnel that the first matching rule names.
+struct ToMobile<'a, C> {
+    records: Records<'a>,
+    paths: &'a mut Paths,
+    compare: C,
+}
+
+impl<P: PacketBuf, C: Compare + Copy> Way<P> for ToMobile<'_, C> {
+    #[inline(always)]
+    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
+        let data = packet.data();
+        let (Some(slot), Ok((frame, _))) = (passage.slot, Frame::ref_from_prefix(data)) else {
+            return Fate::Aside;
+        };
+        let records = &mut self.records;
+        let choice = classify::to_mobile(records, slot, &frame.ip, data, self.compare);
+        encap::onto_path(self.paths, choice, packet, true)
+    }
+}
+
+/// At an LMA, out of a tunnel and on by route, unless it is to another mobile or to us. The MAG at the
+/// other end must be one that may send for the inner source, which after a flow move is not always
+/// the one that hosts the prefix (RFC 6275 §10.4.5, RFC 5213 §5.6.2).
+struct FromMobile<'a, P> {
+    own: &'a OwnAddresses,
+    fib: &'a Fib,
+    neighbours: &'a mut Neighbours<P>,
+    lma: &'a mut RoleState,
+}
+
+impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
+    #[inline(always)]
+    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
+        let (Some(slot), Some(ip)) = (passage.slot, inner(packet)) else {
+            return Fate::Aside;
+        };
+        let (octets, to) = (ip.total_len(), ip.destination.get());
+        match self.lma.table.bindings.uplink(slot) {
+            Some(record) if record.admits(passage.through) => {
+                record.packets += 1;
+                record.octets += octets as u64;
+            }
+            // Who may not is told apart later.
+            Some(_) | None => return Fate::Aside,
+        }
+        self.lma.table.paths.count_in(passage.through, octets);
+        decap::strip(packet);
+        if self.lma.may_hold(to) || self.own.may_contain(to) {
+            return Fate::Turn;
+        }
+        route::by_route(self.fib, self.neighbours, to, packet, true)
+    }
+}
+
+/// At a MAG, out of a tunnel onto the link that [`find_links`] found.
+struct ToLink<'a> {
+    paths: &'a mut Paths,
+}
+
+impl<P: PacketBuf> Way<P> for ToLink<'_> {
+    #[inline(always)]
+    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
+        if passage.slot.is_none() {
+            return Fate::Aside;
+        }
+        decap::strip(packet);
+        encap::onto_path(self.paths, passage.choice, packet, true)
+    }
+}
+
+/// At a MAG, from the link that [`find_links`] found into the mobile's tunnel (RFC 5213 §6.10.3,
+/// §6.10.5).
+struct FromLink<'a> {
+    records: Records<'a>,
+    paths: &'a mut Paths,
+    arrived: PortId,
+}
+
+impl<P: PacketBuf> Way<P> for FromLink<'_> {
+    #[inline(always)]
+    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
+        let data = packet.data();
+        let (Some(slot), Ok((frame, _)), Some((link, counters))) = (
+            passage.slot,
+            Frame::ref_from_prefix(data),
+            self.paths.get_mut(passage.through),
+        ) else {
+            return Fate::Aside;
+        };
+        let its = link.is_link_of(self.arrived, MacAddr(frame.ethernet.source));
+        let (true, Some(record)) = (its, self.records.uplink.get_mut(slot.index())) else {
+            // It may have come on another of its mobile's links.
+            return Fate::Aside;
+        };
+        if record.forward == NO_PATH {
+            return Fate::Aside;
+        }
+        let octets = frame.ip.total_len() as u64;
+        record.packets += 1;
+        record.octets += octets;
+        counters.in_packets += 1;
+        counters.in_octets += octets;
+        let choice = Choice {
+            path: record.forward,
+            entropy: Fields::of(&frame.ip, data).entropy(),
+        };
+        encap::onto_path(self.paths, choice, packet, true)
+    }
+}
+
+/// What it takes to send.
+struct Out<'a, Io: PacketIo> {
+    ports: &'a mut [Port<Io::Packet>],
+    io: &'a mut Io,
+    peers: &'a mut Option<Peers<Io::Packet>>,
+}
+
+/// Packets of a burst that were not sent, and why.
+type Aside<'a, P> = ArrayVec<(P, Fate, &'a Passage), BURST>;
+
+/// Lets every packet of a run go its way and sends it where that leads; gives back those that
+/// are not to be sent.
+#[inline(always)]
+fn send_each<'a, Io: PacketIo>(
+    packets: &mut impl Iterator<Item = Io::Packet>,
+    run: &'a [Passage],
+    Out { ports, io, peers }: Out<'_, Io>,
+    mut way: impl Way<Io::Packet>,
+) -> Aside<'a, Io::Packet> {
+    let mut aside = Aside::new();
+    // Most runs leave by one port, and are handed to it as a whole.
+    let (mut leaving, mut out) = (PortId(u16::MAX), Burst::new());
+    let mut leave = |leaving, out: &mut Burst<_>, passage, aside: &mut Aside<'a, _>| {
+        if out.is_empty() {
+            return;
+        }
+        if let Err(reason) = egress::send_all(ports, io, peers, leaving, out) {
+            let dropped = out.drain(..);
+            aside.extend(dropped.map(|packet| (packet, Fate::Drop(reason), passage)));
+        }
+    };
+    for (passage, mut packet) in run.iter().zip(packets) {
+        let fate = way.go(&mut packet, passage);
+        let Fate::Send(port) = fate else {
+            aside.push((packet, fate, passage));
+            continue;
+        };
+        if port != leaving {
+            leave(leaving, &mut out, passage, &mut aside);
+            leaving = port;
+        }
+        // There is room for a whole run.
+        out.push(packet);
+    }
+    if let Some(passage) = run.last() {
+        leave(leaving, &mut out, passage, &mut aside);
+    }
+    aside
+}
+
+/// The header behind the outer one.
+#[inline(always)]
+fn inner<P: PacketBuf>(packet: &P) -> Option<&Ipv6> {
+    let (inner, _) = Ipv6::ref_from_prefix(packet.data().get(FRAME_LEN..)?).ok()?;
+    Some(inner)
+}
