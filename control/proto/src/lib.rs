@@ -18,6 +18,7 @@
 mod command;
 mod config;
 mod event;
+mod exact;
 mod outbox;
 mod pool;
 mod random;

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flow::{Binding, Hnp, Path, PathId, RuleAction, TableUpdate};
+use arrayvec::ArrayVec;
+use flow::{Binding, Hnp, MobileId, Path, PathId, Rule, RuleAction, TableUpdate};
 
+use crate::exact;
 use crate::outbox::Outbox;
 
 /// Numbers for paths. A path exists as long as a binding names it: it is created before the first
@@ -11,7 +13,7 @@ use crate::outbox::Outbox;
 #[derive(Clone, Debug)]
 pub(crate) struct PathTable<K> {
     ids: BTreeMap<K, PathId>,
-    /// By number: whose it is, and how many bindings name it.
+    /// By number: whose it is, and how often bindings name it.
     slots: Vec<Option<(K, u32)>>,
     free: BTreeSet<PathId>,
     /// Numbers that nothing names any more, as far as is known.
@@ -66,8 +68,8 @@ impl<K: Copy + Ord> PathTable<K> {
         Some(slot.0)
     }
 
-    fn count(&mut self, binding: &Binding, change: impl Fn(u32) -> u32) {
-        for id in paths_of(binding) {
+    fn count(&mut self, told: &Told, change: impl Fn(u32) -> u32) {
+        for id in told.paths() {
             if let Some(Some((_, count))) = self.slots.get_mut(usize::from(id.0)) {
                 *count = change(*count);
                 if *count == 0 {
@@ -93,19 +95,25 @@ impl<K: Copy + Ord> PathTable<K> {
     }
 }
 
-/// The bindings in force for some prefixes.
+/// The bindings in force for some prefixes, in ascending order of prefix.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Installed(BTreeMap<Hnp, Box<Binding>>);
+pub(crate) struct Installed(Vec<Told>);
+
+/// A binding as the workers were told it, in little room: there is one for every prefix.
+#[derive(Clone, Debug)]
+struct Told {
+    hnp: Hnp,
+    mobile: MobileId,
+    default_path: Option<PathId>,
+    sources: ArrayVec<PathId, { Binding::MAX_SOURCES }>,
+    uplink: Option<PathId>,
+    rules: Box<[Rule]>,
+}
 
 impl Installed {
-    /// The binding of a prefix.
-    pub(crate) fn get(&self, hnp: Hnp) -> Option<&Binding> {
-        self.0.get(&hnp).map(AsRef::as_ref)
-    }
-
     /// All prefixes that have a binding.
     pub(crate) fn hnps(&self) -> impl Iterator<Item = Hnp> {
-        self.0.keys().copied()
+        self.0.iter().map(|told| told.hnp)
     }
 
     /// Puts a binding in force, or takes one out; says nothing if it is so already.
@@ -116,17 +124,25 @@ impl Installed {
         paths: &mut PathTable<K>,
         outbox: &mut Outbox<E>,
     ) {
-        if self.get(hnp) == binding.as_ref() {
-            return;
-        }
-        if let Some(binding) = &binding {
-            paths.count(binding, |n| n + 1);
-        }
-        let binding = binding.map(Box::new);
-        let old = match &binding {
-            Some(binding) => self.0.insert(hnp, binding.clone()),
-            None => self.0.remove(&hnp),
+        let at = self.0.partition_point(|told| told.hnp < hnp);
+        let known = self.0.get_mut(at).filter(|told| told.hnp == hnp);
+        let old = match (known, &binding) {
+            (None, None) => return,
+            (Some(told), Some(binding)) if told.says(binding) => return,
+            (None, Some(binding)) => {
+                let new = Told::new(hnp, binding);
+                paths.count(&new, |n| n + 1);
+                exact::insert(&mut self.0, at, new);
+                None
+            }
+            (Some(told), Some(binding)) => {
+                let new = Told::new(hnp, binding);
+                paths.count(&new, |n| n + 1);
+                Some(std::mem::replace(told, new))
+            }
+            (Some(_), None) => Some(exact::remove(&mut self.0, at)),
         };
+        let binding = binding.map(Box::new);
         outbox.table(TableUpdate::Binding { hnp, binding });
         if let Some(old) = old {
             paths.count(&old, |n| n - 1);
@@ -134,19 +150,49 @@ impl Installed {
     }
 }
 
-/// The paths that a binding names, each once.
-pub(crate) fn paths_of(binding: &Binding) -> BTreeSet<PathId> {
-    let rules = binding.rules.iter().filter_map(|rule| match rule.action {
-        RuleAction::Forward(id) => Some(id),
-        RuleAction::Drop => None,
-    });
-    binding
-        .default_path
-        .into_iter()
-        .chain(binding.uplink)
-        .chain(binding.sources.iter().copied())
-        .chain(rules)
-        .collect()
+impl Told {
+    fn new(hnp: Hnp, binding: &Binding) -> Self {
+        let sources = binding.sources.iter().copied();
+        Self {
+            hnp,
+            mobile: binding.mobile,
+            default_path: binding.default_path,
+            // Neither role names more.
+            sources: sources.take(Binding::MAX_SOURCES).collect(),
+            uplink: binding.uplink,
+            rules: binding.rules.as_slice().into(),
+        }
+    }
+
+    /// Whether this is the binding.
+    fn says(&self, binding: &Binding) -> bool {
+        // By name, so that a new field cannot be forgotten: what is not compared is not told.
+        let Binding {
+            mobile,
+            default_path,
+            sources,
+            uplink,
+            rules,
+        } = binding;
+        self.mobile == *mobile
+            && self.default_path == *default_path
+            && self.sources.as_slice() == sources.as_slice()
+            && self.uplink == *uplink
+            && *self.rules == **rules
+    }
+
+    /// The paths that the binding names, some of them more than once.
+    fn paths(&self) -> impl Iterator<Item = PathId> {
+        let rules = self.rules.iter().filter_map(|rule| match rule.action {
+            RuleAction::Forward(id) => Some(id),
+            RuleAction::Drop => None,
+        });
+        self.default_path
+            .into_iter()
+            .chain(self.uplink)
+            .chain(self.sources.iter().copied())
+            .chain(rules)
+    }
 }
 
 #[cfg(test)]
