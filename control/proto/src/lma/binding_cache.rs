@@ -12,6 +12,7 @@ use pmip_wire::Timestamp;
 use super::flow_mobility::FmcEntry;
 use super::pbu::Deferred;
 use super::sync::Sync;
+use crate::exact;
 use crate::table::Installed;
 
 /// Where a session is in its life (RFC 5213 §5.3.5).
@@ -154,14 +155,17 @@ impl Mobile {
 
     /// All prefixes of its sessions, ascending.
     pub(crate) fn hnps(&self) -> BTreeSet<Hnp> {
-        let of = |s: &Bce| s.hnps.clone();
-        self.sessions.iter().flat_map(of).collect()
+        self.sessions
+            .iter()
+            .flat_map(|s| &s.hnps)
+            .copied()
+            .collect()
     }
 
     /// Adds a session under its BID.
     pub(crate) fn insert(&mut self, bce: Bce) {
         let at = self.sessions.partition_point(|s| s.bid < bce.bid);
-        self.sessions.insert(at, bce);
+        exact::insert(&mut self.sessions, at, bce);
     }
 
     /// The BID of an interface: the one it had, or the lowest never given to another.
@@ -184,7 +188,7 @@ impl Mobile {
         let bid = (1..=u16::MAX)
             .filter_map(Bid::new)
             .find(|bid| !taken.contains(bid) && self.session(*bid).is_none())?;
-        self.interfaces.push((interface, bid));
+        self.remember(interface, bid);
         Some(bid)
     }
 
@@ -192,7 +196,12 @@ impl Mobile {
     pub(crate) fn rename_interface(&mut self, bid: Bid, interface: Interface) {
         self.interfaces
             .retain(|(i, b)| *b != bid && *i != interface);
-        self.interfaces.push((interface, bid));
+        self.remember(interface, bid);
+    }
+
+    fn remember(&mut self, interface: Interface, bid: Bid) {
+        let last = self.interfaces.len();
+        exact::insert(&mut self.interfaces, last, (interface, bid));
     }
 
     /// Whether nothing is left to remember.

@@ -8,6 +8,7 @@ use super::binding_cache::{Bce, Mobile};
 use super::flow_mobility::{FlowError, FlowRequest, FmcEntry, MoveStarted, Moving};
 use super::{Lma, Timer};
 use crate::event::MoveFailure;
+use crate::exact;
 use crate::time::Now;
 
 impl Lma {
@@ -61,7 +62,7 @@ impl Lma {
         self.check_access(mobile, &flow, bid)?;
         self.with_mobile(id, |lma, mobile| {
             let at = mobile.flows.partition_point(|f| f.priority < priority);
-            mobile.flows.insert(at, flow);
+            exact::insert(&mut mobile.flows, at, flow);
             if let Some(session) = mobile.session_mut(bid) {
                 session.sync.try_again(fid);
             }

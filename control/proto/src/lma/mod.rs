@@ -24,6 +24,7 @@ use pmip_wire::{BindingErrorStatus, Message};
 use crate::command::Command;
 use crate::config::LmaConfig;
 use crate::event::{DeletionReason, LmaEvent, MoveFailure};
+use crate::exact;
 use crate::outbox::Outbox;
 use crate::pool::PrefixPool;
 use crate::random::Random;
@@ -387,7 +388,7 @@ impl Lma {
         let Some(at) = mobile.sessions.iter().position(|s| s.bid == bid) else {
             return;
         };
-        let session = mobile.sessions.remove(at);
+        let session = exact::remove(&mut mobile.sessions, at);
         let left = mobile.hnps();
         let gone = session.hnps.iter().copied().filter(|h| !left.contains(h));
         // RFC 5213 §5.3.5 frees the prefixes. One that another session's MAG routes for a moved flow
