@@ -141,8 +141,9 @@ impl Held {
 /// The flow state of one session at its MAG, seen from the LMA.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sync {
-    held: BTreeMap<Fid, Held>,
-    outstanding: Option<Outstanding>,
+    /// Boxed, as is the message: there is a `Sync` for every session, and a map has room for eleven.
+    held: BTreeMap<Fid, Box<Held>>,
+    outstanding: Option<Box<Outstanding>>,
     /// Flows that the MAG did not take; not tried again before [`Sync::retry`].
     failed: BTreeSet<Fid>,
 }
@@ -184,18 +185,18 @@ impl Sync {
             self.held
                 .retain(|f, held| f == fid || held.statement.selector != statement.selector);
         }
-        self.outstanding = Some(Outstanding {
+        self.outstanding = Some(Box::new(Outstanding {
             change,
             sequence,
             first_sent: now,
             copies: 1,
             jumps: 0,
-        });
+        }));
     }
 
     /// Notes how the exchange ended, and returns what it was about.
     pub(crate) fn complete(&mut self, outcome: Outcome) -> Option<Outstanding> {
-        let done = self.outstanding.take()?;
+        let done = *self.outstanding.take()?;
         let fid = done.change.fid();
         match (&done.change, outcome) {
             (_, Outcome::NotAttached(_)) => self.held.clear(),
@@ -212,7 +213,7 @@ impl Sync {
                     expires: lifetime.map(|l| done.first_sent + l),
                     ..Held::uncertain(s.clone())
                 };
-                self.held.insert(fid, held);
+                self.held.insert(fid, Box::new(held));
             }
             (Change::Add(_, s) | Change::Refresh(_, s), Outcome::NoAnswer) => {
                 self.doubt(fid, s.clone());
@@ -252,7 +253,7 @@ impl Sync {
                 }
             }
             None => {
-                self.held.insert(fid, Held::uncertain(statement));
+                self.held.insert(fid, Box::new(Held::uncertain(statement)));
             }
         }
     }
@@ -262,10 +263,10 @@ impl Sync {
     pub(crate) fn reset(&mut self) -> Option<Outstanding> {
         self.held.clear();
         self.failed.clear();
-        let outstanding = self.outstanding.take()?;
+        let outstanding = *self.outstanding.take()?;
         match &outstanding.change {
             Change::Add(fid, s) | Change::Refresh(fid, s) => {
-                self.held.insert(*fid, Held::uncertain(s.clone()));
+                self.held.insert(*fid, Box::new(Held::uncertain(s.clone())));
             }
             Change::Delete(..) => {}
         }
@@ -276,7 +277,7 @@ impl Sync {
     pub(crate) fn expire(&mut self, now: Duration) {
         for held in self.held.values_mut() {
             if held.expires.is_some_and(|at| at <= now) {
-                *held = Held::uncertain(held.statement.clone());
+                **held = Held::uncertain(held.statement.clone());
             }
         }
     }
@@ -311,11 +312,11 @@ impl Sync {
     }
 
     pub(crate) fn outstanding(&self) -> Option<&Outstanding> {
-        self.outstanding.as_ref()
+        self.outstanding.as_deref()
     }
 
     pub(crate) fn outstanding_mut(&mut self) -> Option<&mut Outstanding> {
-        self.outstanding.as_mut()
+        self.outstanding.as_deref_mut()
     }
 
     /// Whether the MAG is known to have just this for the flow.
