@@ -6,8 +6,25 @@ use std::time::Duration;
 /// At most one deadline per key. Timers with the same deadline fire in the order of their keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Timers<K> {
-    by_deadline: BTreeSet<(Duration, K)>,
-    by_key: BTreeMap<K, Duration>,
+    by_deadline: BTreeSet<(Deadline, K)>,
+    by_key: BTreeMap<K, Deadline>,
+}
+
+/// In nanoseconds: half of what a `Duration` takes, and there is one for each session. The last one,
+/// in the year 584 of the clock, stands for all after it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Deadline(u64);
+
+impl From<Duration> for Deadline {
+    fn from(at: Duration) -> Self {
+        Self(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Deadline> for Duration {
+    fn from(at: Deadline) -> Self {
+        Self::from_nanos(at.0)
+    }
 }
 
 impl<K> Default for Timers<K> {
@@ -22,6 +39,7 @@ impl<K> Default for Timers<K> {
 impl<K: Copy + Ord> Timers<K> {
     /// Sets or moves a timer.
     pub(crate) fn set(&mut self, key: K, deadline: Duration) {
+        let deadline = deadline.into();
         if let Some(old) = self.by_key.insert(key, deadline) {
             self.by_deadline.remove(&(old, key));
         }
@@ -37,18 +55,18 @@ impl<K: Copy + Ord> Timers<K> {
 
     /// When a timer fires, if it is set.
     pub(crate) fn deadline(&self, key: K) -> Option<Duration> {
-        self.by_key.get(&key).copied()
+        self.by_key.get(&key).map(|at| (*at).into())
     }
 
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Duration> {
-        self.by_deadline.first().map(|(deadline, _)| *deadline)
+        self.by_deadline.first().map(|(at, _)| (*at).into())
     }
 
     /// Takes the earliest timer that is due.
     pub(crate) fn pop_due(&mut self, now: Duration) -> Option<K> {
         let (deadline, key) = *self.by_deadline.first()?;
-        if deadline > now {
+        if deadline > now.into() {
             return None;
         }
         self.by_deadline.remove(&(deadline, key));
@@ -79,6 +97,18 @@ mod tests {
         assert_eq!(timers.deadline('c'), Some(s(3)));
         assert_eq!(timers.pop_due(s(9)), Some('c'));
         assert_eq!(timers.pop_due(s(9)), None);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn a_deadline_beyond_all_clocks_never_comes() {
+        let mut timers = Timers::default();
+        timers.set('a', Duration::MAX);
+        timers.set('b', Duration::from_nanos(1));
+        assert_eq!(timers.next(), Some(Duration::from_nanos(1)));
+        assert_eq!(timers.pop_due(s(1 << 34)), Some('b'));
+        assert_eq!(timers.pop_due(s(1 << 34)), None);
+        timers.cancel('a');
         assert_eq!(timers.next(), None);
     }
 }
