@@ -1,6 +1,6 @@
 //! Pools of home network prefixes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -19,9 +19,47 @@ pub struct PrefixPool {
     rest: Duration,
     /// Index of the first prefix never lent by [`Self::allocate`].
     fresh: u128,
-    used: BTreeSet<u128>,
+    used: Used,
     /// Those that came back, and when they may be lent again.
     resting: Timers<u128>,
+}
+
+/// Indexes of prefixes that are lent: bits, because most of a pool's first ones are.
+#[derive(Clone, Debug, Default)]
+struct Used {
+    count: usize,
+    /// By index / 64; never 0.
+    words: BTreeMap<u128, u64>,
+}
+
+impl Used {
+    /// Adds an index; `false` if it was there.
+    fn insert(&mut self, index: u128) -> bool {
+        let (word, bit) = Self::place(index);
+        let word = self.words.entry(word).or_default();
+        let new = *word & bit == 0;
+        *word |= bit;
+        self.count += usize::from(new);
+        new
+    }
+
+    /// Removes an index; `false` if it was not there.
+    fn remove(&mut self, index: u128) -> bool {
+        let (at, bit) = Self::place(index);
+        let Some(word) = self.words.get_mut(&at).filter(|word| **word & bit != 0) else {
+            return false;
+        };
+        *word &= !bit;
+        if *word == 0 {
+            self.words.remove(&at);
+        }
+        self.count -= 1;
+        true
+    }
+
+    fn place(index: u128) -> (u128, u64) {
+        (index / 64, 1 << (index % 64))
+    }
 }
 
 /// Why there can be no such pool.
@@ -52,7 +90,7 @@ impl PrefixPool {
             len,
             rest,
             fresh: 0,
-            used: BTreeSet::new(),
+            used: Used::default(),
             resting: Timers::default(),
         })
     }
@@ -64,7 +102,7 @@ impl PrefixPool {
 
     /// Prefixes lent at the moment.
     pub fn used(&self) -> usize {
-        self.used.len()
+        self.used.count
     }
 
     /// Lends any free prefix; `None` if there is none.
@@ -93,7 +131,7 @@ impl PrefixPool {
     /// Takes a prefix back.
     pub(crate) fn release(&mut self, now: Duration, hnp: Hnp) {
         if let Some(index) = self.index(hnp)
-            && self.used.remove(&index)
+            && self.used.remove(index)
             && index < self.fresh
         {
             self.resting.set(index, now + self.rest);
@@ -172,6 +210,25 @@ mod tests {
         assert!(pool.take(hnp("2001:db8::/64")));
         pool.release(s(0), hnp("2001:db8::/64"));
         assert_eq!(pool.allocate(s(0)), Some(hnp("2001:db8::/64")));
+    }
+
+    #[test]
+    fn used_indexes_are_a_set() {
+        let mut used = Used::default();
+        let mut oracle = std::collections::BTreeSet::new();
+        for step in 0..2000_u128 {
+            let index = (step * step * 37 + step * 11) % 256 + (u128::MAX - 255);
+            if step % 3 == 0 {
+                assert_eq!(used.remove(index), oracle.remove(&index));
+            } else {
+                assert_eq!(used.insert(index), oracle.insert(index));
+            }
+            assert_eq!(used.count, oracle.len());
+        }
+        for index in oracle {
+            assert!(used.remove(index));
+        }
+        assert_eq!((used.count, used.words.len()), (0, 0));
     }
 
     #[test]
