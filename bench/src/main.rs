@@ -1,6 +1,7 @@
 //! What flowmob does on this machine, each figure beside a bare loop and testpmd's in the same run.
 //! README.md says how each is taken.
 
+mod alloc;
 mod case;
 mod cell;
 mod clock;

@@ -64,6 +64,9 @@ pub(crate) struct Row {
     pub(crate) ratio_to_floor: f64,
     /// Cycles over testpmd's.
     pub(crate) ratio_to_testpmd: f64,
+    /// Heap calls of the forwarding loop: any would have voided the run.
+    #[serde(default)]
+    pub(crate) allocations_per_burst: u64,
 }
 
 /// The rounds behind a row.
@@ -116,6 +119,7 @@ pub(crate) fn rows(outcomes: &[Outcome], memory: Memory, testpmd: f64, tsc_hz: f
                 mpps_per_core: rounded(tsc_hz / 1e6 / cycles, 2),
                 ratio_to_floor: rounded(median(&ratios), 3),
                 ratio_to_testpmd: rounded(cycles / testpmd, 2),
+                allocations_per_burst: 0,
             }
         })
         .collect()
@@ -252,13 +256,13 @@ mod tests {
                 "work": "lma-downlink", "bindings": 1000, "rules": 4, "packet_bytes": 64,
                 "workers": 1, "memory": "hugepages", "cycles_per_packet": 100.0,
                 "floor_cycles": 60.0, "mpps_per_core": 25.0, "ratio_to_floor": 2.0,
-                "ratio_to_testpmd": 4.0
+                "ratio_to_testpmd": 4.0, "allocations_per_burst": 0
             },
             {
                 "work": "lma-downlink", "bindings": 1000, "rules": 16, "packet_bytes": 64,
                 "workers": 1, "memory": "hugepages", "cycles_per_packet": 100.0,
                 "floor_cycles": 60.0, "mpps_per_core": 25.0, "ratio_to_floor": 1.667,
-                "ratio_to_testpmd": 4.0
+                "ratio_to_testpmd": 4.0, "allocations_per_burst": 0
             }
         ]);
         assert_eq!(row, expected);

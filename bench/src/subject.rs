@@ -8,6 +8,7 @@ use dataplane::{BURST, ControlRings, RingSizes, Worker, rings};
 use dpdk::{Device, EalHandle, Mempool, Port, PortConfig, RxQueue, TxQueue};
 use flow::{Counters, DropReason, Report, ReportRequest, Role, Update};
 
+use crate::alloc;
 use crate::case::{Case, Memory, Work};
 use crate::clock::{precise, thread_time};
 use crate::floor::Floor;
@@ -104,7 +105,7 @@ impl Subject {
     pub(crate) fn verify(&mut self) -> Result<()> {
         const TURNS: u64 = 64;
         self.worker.io_mut().record();
-        self.forward(TURNS)?;
+        self.forward_freely(TURNS)?;
         let recording = self.worker.io_mut().recorded();
         let (generated, sent) = (recording.generated, recording.sent);
         ensure!(
@@ -192,20 +193,36 @@ impl Subject {
     /// Forwards so many bursts; returns how long the thread ran.
     ///
     /// # Errors
-    /// Any packet that was not sent and counted where it belongs.
+    /// Any packet that was not sent and counted where it belongs, and any call of the heap.
     pub(crate) fn forward(&mut self, turns: u64) -> Result<Duration> {
+        let (took, calls) = self.forward_freely(turns)?;
+        ensure!(
+            calls == 0,
+            "{}: {calls} heap calls in {turns} bursts",
+            self.case
+        );
+        Ok(took)
+    }
+
+    /// As [`Subject::forward`], with calls of the heap allowed and counted: for a loop that also
+    /// records, or takes in updates.
+    ///
+    /// # Errors
+    /// Any packet that was not sent and counted where it belongs.
+    pub(crate) fn forward_freely(&mut self, turns: u64) -> Result<(Duration, u64)> {
         let before = self.worker.counters();
         self.worker.io_mut().switch(true);
-        let (start, mut received) = (thread_time(), 0);
+        let (calls, start, mut received) = (alloc::calls(), thread_time(), 0);
         for _ in 0..turns {
             received += self.worker.turn();
         }
         let took = thread_time().saturating_sub(start);
+        let calls = alloc::calls() - calls;
         self.worker.io_mut().switch(false);
         let packets = turns * BURST as u64;
         ensure!(received as u64 == packets, "{received} packets came in");
         check(&self.case, &before, &self.worker.counters(), packets)?;
-        Ok(took)
+        Ok((took, calls))
     }
 
     /// As many packets through the floor.
