@@ -6,6 +6,7 @@
     reason = "an instruction and a system call without a safe wrapper here"
 )]
 
+use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
 
 /// The time stamp counter. It runs at one rate on every core, whatever the core's own clock does.
@@ -27,6 +28,20 @@ pub(crate) fn thread_time() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or(0),
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
+}
+
+/// How often the kernel has taken the processor from the calling thread.
+pub(crate) fn involuntary_switches() -> u64 {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is a live structure, and all zero is a value of it.
+    let failed = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
+    // SAFETY: integers that were zero, or that the kernel has written.
+    let usage = unsafe { usage.assume_init() };
+    if failed == 0 {
+        u64::try_from(usage.ru_nivcsw).unwrap_or(0)
+    } else {
+        0
+    }
 }
 
 /// The time stamp counter's frequency in Hz, measured against the system's monotonic clock.

@@ -20,7 +20,9 @@ use dpdk::Mbuf;
 use flow::PortId;
 
 use crate::case::{Size, Work};
+use crate::clock::tsc;
 use crate::network::{self, FIRST_PORT};
+use crate::paced::Pace;
 
 /// Where in a frame the mobile's prefix is: by work.
 pub(crate) fn prefix_offset(work: Work) -> usize {
@@ -69,6 +71,10 @@ pub(crate) struct GeneratorIo {
     template: [u8; network::TUNNELLED],
     write: fn(&mut Self, &mut [Mbuf]),
     recording: Option<Box<Recording>>,
+    /// When packets arrive; without it, whenever the worker looks.
+    pace: Option<Box<Pace>>,
+    /// Buffers received from the null port and not yet handed out: it fills whole bursts only.
+    spare: Burst<Mbuf>,
 }
 
 /// The null port's place in [`DpdkIo`].
@@ -90,6 +96,8 @@ impl GeneratorIo {
             template: network::template(work, size),
             write: widest(),
             recording: None,
+            pace: None,
+            spare: Burst::new(),
         }
     }
 
@@ -116,6 +124,53 @@ impl GeneratorIo {
     /// Ends the recording and gives it out.
     pub(crate) fn recorded(&mut self) -> Recording {
         self.recording.take().map(|r| *r).unwrap_or_default()
+    }
+
+    /// Lets packets arrive by this schedule.
+    pub(crate) fn set_pace(&mut self, pace: Pace) {
+        self.pace = Some(Box::new(pace));
+    }
+
+    /// Whether the schedule is over, or there is none.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.pace.as_ref().is_none_or(|pace| pace.is_over())
+    }
+
+    /// Ends the schedule and gives it out.
+    pub(crate) fn take_pace(&mut self) -> Option<Pace> {
+        self.pace.take().map(|pace| *pace)
+    }
+
+    /// Receives what has arrived by the schedule.
+    #[inline(never)]
+    fn receive_due(&mut self, burst: &mut Burst<Mbuf>) {
+        let Some(pace) = &mut self.pace else {
+            return;
+        };
+        let mut due = pace.look(tsc(), burst.remaining_capacity());
+        while due > 0 {
+            if self.spare.is_empty() {
+                self.io.rx(DEVICE, &mut self.spare);
+            }
+            let taken = due.min(self.spare.len());
+            if taken == 0 {
+                // The pool is empty: fewer come in than were handed out, which voids the run.
+                return;
+            }
+            burst.extend(self.spare.drain(self.spare.len() - taken..));
+            due -= taken;
+        }
+    }
+
+    /// Sends, and tells the schedule once the driver has the packets.
+    #[inline(never)]
+    fn send_timed(&mut self, burst: &mut Burst<Mbuf>) {
+        let before = burst.len();
+        self.io.tx(DEVICE, burst);
+        if let Some(pace) = &mut self.pace {
+            pace.sent(tsc(), before - burst.len());
+        }
     }
 
     /// The next mobile and rule: 40 good bits of a linear congruential generator.
@@ -213,7 +268,11 @@ impl PacketIo for GeneratorIo {
     #[inline]
     fn rx(&mut self, port: PortId, burst: &mut Burst<Mbuf>) {
         if self.on && port == self.arrives {
-            self.io.rx(DEVICE, burst);
+            if self.pace.is_some() {
+                self.receive_due(burst);
+            } else {
+                self.io.rx(DEVICE, burst);
+            }
             self.generate(burst);
         }
     }
@@ -223,6 +282,9 @@ impl PacketIo for GeneratorIo {
         if let Some(recording) = &mut self.recording {
             let frames = burst.iter().map(|packet| packet.data().to_vec());
             recording.sent.extend(frames);
+        }
+        if self.pace.is_some() {
+            return self.send_timed(burst);
         }
         self.io.tx(DEVICE, burst);
     }

@@ -7,8 +7,10 @@ mod cell;
 mod clock;
 mod floor;
 mod generator;
+mod latency;
 mod machine;
 mod network;
+mod paced;
 mod pages;
 mod report;
 mod run;
@@ -35,6 +37,9 @@ enum Command {
     /// One work on one kind of memory: the order comes as JSON on standard input
     #[command(hide = true)]
     Cell,
+    /// Latencies of one work, likewise
+    #[command(hide = true)]
+    Latency,
     /// The control plane, likewise
     #[command(hide = true)]
     Control,
@@ -47,6 +52,11 @@ fn main() -> Result<()> {
             let order = serde_json::from_reader(io::stdin())?;
             let outcomes = cell::measure(&order, step)?;
             Ok(serde_json::to_writer(io::stdout(), &outcomes)?)
+        }
+        Command::Latency => {
+            let order = serde_json::from_reader(io::stdin())?;
+            let rows = latency::measure(&order, step)?;
+            Ok(serde_json::to_writer(io::stdout(), &rows)?)
         }
         Command::Control => {
             let order = serde_json::from_reader(io::stdin())?;

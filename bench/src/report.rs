@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Memory, Work};
 use crate::cell::Outcome;
+use crate::latency;
 use crate::machine::Machine;
 use crate::signalling;
 
@@ -20,6 +21,9 @@ pub(crate) struct Report {
     pub(crate) testpmd: Yardstick,
     /// The data plane, case by case.
     pub(crate) results: Vec<Row>,
+    /// Latencies at shares of the rate without loss; none in a run that left them out.
+    #[serde(default)]
+    pub(crate) latency: Vec<latency::Row>,
     /// The control plane; absent from a run that left it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) control: Option<signalling::Outcome>,

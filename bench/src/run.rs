@@ -11,9 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::case::{Memory, Work, cases};
+use crate::case::{Case, Memory, Work, cases};
 use crate::cell::{Order, Outcome};
 use crate::clock;
+use crate::latency;
 use crate::machine::{Machine, Reservation};
 use crate::report::{self, Report, Rounds, Yardstick, median, rounded};
 use crate::signalling;
@@ -25,10 +26,10 @@ pub(crate) struct Options {
     /// Directory for report.json
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
-    /// An older report.json to compare the ratios to the floor with
+    /// An older report.json to compare ratios to the floor and latencies with
     #[arg(long)]
     compare: Option<PathBuf>,
-    /// Fewer cases and shorter rounds: under a minute
+    /// Fewer cases and shorter rounds: a minute or two
     #[arg(long)]
     quick: bool,
     /// Rounds of each case, interleaved
@@ -43,6 +44,9 @@ pub(crate) struct Options {
     /// Only these kinds of memory
     #[arg(long, value_enum)]
     memory: Vec<Memory>,
+    /// Leave out the latencies
+    #[arg(long)]
+    no_latency: bool,
     /// Leave out the control plane
     #[arg(long)]
     no_control: bool,
@@ -96,12 +100,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 anonymous: None,
             },
             results: vec![],
+            latency: vec![],
             control: None,
             rounds: vec![],
         },
     };
     for memory in memories {
         all.memory(memory)?;
+    }
+    if !options.no_latency {
+        all.latency()?;
     }
     if !options.no_control {
         all.control()?;
@@ -125,10 +133,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             println!("testpmd, mac forwarding, {memory}: {cycles:.1} cycles per packet");
         }
     }
+    show_rest(&report, old.as_ref())?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// What has no place in the table of cases.
+#[expect(clippy::print_stdout, reason = "the report is what it is for")]
+fn show_rest(report: &Report, old: Option<&Report>) -> Result<()> {
+    if !report.latency.is_empty() {
+        let old = old.map(|old| old.latency.as_slice());
+        println!("{}", latency::table(&report.latency, old));
+        if let Some(warning) = latency::warning(&report.latency) {
+            println!("{warning}");
+        }
+    }
     if let Some(control) = &report.control {
         println!("{}", serde_json::to_string_pretty(control)?);
     }
-    println!("{}", path.display());
     Ok(())
 }
 
@@ -183,6 +205,24 @@ impl Run<'_> {
         };
         let steps = u64::from(order.rounds) * order.cases.len() as u64;
         child("cell", &order, steps, &format!("{work}, {memory}"))
+    }
+
+    fn latency(&mut self) -> Result<()> {
+        let asked =
+            |case: &Case| self.options.work.is_empty() || self.options.work.contains(&case.work);
+        for case in latency::cases().filter(asked) {
+            let order = latency::Order {
+                memory: self.report.machine.memory,
+                case,
+                milliseconds: if self.options.quick { 300 } else { 2_000 },
+                core: self.core,
+                tsc_hz: self.tsc_hz,
+            };
+            let title = format!("{}, latency", case.work);
+            let rows: Vec<latency::Row> = child("latency", &order, latency::STEPS, &title)?;
+            self.report.latency.extend(rows);
+        }
+        Ok(())
     }
 
     fn control(&mut self) -> Result<()> {

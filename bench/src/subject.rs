@@ -14,6 +14,7 @@ use crate::clock::{precise, thread_time};
 use crate::floor::Floor;
 use crate::generator::GeneratorIo;
 use crate::network;
+use crate::paced::{Course, Pace};
 
 const TAKEN: &str = "someone else has the control end of the rings";
 
@@ -223,6 +224,34 @@ impl Subject {
         ensure!(received as u64 == packets, "{received} packets came in");
         check(&self.case, &before, &self.worker.counters(), packets)?;
         Ok((took, calls))
+    }
+
+    /// Forwards what comes by a schedule, to its end.
+    ///
+    /// # Errors
+    /// As [`Subject::forward`]; a packet that the schedule itself lost is none of the worker's.
+    pub(crate) fn forward_paced(&mut self, pace: Pace) -> Result<Course> {
+        let before = self.worker.counters();
+        self.worker.io_mut().set_pace(pace);
+        self.worker.io_mut().switch(true);
+        let (calls, mut received) = (alloc::calls(), 0);
+        while !self.worker.io().is_over() {
+            received += self.worker.turn();
+        }
+        let calls = alloc::calls() - calls;
+        self.worker.io_mut().switch(false);
+        let pace = self.worker.io_mut().take_pace().context("no schedule")?;
+        let course = pace.course()?;
+        let (case, packets) = (&self.case, received as u64);
+        ensure!(calls == 0, "{case}: {calls} heap calls under a schedule");
+        ensure!(
+            (course.handed, course.sent) == (packets, packets),
+            "{case}: {} packets handed out, {packets} came in, {} sent",
+            course.handed,
+            course.sent
+        );
+        check(case, &before, &self.worker.counters(), packets)?;
+        Ok(course)
     }
 
     /// As many packets through the floor.
