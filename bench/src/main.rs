@@ -5,6 +5,7 @@ mod alloc;
 mod case;
 mod cell;
 mod clock;
+mod compare;
 mod floor;
 mod generator;
 mod latency;

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::case::{Case, Memory, Work, cases};
 use crate::cell::{Order, Outcome};
 use crate::clock;
+use crate::compare;
 use crate::latency;
 use crate::machine::{Machine, Reservation};
 use crate::report::{self, Report, Rounds, Yardstick, median, rounded};
@@ -26,7 +27,7 @@ pub(crate) struct Options {
     /// Directory for report.json
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
-    /// An older report.json to compare ratios to the floor and latencies with
+    /// An older report.json to compare ratios to the floor, latencies and the control plane with
     #[arg(long)]
     compare: Option<PathBuf>,
     /// Fewer cases and shorter rounds: a minute or two
@@ -149,7 +150,10 @@ fn show_rest(report: &Report, old: Option<&Report>) -> Result<()> {
         }
     }
     if let Some(control) = &report.control {
-        println!("{}", serde_json::to_string_pretty(control)?);
+        match old.and_then(|old| old.control.as_ref()) {
+            Some(old) => println!("{}", compare::control(control, old)?),
+            None => println!("{}", serde_json::to_string_pretty(control)?),
+        }
     }
     Ok(())
 }
