@@ -12,7 +12,7 @@ help:
 	@echo "make demo    the lab: a flow moves between two accesses, in both scenarios"
 	@echo "make test    every check and every test"
 	@echo "make check   formatting, lints, documentation, import directions"
-	@echo "make bench   cycles per packet beside a bare loop and testpmd, in one run"
+	@echo "make bench   cycles per packet and latency beside a bare loop and testpmd, in one run"
 	@echo "make build   the appliance: target/release/flowmob"
 	@echo "make setup   the Debian packages that all of these need (they call it themselves)"
 

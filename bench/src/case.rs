@@ -150,13 +150,17 @@ pub(crate) fn cases(work: Work, memory: Memory, quick: bool) -> Vec<Case> {
     let mut cases: Vec<Case> = [1_000, 100_000, 1_000_000]
         .map(|bindings| case(bindings, rules, small))
         .to_vec();
-    if quick || memory == Memory::Anonymous {
+    if quick {
         return cases;
     }
     cases.push(case(10_000, rules, small));
     cases.push(case(4_000_000, rules, small));
+    if memory == Memory::Anonymous {
+        return cases;
+    }
+    let sizes = [128, 256, 512, 1024, 1500].map(Size::Fixed);
+    cases.extend(sizes.map(|size| case(100_000, rules, size)));
     cases.push(case(100_000, rules, Size::Imix));
-    cases.push(case(100_000, rules, Size::Fixed(1024)));
     if work == Work::LmaDownlink {
         cases.extend([0, 1, 2, 8, 16, 32, 64].map(|rules| case(1_000, rules, small)));
     }

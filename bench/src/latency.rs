@@ -94,6 +94,35 @@ pub(crate) struct Row {
     pub(crate) quiet_max_us: f64,
 }
 
+impl Row {
+    /// Names of [`Row::percentiles`].
+    pub(crate) const PERCENTILES: [&str; 6] = ["50", "90", "99", "99.9", "99.99", "all"];
+
+    /// Latencies that so many per cent of the packets did not exceed.
+    pub(crate) fn percentiles(&self) -> [f64; 6] {
+        [
+            self.p50_us,
+            self.p90_us,
+            self.p99_us,
+            self.p99_9_us,
+            self.p99_99_us,
+            self.max_us,
+        ]
+    }
+
+    /// The same, of packets that no stall touched.
+    pub(crate) fn quiet_percentiles(&self) -> [f64; 6] {
+        [
+            self.quiet_p50_us,
+            self.quiet_p90_us,
+            self.quiet_p99_us,
+            self.quiet_p99_9_us,
+            self.quiet_p99_99_us,
+            self.quiet_max_us,
+        ]
+    }
+}
+
 /// Loads in per cent of the rate without loss.
 const LOADS: [u32; 3] = [10, 50, 90];
 

@@ -12,6 +12,7 @@ mod latency;
 mod machine;
 mod network;
 mod paced;
+mod page;
 mod pages;
 mod report;
 mod run;
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Measures and reports
     Run(run::Options),
+    /// Renders a stored report.json as a page again
+    Report(page::Options),
     /// One work on one kind of memory: the order comes as JSON on standard input
     #[command(hide = true)]
     Cell,
@@ -49,6 +52,7 @@ enum Command {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(options) => run::run(&options),
+        Command::Report(options) => page::again(&options),
         Command::Cell => {
             let order = serde_json::from_reader(io::stdin())?;
             let outcomes = cell::measure(&order, step)?;

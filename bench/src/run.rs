@@ -17,6 +17,7 @@ use crate::clock;
 use crate::compare;
 use crate::latency;
 use crate::machine::{Machine, Reservation};
+use crate::page;
 use crate::report::{self, Report, Rounds, Yardstick, median, rounded};
 use crate::signalling;
 use crate::testpmd;
@@ -24,7 +25,7 @@ use crate::testpmd;
 /// What a run is to be.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Directory for report.json
+    /// Directory for report.json, report.html and the figures
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
     /// An older report.json to compare ratios to the floor, latencies and the control plane with
@@ -136,6 +137,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     show_rest(&report, old.as_ref())?;
     println!("{}", path.display());
+    let page = page::write(&serde_json::to_value(&report)?, &options.out)?;
+    println!("{}", page.display());
     Ok(())
 }
 

@@ -1,0 +1,393 @@
+//! A report as one page that needs nothing else, and each of its figures as a file.
+
+mod bars;
+mod figures;
+mod plot;
+mod svg;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::Value;
+
+use self::figures::{Figure, Section, figures};
+use self::svg::escaped;
+use crate::case::Size;
+use crate::compare::numbers;
+use crate::latency;
+use crate::report::Report;
+
+/// Where a stored report is and where its page goes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The report.json
+    #[arg(long, default_value = "target/bench/report.json")]
+    from: PathBuf,
+    /// Directory for report.html and its figures
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+/// Renders a stored report again.
+///
+/// # Errors
+/// If it cannot be read or the page not be written.
+#[expect(clippy::print_stdout, reason = "it says where what was asked for is")]
+pub(crate) fn again(options: &Options) -> Result<()> {
+    let name = || options.from.display().to_string();
+    let text = fs::read(&options.from).with_context(name)?;
+    let value = serde_json::from_slice(&text).with_context(name)?;
+    println!("{}", write(&value, &options.out)?.display());
+    Ok(())
+}
+
+/// Writes the page, its figures as SVG, and all data as CSV; returns where the page is.
+///
+/// # Errors
+/// If `report` is none, or the system's.
+pub(crate) fn write(report: &Value, out: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(out)?;
+    let (page, figures) = render(report)?;
+    for figure in &figures {
+        let file = out.join(&figure.id);
+        fs::write(file.with_extension("svg"), svg::alone(&figure.svg))?;
+        fs::write(file.with_extension("csv"), &figure.csv)?;
+    }
+    for key in ["results", "latency", "kernel"] {
+        let rows = rows(report, key);
+        if !rows.is_empty() {
+            let table = grid(rows, &[]);
+            let lines: Vec<String> = table
+                .iter()
+                .map(|cells| {
+                    let cells: Vec<String> = cells.iter().map(|text| plot::cell(text)).collect();
+                    cells.join(",") + "\n"
+                })
+                .collect();
+            fs::write(out.join(key).with_extension("csv"), lines.concat())?;
+        }
+    }
+    let path = out.join("report.html");
+    fs::write(&path, page)?;
+    Ok(path)
+}
+
+fn rows<'a>(report: &'a Value, key: &str) -> &'a [Value] {
+    let rows = report.get(key).and_then(Value::as_array);
+    rows.map_or(&[], Vec::as_slice)
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark}\
+body{margin:0 auto;padding:1rem;max-width:76rem;font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Liberation Sans',sans-serif;\
+color:#1b2027;background:#fff}\
+h1{font-size:1.5rem;margin:.3rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.4rem 0;max-width:60rem}\
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,27rem),1fr));gap:1rem;align-items:start}\
+figure{margin:0;border:1px solid #d9dde2;border-radius:6px;padding:.4rem;break-inside:avoid}\
+figure svg{display:block;width:100%;height:auto}\
+figcaption{font-size:.85rem;color:#57606b;padding:.2rem .5rem}\
+a{color:#1f62b0}\
+.wide{overflow-x:auto;margin-top:1rem}\
+table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;white-space:nowrap}\
+th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #e4e7eb}\
+th{font-weight:600;color:#57606b;border-bottom:1px solid #8b949e;vertical-align:bottom;white-space:normal}\
+th.n,td.n{text-align:left}\
+@media screen and (prefers-color-scheme:dark){body{color:#e5e9ee;background:#15191e}\
+figure{border-color:#2e363f}figcaption,th{color:#a0a9b4}a{color:#6cb2ff}\
+th,td{border-bottom-color:#2a313a}th{border-bottom-color:#6b7580}}\
+@page{margin:12mm}\
+@media print{body{padding:0;font-size:11px}.wide{overflow:visible}table{font-size:8px}th,td{padding:1px 4px}\
+.figures{grid-template-columns:1fr 1fr}tr{break-inside:avoid}h2{break-after:avoid}}";
+
+/// The page and the figures in it.
+fn render(value: &Value) -> Result<(String, Vec<Figure>)> {
+    let report = Report::deserialize(value)?;
+    let kernel = rows(value, "kernel");
+    let figures = figures(&report, kernel);
+    let mut body = format!("<h1>flowmob: what it costs</h1>\n{}", machine(&report));
+    body += &section("Cycles per packet", CYCLES_TEXT, Section::Cycles, &figures);
+    body += "<h2>All cases</h2>\n";
+    body += &table(&results(&report), &["work", "memory"]);
+    if !report.latency.is_empty() {
+        let warning = latency::warning(&report.latency).unwrap_or_default();
+        let text = format!("{LATENCY_TEXT} <strong>{warning}</strong>");
+        body += &section("Latency", &text, Section::Latency, &figures);
+        body += &table(&latencies(&report), &["work"]);
+    }
+    if let Some(control) = value.get("control").filter(|control| control.is_object()) {
+        body += &section("Control plane", CONTROL_TEXT, Section::Control, &figures);
+        body += &table(&control_figures(control), &["figure"]);
+    }
+    if !kernel.is_empty() {
+        body += &section("Beside the kernel", KERNEL_TEXT, Section::Kernel, &figures);
+        body += &table(&grid(kernel, &KERNEL_COLUMNS), &["forwarder"]);
+    }
+    let page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta \
+         name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+         <title>flowmob: benchmark</title>\n<style>{STYLE}{}</style>\n</head>\n<body>\n{body}\
+         </body>\n</html>\n",
+        svg::STYLE
+    );
+    Ok((page, figures))
+}
+
+const CYCLES_TEXT: &str = "Cycles of the time stamp counter per packet on one core, everything \
+    counted: receive from a null port, write the frame, all work, transmit. Medians of rounds; the \
+    floor, a bare loop that looks up, matches, encapsulates and counts, ran in the same rounds. No \
+    forwarding loop called the heap: that would have voided the run.";
+
+const LATENCY_TEXT: &str = "From a packet's scheduled arrival until the driver has it, in an open \
+    loop: packets arrive as a Poisson process, whether the worker is ready or not, into a ring of 1024. \
+    A stall is a time without a look into the ring that is longer than three full bursts take in the flood: no turn \
+    is as long, so the core was elsewhere. Quiet are the packets that met no stall and no queue that one had left.";
+
+const CONTROL_TEXT: &str = "Octets of PBUs in, octets of PBAs and table updates out, on one core, \
+    without a network.";
+
+const KERNEL_TEXT: &str = "The same traffic through the kernel's own forwarding.";
+
+/// What is known of rows beside the kernel, in this order; other columns follow.
+const KERNEL_COLUMNS: [&str; 8] = [
+    "forwarder",
+    "packet_bytes",
+    "routes_or_bindings",
+    "offered_pps",
+    "delivered_pps",
+    "loss_percent",
+    "cpu_ns_per_packet",
+    "busy_cpu_ns_per_packet",
+];
+
+fn machine(report: &Report) -> String {
+    let m = &report.machine;
+    let said = format!(
+        "{}, {} cores, TSC {} MHz, kernel {}, {}, transparent hugepages {}, governor {}, commit {}, \
+         load {} at the start.",
+        m.cpu,
+        m.cores,
+        m.tsc_mhz,
+        m.kernel,
+        m.dpdk,
+        m.transparent_hugepages,
+        m.governor,
+        m.commit,
+        m.load
+    );
+    let on = |memory, cycles: Option<f64>| cycles.map(|c| format!("{c:.1} cycles on {memory}"));
+    let testpmd: Vec<String> = [
+        on("hugepages", report.testpmd.hugepages),
+        on("ordinary pages", report.testpmd.anonymous),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    format!(
+        "<p>{}</p>\n<p>testpmd, mac forwarding of 64 octets in the same run: {}. A shared machine \
+         drifts by tens of per cent from run to run: compare ratios.</p>\n",
+        escaped(&said),
+        escaped(&testpmd.join(", "))
+    )
+}
+
+fn section(title: &str, text: &str, section: Section, figures: &[Figure]) -> String {
+    let figure = |figure: &Figure| {
+        format!(
+            "<figure id=\"{id}\">\n{}<figcaption>{} <a href=\"{id}.svg\">svg</a> <a \
+             href=\"{id}.csv\">csv</a></figcaption>\n</figure>\n",
+            figure.svg,
+            escaped(&figure.caption),
+            id = figure.id
+        )
+    };
+    let here = figures.iter().filter(|f| f.section == section);
+    let all: String = here.map(figure).collect();
+    format!("<h2>{title}</h2>\n<p>{text}</p>\n<div class=\"figures\">\n{all}</div>\n")
+}
+
+/// The first row is the header; columns with these names have text.
+fn table(rows: &[Vec<String>], text: &[&str]) -> String {
+    let Some((header, rows)) = rows.split_first() else {
+        return String::new();
+    };
+    let line = |tag: &str, cells: &[String]| {
+        let cells = cells.iter().zip(header).map(|(cell, column)| {
+            let class = if text.contains(&column.as_str()) {
+                " class=\"n\""
+            } else {
+                ""
+            };
+            format!("<{tag}{class}>{}</{tag}>", escaped(cell))
+        });
+        format!("<tr>{}</tr>\n", cells.collect::<String>())
+    };
+    let body: String = rows.iter().map(|row| line("td", row)).collect();
+    format!(
+        "<div class=\"wide\"><table>\n<thead>{}</thead>\n<tbody>{body}</tbody>\n</table></div>\n",
+        line("th", header)
+    )
+}
+
+fn header(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn results(report: &Report) -> Vec<Vec<String>> {
+    let mut lines = vec![header(&[
+        "work",
+        "bindings",
+        "rules",
+        "octets",
+        "memory",
+        "cycles",
+        "least",
+        "most",
+        "Mpps/core",
+        "floor",
+        "x floor",
+        "x testpmd",
+    ])];
+    for (row, rounds) in report.results.iter().zip(&report.rounds) {
+        let cycles = rounds.outcome.cycles.iter().copied();
+        lines.push(vec![
+            row.work.to_string(),
+            grouped(row.bindings.into()),
+            row.rules.to_string(),
+            match rounds.outcome.case.size {
+                Size::Imix => format!("imix {}", row.packet_bytes),
+                Size::Fixed(octets) => octets.to_string(),
+            },
+            row.memory.to_string(),
+            format!("{:.1}", row.cycles_per_packet),
+            format!("{:.1}", cycles.clone().fold(f64::INFINITY, f64::min)),
+            format!("{:.1}", cycles.fold(0.0, f64::max)),
+            format!("{:.2}", row.mpps_per_core),
+            format!("{:.1}", row.floor_cycles),
+            format!("{:.2}", row.ratio_to_floor),
+            format!("{:.2}", row.ratio_to_testpmd),
+        ]);
+    }
+    lines
+}
+
+fn latencies(report: &Report) -> Vec<Vec<String>> {
+    let mut names = header(&["work", "load", "offered Mpps", "packets", "lost"]);
+    let percentile = |name: &&str| match *name {
+        "all" => "max us".into(),
+        some => format!("{some}\u{a0}% us"),
+    };
+    names.extend(latency::Row::PERCENTILES.iter().map(percentile));
+    names.extend(header(&[
+        "gap us",
+        "stalls",
+        "stalled",
+        "switches",
+        "quiet",
+        "quiet 50\u{a0}% us",
+        "quiet 99\u{a0}% us",
+        "quiet 99.99\u{a0}% us",
+    ]));
+    let mut lines = vec![names];
+    for row in &report.latency {
+        let mut cells = vec![
+            format!(
+                "{} {} x {}",
+                row.work,
+                grouped(row.bindings.into()),
+                row.rules
+            ),
+            format!("{} %", row.load_percent),
+            format!("{:.2}", row.offered_mpps),
+            grouped(row.packets),
+            grouped(row.lost),
+        ];
+        cells.extend(row.percentiles().map(microseconds));
+        cells.extend([
+            format!("{:.1}", row.largest_gap_us),
+            grouped(row.stalls),
+            format!("{:.2} %", row.stalled_percent),
+            grouped(row.involuntary_switches),
+            format!("{:.2} %", row.quiet_percent),
+        ]);
+        let quiet = row.quiet_percentiles().map(microseconds);
+        cells.extend(quiet.into_iter().step_by(2));
+        lines.push(cells);
+    }
+    lines
+}
+
+/// Two digits behind the point where they say something.
+fn microseconds(us: f64) -> String {
+    if us >= 100.0 {
+        format!("{us:.0}")
+    } else {
+        format!("{us:.2}")
+    }
+}
+
+/// Every number of the control plane under its name in the report.
+fn control_figures(control: &Value) -> Vec<Vec<String>> {
+    let mut lines = vec![header(&["figure", "value"])];
+    for (name, value) in numbers("", control) {
+        lines.push(vec![name.replace('_', " "), amount(value)]);
+    }
+    lines
+}
+
+/// Rows of any kind: the columns are `first`, as far as they are there, and then the others.
+fn grid(rows: &[Value], first: &[&str]) -> Vec<Vec<String>> {
+    let mut columns: Vec<&str> = Vec::new();
+    let members = rows.iter().filter_map(Value::as_object);
+    let there = members.flat_map(|row| row.iter().filter(|(_, v)| !v.is_array() && !v.is_object()));
+    let there: Vec<&str> = there.map(|(key, _)| key.as_str()).collect();
+    for key in first.iter().copied().filter(|key| there.contains(key)) {
+        columns.push(key);
+    }
+    for key in there {
+        if !columns.contains(&key) {
+            columns.push(key);
+        }
+    }
+    let mut lines = vec![header(&columns)];
+    for row in rows {
+        let cell = |key: &&str| match row.get(key) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        lines.push(columns.iter().map(cell).collect());
+    }
+    lines
+}
+
+/// A number as one reads it.
+fn amount(value: f64) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative, and a cast saturates"
+    )]
+    if value >= 10_000.0 {
+        grouped(value.round() as u64)
+    } else {
+        plot::number(value)
+    }
+}
+
+/// Digits in groups of three.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push('\u{202f}');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
