@@ -72,7 +72,7 @@ pub(crate) struct Row {
     pub(crate) largest_gap_us: f64,
     /// What counts as a stall: longer than three full bursts take in the flood.
     pub(crate) stall_over_us: f64,
-    /// Such gaps, which no turn takes: the thread was not running.
+    /// Such gaps: the thread was not running, or slowed to a third.
     pub(crate) stalls: u64,
     /// Their share of the time, in per cent.
     pub(crate) stalled_percent: f64,
@@ -296,8 +296,8 @@ pub(crate) fn warning(rows: &[Row]) -> Option<String> {
     let spoiled = rows.iter().filter(|row| row.stalled_percent > MOST).count();
     (spoiled > 0).then(|| {
         format!(
-            "{spoiled} of {} latency rows were without the core for over {MOST} % of the time: others ran \
-             on it. They say little of the worker, and the rate without loss may be too low.",
+            "{spoiled} of {} latency rows stalled for over {MOST} % of the time: others had the core or \
+             its caches. They say little of the worker, and the rate without loss may be too low.",
             rows.len()
         )
     })

@@ -64,7 +64,7 @@ pub(crate) struct Course {
     pub(crate) lost: u64,
     /// The longest time between two looks into the ring.
     pub(crate) largest_gap: u64,
-    /// Gaps longer than a turn can take.
+    /// Gaps longer than an undisturbed turn can take.
     pub(crate) stalls: u64,
     /// Their sum.
     pub(crate) stalled: u64,

@@ -141,8 +141,8 @@ const CYCLES_TEXT: &str = "Cycles of the time stamp counter per packet on one co
 
 const LATENCY_TEXT: &str = "From a packet's scheduled arrival until the driver has it, in an open \
     loop: packets arrive as a Poisson process, whether the worker is ready or not, into a ring of 1024. \
-    A stall is a time without a look into the ring that is longer than three full bursts take in the flood: no turn \
-    is as long, so the core was elsewhere. Quiet are the packets that met no stall and no queue that one had left.";
+    A stall is a time without a look into the ring that is longer than three full bursts take in the flood: \
+    the core was elsewhere, or slowed by what others do to the caches. Quiet are the packets that met no stall and no queue that one had left.";
 
 const CONTROL_TEXT: &str = "Octets of PBUs in, octets of PBAs and table updates out, on one core, \
     without a network.";
