@@ -21,7 +21,7 @@ const CORE: PortId = PortId(0);
 /// The port towards the network (at an anchor) or the mobiles (at a gateway).
 const EDGE: PortId = PortId(1);
 /// The worker's stations.
-const MACS: [MacAddr; 2] = [
+pub(crate) const MACS: [MacAddr; 2] = [
     MacAddr([2, 0, 0, 0, 0, 0x10]),
     MacAddr([2, 0, 0, 0, 0, 0x20]),
 ];
@@ -66,7 +66,7 @@ pub(crate) fn tunnel_of(mobile: u32) -> u16 {
 }
 
 /// The station of gateway `number`.
-fn gateway_mac(number: u16) -> MacAddr {
+pub(crate) fn gateway_mac(number: u16) -> MacAddr {
     let [high, low] = number.to_be_bytes();
     MacAddr([2, 0, 0, 1, high, low])
 }
