@@ -8,6 +8,7 @@ mod clock;
 mod compare;
 mod floor;
 mod generator;
+mod kernel;
 mod latency;
 mod machine;
 mod network;
@@ -47,6 +48,12 @@ enum Command {
     /// The control plane, likewise
     #[command(hide = true)]
     Control,
+    /// The kernel beside us, likewise
+    #[command(hide = true)]
+    Kernel,
+    /// A worker between two interfaces of the kernel
+    #[command(hide = true)]
+    Worker,
 }
 
 fn main() -> Result<()> {
@@ -68,6 +75,12 @@ fn main() -> Result<()> {
             let outcome = signalling::measure(&order, step)?;
             Ok(serde_json::to_writer(io::stdout(), &outcome)?)
         }
+        Command::Kernel => {
+            let order = serde_json::from_reader(io::stdin())?;
+            let outcome = kernel::measure(&order, step);
+            Ok(serde_json::to_writer(io::stdout(), &outcome)?)
+        }
+        Command::Worker => kernel::serve(),
     }
 }
 

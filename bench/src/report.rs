@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Memory, Work};
 use crate::cell::Outcome;
+use crate::kernel;
 use crate::latency;
 use crate::machine::Machine;
 use crate::signalling;
@@ -27,6 +28,12 @@ pub(crate) struct Report {
     /// The control plane; absent from a run that left it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) control: Option<signalling::Outcome>,
+    /// The kernel beside us.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kernel: Vec<kernel::Row>,
+    /// What of that is missing, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kernel_left_out: Vec<String>,
     /// Every round of every case.
     pub(crate) rounds: Vec<Rounds>,
 }

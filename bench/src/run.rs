@@ -15,6 +15,7 @@ use crate::case::{Case, Memory, Work, cases};
 use crate::cell::{Order, Outcome};
 use crate::clock;
 use crate::compare;
+use crate::kernel;
 use crate::latency;
 use crate::machine::{Machine, Reservation};
 use crate::page;
@@ -52,6 +53,9 @@ pub(crate) struct Options {
     /// Leave out the control plane
     #[arg(long)]
     no_control: bool,
+    /// Leave out the kernel beside us
+    #[arg(long)]
+    no_kernel: bool,
 }
 
 /// Runs and reports.
@@ -104,6 +108,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             results: vec![],
             latency: vec![],
             control: None,
+            kernel: vec![],
+            kernel_left_out: vec![],
             rounds: vec![],
         },
     };
@@ -115,6 +121,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if !options.no_control {
         all.control()?;
+    }
+    if !options.no_kernel {
+        all.kernel();
     }
     drop(reservation);
     let report = all.report;
@@ -136,6 +145,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     show_rest(&report, old.as_ref())?;
+    kernel::print(&report.kernel, &report.kernel_left_out);
     println!("{}", path.display());
     let page = page::write(&serde_json::to_value(&report)?, &options.out)?;
     println!("{}", page.display());
@@ -246,6 +256,21 @@ impl Run<'_> {
         let outcome = child("control", &order, signalling::STEPS, "control plane")?;
         self.report.control = Some(outcome);
         Ok(())
+    }
+
+    /// Never an error: a machine that has nothing for it has all the rest.
+    fn kernel(&mut self) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let order = kernel::Order::new(
+            self.report.machine.memory,
+            self.core,
+            cores,
+            self.options.quick,
+        );
+        let outcome = child("kernel", &order, order.steps(), "the kernel beside us");
+        let outcome = outcome.unwrap_or_else(|error| kernel::Outcome::none(&error));
+        self.report.kernel = outcome.rows;
+        self.report.kernel_left_out = outcome.left_out;
     }
 }
 
