@@ -25,6 +25,7 @@ use crate::testpmd;
 
 /// What a run is to be.
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Options {
     /// Directory for report.json, report.html and the figures
     #[arg(long, default_value = "target/bench")]
