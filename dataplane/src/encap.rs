@@ -155,8 +155,7 @@ fn outer_word(inner: &Ipv6, copy_dscp: bool, entropy: u32) -> U32 {
     let flow = source
         .wrapping_mul(3)
         .wrapping_add(destination)
-        .wrapping_add(u64::from(entropy) << 32)
-        ^ u64::from(inner.flow_label()) << 44;
+        .wrapping_add(u64::from(entropy ^ inner.flow_label()) << 32);
     let [_, _, _, _, a, b, c, d] = flow.wrapping_mul(MULTIPLIER).to_le_bytes();
     // Upper bits of the product, and never 0, which would mean "no label".
     let label = u32::from_le_bytes([a, b, c, d]) >> 12 | 1;

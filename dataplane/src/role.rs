@@ -27,6 +27,8 @@ pub(crate) struct RoleState {
     /// Prefixes held that lie in no pool: while there are none, an address outside the pools needs
     /// no lookup.
     outside_pools: usize,
+    /// Whether a prefix may be held that is not in the plain pool.
+    elsewhere: bool,
 }
 
 impl RoleState {
@@ -48,6 +50,7 @@ impl RoleState {
                 .collect(),
             plain_pool: NO_POOL,
             outside_pools: 0,
+            elsewhere: true,
         }
     }
 
@@ -66,6 +69,12 @@ impl RoleState {
             let ([_, network], [_, mask]) = (halves(*network), halves(*mask));
             (network, mask)
         });
+        self.note_elsewhere();
+    }
+
+    fn note_elsewhere(&mut self) {
+        let plain = usize::from(self.plain_pool != NO_POOL);
+        self.elsewhere = self.outside_pools > 0 || self.pools.len() > plain;
     }
 
     /// Upper half and mask of a pool all of whose addresses are mobiles' and may be forwarded to: most
@@ -92,7 +101,12 @@ impl RoleState {
     /// Whether a binding could cover `address`.
     #[inline(always)]
     pub(crate) fn may_hold(&self, address: u128) -> bool {
-        self.in_plain_pool(address) || self.outside_pools > 0 || self.in_pool(address)
+        self.in_plain_pool(address) || (self.elsewhere && self.may_hold_elsewhere(address))
+    }
+
+    #[inline(never)]
+    fn may_hold_elsewhere(&self, address: u128) -> bool {
+        self.outside_pools > 0 || self.in_pool(address)
     }
 
     /// The binding that covers `address`.
@@ -116,6 +130,7 @@ impl RoleState {
         };
         if !self.pools.iter().any(whole) {
             self.outside_pools = self.outside_pools + self.table.bindings.len() - before;
+            self.note_elsewhere();
         }
         Ok(())
     }

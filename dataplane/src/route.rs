@@ -269,8 +269,11 @@ pub(crate) fn by_route<P: PacketBuf>(
     if let Err(fate) = encap::step(frame, hop.mtu.into(), in_transit) {
         return fate;
     }
-    let known = hop.adjacency;
-    let Some(adjacency) = known.or_else(|| neighbours.entry(hop.port, hop.address)) else {
+    let adjacency = match hop.adjacency {
+        Some(gateway) => Some(gateway),
+        None => neighbours.entry(hop.port, hop.address),
+    };
+    let Some(adjacency) = adjacency else {
         return Fate::Drop(DropReason::NeighbourQueue);
     };
     match neighbours.get(adjacency).and_then(|entry| entry.header) {

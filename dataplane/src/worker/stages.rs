@@ -86,7 +86,9 @@ impl<Io: PacketIo> Worker<Io> {
                 passages,
                 compare,
             );
-            find_rules(&lma.table.parts().0, passages);
+            let (mut records, _) = lma.table.parts();
+            find_rules(&records, passages);
+            choose(&mut records, burst, passages, compare);
         }
         if let Some(mag) = &mut self.mag {
             let bindings = &mag.table.bindings;
@@ -102,7 +104,7 @@ impl<Io: PacketIo> Worker<Io> {
         }
         let mut packets = burst.drain(..);
         for run in passages.chunk_by(|a, b| a.lane == b.lane) {
-            self.take(&mut packets, run, arrived, compare);
+            self.take(&mut packets, run, arrived);
         }
     }
 
@@ -113,7 +115,6 @@ impl<Io: PacketIo> Worker<Io> {
         packets: &mut Drain<'_, Io::Packet, BURST>,
         run: &[Passage],
         arrived: PortId,
-        compare: impl Compare + Copy,
     ) {
         let lane = run.first().map_or(Lane::Local, |passage| passage.lane);
         let out = Out {
@@ -123,13 +124,8 @@ impl<Io: PacketIo> Worker<Io> {
         };
         let aside = match (lane, &mut self.lma, &mut self.mag) {
             (Lane::Forward, Some(lma), _) => {
-                let (records, paths) = lma.table.parts();
-                let way = ToMobile {
-                    records,
-                    paths,
-                    compare,
-                };
-                send_each(packets, run, out, way)
+                let (_, paths) = lma.table.parts();
+                send_each(packets, run, out, ToMobile { paths })
             }
             (Lane::LmaExit, Some(lma), _) => send_each(
                 packets,
@@ -253,6 +249,24 @@ fn find_rules(records: &Records<'_>, passages: &[Passage]) {
     }
 }
 
+/// Chooses the paths of packets to mobiles at an LMA.
+#[inline(always)]
+fn choose<P: PacketBuf>(
+    records: &mut Records<'_>,
+    packets: &[P],
+    passages: &mut [Passage],
+    compare: impl Compare + Copy,
+) {
+    for (packet, passage) in packets.iter().zip(passages) {
+        let data = packet.data();
+        if passage.lane == Lane::Forward
+            && let (Some(slot), Ok((frame, _))) = (passage.slot, Frame::ref_from_prefix(data))
+        {
+            passage.choice = classify::to_mobile(records, slot, &frame.ip, data, compare);
+        }
+    }
+}
+
 /// Finds the links of packets at a MAG and fetches their paths, which are as many as mobiles.
 ///
 /// What left a tunnel must have left that of the session which owns the destination; what did not loses
@@ -299,22 +313,17 @@ trait Way<P> {
 }
 
 /// At an LMA, into the tunnel that the first matching rule names.
-struct ToMobile<'a, C> {
-    records: Records<'a>,
+struct ToMobile<'a> {
     paths: &'a mut Paths,
-    compare: C,
 }
 
-impl<P: PacketBuf, C: Compare + Copy> Way<P> for ToMobile<'_, C> {
+impl<P: PacketBuf> Way<P> for ToMobile<'_> {
     #[inline(always)]
     fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        let data = packet.data();
-        let (Some(slot), Ok((frame, _))) = (passage.slot, Frame::ref_from_prefix(data)) else {
+        if passage.slot.is_none() {
             return Fate::Aside;
-        };
-        let records = &mut self.records;
-        let choice = classify::to_mobile(records, slot, &frame.ip, data, self.compare);
-        encap::onto_path(self.paths, choice, packet, true)
+        }
+        encap::onto_path(self.paths, passage.choice, packet, true)
     }
 }
 
