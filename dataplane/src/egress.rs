@@ -1,10 +1,10 @@
 //! What becomes of packets: the one place that acts on a [`Fate`].
 
-use flow::{DropReason, MacAddr, PortId, Punt, WorkerId};
+use flow::{DropReason, MacAddr, PortCounters, PortId, Punt, WorkerId};
 
 use crate::fate::{Arrival, Error, Fate, Punted};
 use crate::ingress::{Ingress, OwnAddresses, Shapes};
-use crate::io::{Burst, PacketIo};
+use crate::io::{BURST, Burst, PacketIo};
 use crate::local::discovery;
 use crate::neighbour::Held;
 use crate::packet::PacketBuf;
@@ -31,7 +31,7 @@ pub(crate) struct Port<P> {
     pub(crate) spread: Spread,
     /// The worker that sends here for this one; `None` if it does so itself.
     pub(crate) sender: Option<WorkerId>,
-    pub(crate) counters: flow::PortCounters,
+    pub(crate) counters: PortCounters,
 }
 
 impl<P: PacketBuf> Port<P> {
@@ -46,7 +46,7 @@ impl<P: PacketBuf> Port<P> {
             queue: Burst::new(),
             spread: Spread::Nothing,
             sender: None,
-            counters: flow::PortCounters::default(),
+            counters: PortCounters::default(),
         }
     }
 
@@ -87,21 +87,13 @@ impl<P: PacketBuf> Port<P> {
 
     /// Offers the port, or the worker that sends there, what waits for it.
     fn flush<Io: PacketIo<Packet = P>>(&mut self, io: &mut Io, peers: &mut Option<Peers<P>>) {
-        let before = self.queue.len();
-        if before == 0 {
-            return;
+        if !self.queue.is_empty() {
+            let (id, sender, counters) = (self.id, self.sender, &mut self.counters);
+            offer(io, peers, id, sender, counters, &mut self.queue);
         }
-        if let (Some(sender), Some(peers)) = (self.sender, peers) {
-            peers.send(sender, self.id, &mut self.queue);
-            return;
-        }
-        let octets = total_len(&self.queue);
-        io.tx(self.id, &mut self.queue);
-        self.counters.tx_packets += (before - self.queue.len()) as u64;
-        self.counters.tx_octets += octets - total_len(&self.queue);
     }
 
-    /// Queues packets, in order; those that the port is too busy for stay.
+    /// Sends or queues packets, in order; those that the port is too busy for stay.
     #[inline(always)]
     fn send<Io: PacketIo<Packet = P>>(
         &mut self,
@@ -109,9 +101,12 @@ impl<P: PacketBuf> Port<P> {
         peers: &mut Option<Peers<P>>,
         packets: &mut Burst<P>,
     ) {
-        if self.queue.is_empty() {
-            std::mem::swap(&mut self.queue, packets);
-        } else {
+        // So many are worth a transmission of their own.
+        if self.queue.is_empty() && packets.len() >= BURST / 2 {
+            let (id, sender, counters) = (self.id, self.sender, &mut self.counters);
+            offer(io, peers, id, sender, counters, packets);
+        }
+        if !packets.is_empty() {
             self.join(io, peers, packets);
         }
     }
@@ -327,6 +322,25 @@ pub(crate) fn send_all<Io: PacketIo>(
     } else {
         Err(DropReason::TxFull)
     }
+}
+
+/// Offers packets to a port, or to the worker that sends there; what is not taken stays, in order.
+fn offer<Io: PacketIo>(
+    io: &mut Io,
+    peers: &mut Option<Peers<Io::Packet>>,
+    port: PortId,
+    sender: Option<WorkerId>,
+    counters: &mut PortCounters,
+    packets: &mut Burst<Io::Packet>,
+) {
+    if let (Some(sender), Some(peers)) = (sender, peers) {
+        peers.send(sender, port, packets);
+        return;
+    }
+    let (count, octets) = (packets.len(), total_len(packets));
+    io.tx(port, packets);
+    counters.tx_packets += (count - packets.len()) as u64;
+    counters.tx_octets += octets - total_len(packets);
 }
 
 /// Octets of all packets.
