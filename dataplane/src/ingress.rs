@@ -120,7 +120,7 @@ pub(crate) struct Shapes {
     /// IPv6 to this station, or to the one that all MAGs share.
     to_us: [Shape; 2],
     /// To a mobile of the LMA's, from the core.
-    forward: Shape,
+    forward: Option<Shape>,
 }
 
 impl Shapes {
@@ -134,8 +134,7 @@ impl Shapes {
                 .with(12, &[0x86, 0xdd, 0x60], &[0xff, 0xff, 0xf0])
         });
         let [shape, _] = to_us;
-        let forward = lma.map_or(Shape::NONE, |lma| {
-            let (network, mask) = lma.plain_pool();
+        let forward = lma.and_then(RoleState::plain_pool).map(|(network, mask)| {
             let (network, mask) = (network.to_be_bytes(), mask.to_be_bytes());
             shape.with(ETHERNET_LEN + DESTINATION, &network, &mask)
         });
@@ -192,8 +191,8 @@ impl Ingress<'_> {
         if !whole || !scope::is_plain(ip.source.get()) {
             return false;
         }
-        if compare.fits(start, &self.shapes.forward)
-            && let Some(lma) = self.lma
+        if let (Some(forward), Some(lma)) = (&self.shapes.forward, self.lma)
+            && compare.fits(start, forward)
         {
             let [_, key] = halves(ip.destination.get());
             passage.look_up(Lane::Forward, key, &lma.table.bindings);
@@ -492,3 +491,6 @@ impl OwnAddresses {
         on_port.find(of_scope).or_else(any).map(|(own, _)| *own)
     }
 }
+
+#[cfg(test)]
+mod tests;

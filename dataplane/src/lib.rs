@@ -4,17 +4,16 @@
 //!             updates ring                                punts, reports
 //! control ------------------> Worker::turn ------------------------------> control
 //!                                  |
-//!   rx burst -> ingress -> lookup (bulk) -> encap | decap | route | local -> fate -> egress -> tx
-//!               parse once  home, bucket,    one function a way, which        send, hold, drop,
-//!                           record           changes the packet and           refuse, punt, answer
-//!                                            says its Fate
+//!   rx burst -> look -> find -> choose -> rewrite, one straight loop a lane -> tx burst
+//!               once    bulk    bulk          |
+//!                                             +- odd ones, one by one: local, errors, held, punted
 //! ```
 //!
 //! * [`spread`] shares one port's packets among several workers.
-//! * [`worker`] has the loop; [`io`] what it needs from ports; [`ring`] how it talks to the control
-//!   plane; [`config`] what it is told at the start.
-//! * Each step of the way is a file: `ingress` (parse, own addresses), `classify` (binding and rule),
-//!   `encap`, `decap`, `route`, `local` (echo, neighbour discovery, Mobility Header), `icmp` (errors),
+//! * [`worker`] has the loop and the stages; [`io`] what it needs from ports; [`ring`] how it talks to
+//!   the control plane; [`config`] what it is told at the start.
+//! * Each step of the way is a file: `ingress` (own addresses, lanes), `classify` (rules), `encap`,
+//!   `decap`, `route`, `local` (echo, neighbour discovery, Mobility Header), `icmp` (errors),
 //!   `neighbour` and `egress`.
 //! * `simd` compiles the stages for several processors and picks one at the start.
 //! * `table` holds one role's bindings and paths, laid out in cache lines.

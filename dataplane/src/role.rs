@@ -79,8 +79,8 @@ impl RoleState {
 
     /// Upper half and mask of a pool all of whose addresses are mobiles' and may be forwarded to: most
     /// packets are told apart by this alone.
-    pub(crate) fn plain_pool(&self) -> (u64, u64) {
-        self.plain_pool
+    pub(crate) fn plain_pool(&self) -> Option<(u64, u64)> {
+        (self.plain_pool != NO_POOL).then_some(self.plain_pool)
     }
 
     /// Whether `address` is in that pool.

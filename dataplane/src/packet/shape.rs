@@ -17,9 +17,6 @@ impl Shape {
         mask: [0; 64],
     };
 
-    /// No frame: a bit of the EtherType must be what it is not.
-    pub(crate) const NONE: Self = Self::ANY.with(12, &[1], &[1]);
-
     /// The same, and what stands at `at` must be `octets` where `mask` has bits.
     #[must_use]
     pub(crate) const fn with<const N: usize>(
