@@ -29,21 +29,23 @@ const OTHER_PLACES: u32 = 1024;
 /// The key of a free place. `::/64` is therefore kept with the other lengths.
 const FREE: u64 = 0;
 
-/// Where a prefix's records are. Good until the next update. One more than the number of the place, so
-/// that an `Option` of it needs no more room.
+/// Where a prefix's records are. Good until the next update. The number of the place with the highest
+/// bit set, so that an `Option` of it needs no more room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot(NonZeroU32);
 
 impl Slot {
-    /// Places are at most 2^31: see [`Bindings::new`].
+    /// Places are below 2^31: see [`Bindings::new`].
+    const MARK: NonZeroU32 = NonZeroU32::MIN.saturating_add(i32::MAX as u32);
+
     #[inline(always)]
     fn new(place: u32) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(place))
+        Self(Self::MARK | place)
     }
 
     #[inline(always)]
     fn place(self) -> u32 {
-        self.0.get() - 1
+        self.0.get() & !Self::MARK.get()
     }
 
     #[inline(always)]
@@ -124,8 +126,8 @@ pub(crate) struct Bindings {
 impl Bindings {
     /// A table for `expected` prefixes of 64 bits: three quarters of its places.
     pub(crate) fn new(expected: usize) -> Self {
-        // Slots are numbered in 32 bits; 2^28 buckets would be 256 GiB of records.
-        let buckets = (expected.max(6) * 4).div_ceil(3 * WAYS).min(1 << 28);
+        // Slots are numbered in 31 bits; 2^27 buckets would be 128 GiB of records.
+        let buckets = (expected.max(6) * 4).div_ceil(3 * WAYS).min(1 << 27);
         let places = buckets * WAYS + OTHER_PLACES as usize;
         let first_other = u32::try_from(buckets * WAYS).unwrap_or(u32::MAX - OTHER_PLACES);
         Self {
@@ -151,7 +153,7 @@ impl Bindings {
     /// The bucket to start at for an address whose upper half is `key`.
     #[inline(always)]
     pub(crate) fn home_of(&self, key: u64) -> Home {
-        // At most 2^28.
+        // At most 2^27.
         #[expect(clippy::cast_possible_truncation, reason = "see `Bindings::new`")]
         let count = self.buckets.len() as u32;
         Home(reduce(self.seed.mix(key), count))
