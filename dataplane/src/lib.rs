@@ -33,6 +33,8 @@
 
 pub mod config;
 pub mod io;
+#[cfg(feature = "micro")]
+pub mod micro;
 pub mod packet;
 pub mod ring;
 pub mod spread;
