@@ -13,6 +13,7 @@ help:
 	@echo "make test    every check and every test"
 	@echo "make check   formatting, lints, documentation, import directions"
 	@echo "make bench   cycles per packet and latency beside a bare loop and testpmd, in one run"
+	@echo "make bench-micro   what parse, lookup, match, encapsulate, decapsulate and rings cost alone"
 	@echo "make build   the appliance: target/release/flowmob"
 	@echo "make setup   the Debian packages that all of these need (they call it themselves)"
 
@@ -32,6 +33,7 @@ demo: build
 check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p dataplane --all-targets --features micro -- -D warnings
 	$(CARGO) clippy --locked -p flowmob --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked -q --workspace --no-deps --document-private-items
 	.ci/directions
@@ -51,3 +53,8 @@ test: check
 bench: setup
 	$(CARGO) build --locked --release -p flowmob-bench
 	$(SUDO) target/release/flowmob-bench run --out target/bench
+
+# One stage at a time, without DPDK's ports.
+.PHONY: bench-micro
+bench-micro: setup
+	$(CARGO) bench --locked -p dataplane --features micro
