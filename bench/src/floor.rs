@@ -101,10 +101,12 @@ impl Floor {
             work,
             buckets: Pages::new(count as usize, memory)?,
             records: Pages::new(count as usize * 8, memory)?,
-            headers: (0..TUNNELS)
+            // The one after the last is the first again, as a mobile's second tunnel.
+            headers: (0..=TUNNELS)
                 .map(|number| {
                     let mut header = Header([0; 64]);
-                    header.0[..54].copy_from_slice(&network::outer(work, number));
+                    let outer = network::outer(work, number % TUNNELS);
+                    header.0[..54].copy_from_slice(&outer);
                     header
                 })
                 .collect(),
@@ -178,7 +180,8 @@ impl Floor {
         match self.work {
             Work::LmaDownlink => self.tunnel(burst, &places, select),
             Work::MagUplink => self.tunnel(burst, &places, |record, _| record.tunnel),
-            Work::LmaUplink | Work::MagDownlink => self.bare(burst, &places),
+            Work::LmaUplink => self.bare::<2>(burst, &places),
+            Work::MagDownlink => self.bare::<1>(burst, &places),
         }
     }
 
@@ -269,9 +272,10 @@ impl Floor {
         }
     }
 
-    /// Counts, checks the outer header and the hop limit, bares.
+    /// Counts, checks the outer header and the hop limit, bares. The packet may come through so many
+    /// tunnels in a row, from the record's own on.
     #[inline(always)]
-    fn bare(&mut self, burst: &mut [Mbuf], places: &[usize; BURST]) {
+    fn bare<const SOURCES: usize>(&mut self, burst: &mut [Mbuf], places: &[usize; BURST]) {
         let mut tunnels = [0; BURST];
         for ((tunnel, place), packet) in tunnels.iter_mut().zip(places).zip(&mut *burst) {
             // SAFETY: `find` gave a place of the records.
@@ -281,8 +285,10 @@ impl Floor {
             record.octets += packet.len() as u64;
         }
         for (tunnel, packet) in tunnels.iter().zip(burst) {
-            // SAFETY: tunnel numbers are below the number of headers.
-            let header = unsafe { self.headers.get_unchecked(*tunnel as usize) };
+            let first = *tunnel as usize;
+            // SAFETY: tunnel numbers are below the number of headers, of which there is one more.
+            let headers = unsafe { self.headers.get_unchecked(first..first + SOURCES) };
+            let header = &headers[0];
             let frame = packet.data_mut().as_mut_ptr();
             // SAFETY: the frame has an Ethernet header and two IPv6 headers.
             let outer = unsafe { &*frame.cast::<[u8; 94]>() };
@@ -290,11 +296,14 @@ impl Floor {
                 // SAFETY: only called with 16 octets left.
                 unsafe { bytes.as_ptr().add(at).cast::<u128>().read_unaligned() }
             };
-            // What we would send on this tunnel, turned round.
-            let (local, remote) = (address(&header.0, 22), address(&header.0, 38));
+            // What we would send on such a tunnel, turned round. Which it is, no one can tell: no jump.
+            let source = address(outer, 22);
+            let known = headers.iter().fold(false, |known, header| {
+                known | (address(&header.0, 38) == source)
+            });
             let wrong = outer[20] != 41
-                || address(outer, 38) != local
-                || address(outer, 22) != remote
+                || address(outer, 38) != address(&header.0, 22)
+                || !known
                 || outer[61] <= 1;
             self.lost += u64::from(wrong);
             // SAFETY: as above.

@@ -1,8 +1,9 @@
 //! Packets out of nothing: a null port whose frames are written after they were received.
 //!
-//! Every frame is for another mobile, drawn uniformly, and for another of its rules; neither the
-//! caches nor the branch predictor know the next one. The buffers come from a pool without caches,
-//! so they rotate through all of it, as behind a card's ring.
+//! Every frame is for another mobile, drawn uniformly, and for another of its rules, or through
+//! another of its tunnels to another correspondent; neither the caches nor the branch predictor know
+//! the next one. The buffers come from a pool without caches, so they rotate through all of it, as
+//! behind a card's ring.
 //!
 //! A card writes whole cache lines. So does this where the processor can: a line written in pieces
 //! would make whoever reads across two of them wait until both have left the store buffer, which no
@@ -43,6 +44,17 @@ pub(crate) struct Sample {
     pub(crate) mobile: u32,
     /// The number of the rule it matches.
     pub(crate) rule: u16,
+}
+
+/// What is drawn for a packet.
+#[derive(Clone, Copy)]
+struct Draw {
+    mobile: u32,
+    rule: u16,
+    /// The tunnel that it comes through at an anchor.
+    tunnel: u16,
+    /// Whom it is for there.
+    correspondent: u16,
 }
 
 /// What went in and what came out, in order.
@@ -173,9 +185,9 @@ impl GeneratorIo {
         }
     }
 
-    /// The next mobile and rule: 40 good bits of a linear congruential generator.
+    /// The next packet: some 50 good bits of a linear congruential generator.
     #[inline(always)]
-    fn draw(&mut self) -> (u32, u16) {
+    fn draw(&mut self) -> Draw {
         self.random = self
             .random
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -183,7 +195,15 @@ impl GeneratorIo {
         let scale = |bits: u64, among: u64, width| (bits * among) >> width;
         let mobile = scale(self.random >> 32, u64::from(self.bindings), 32);
         let rule = scale(self.random >> 12 & 0xffff, u64::from(self.rules), 16);
-        (narrow(mobile), narrow16(rule))
+        let (mobile, second) = (narrow(mobile), self.random >> 31 & 1 != 0);
+        let first = network::tunnel_of(mobile);
+        Draw {
+            mobile,
+            rule: narrow16(rule),
+            // Of two, neither is taken by a jump.
+            tunnel: std::hint::select_unpredictable(second, network::second_tunnel(first), first),
+            correspondent: narrow16(self.random >> 15),
+        }
     }
 
     /// Writes the next frames into received buffers.
@@ -203,47 +223,44 @@ impl GeneratorIo {
 
     #[inline(always)]
     fn write(&mut self, burst: &mut [Mbuf]) {
+        const AT: usize = network::CORRESPONDENT_AT;
         match self.work {
-            Work::LmaDownlink => self.fill::<64>(burst, |frame, mobile, rule| {
-                put(frame, 38, network::prefix(mobile));
-                let port = FIRST_PORT.wrapping_add(rule).to_be_bytes();
+            Work::LmaDownlink => self.fill::<64>(burst, |frame, draw| {
+                put(frame, 38, network::prefix(draw.mobile));
+                let port = FIRST_PORT.wrapping_add(draw.rule).to_be_bytes();
                 [frame[56], frame[57]] = port;
             }),
-            Work::LmaUplink => self.fill::<{ network::TUNNELLED }>(burst, |frame, mobile, _| {
-                put(frame, 62, network::prefix(mobile));
-                [_, _, _, _, _, _, frame[36], frame[37]] =
-                    u64::from(network::gateway_host(network::tunnel_of(mobile))).to_be_bytes();
+            Work::LmaUplink => self.fill::<{ network::TUNNELLED }>(burst, |frame, draw| {
+                put(frame, 62, network::prefix(draw.mobile));
+                [frame[36], frame[37]] = network::gateway_host(draw.tunnel).to_be_bytes();
+                [frame[AT], frame[AT + 1]] = draw.correspondent.to_be_bytes();
             }),
-            Work::MagDownlink => self.fill::<{ network::TUNNELLED }>(burst, |frame, mobile, _| {
-                put(frame, 78, network::prefix(mobile));
+            Work::MagDownlink => self.fill::<{ network::TUNNELLED }>(burst, |frame, draw| {
+                put(frame, 78, network::prefix(draw.mobile));
             }),
-            Work::MagUplink => self.fill::<64>(burst, |frame, mobile, _| {
-                put(frame, 22, network::prefix(mobile));
-                [frame[8], frame[9], frame[10], frame[11]] = mobile.to_be_bytes();
+            Work::MagUplink => self.fill::<64>(burst, |frame, draw| {
+                put(frame, 22, network::prefix(draw.mobile));
+                [frame[8], frame[9], frame[10], frame[11]] = draw.mobile.to_be_bytes();
             }),
         }
     }
 
     #[inline(always)]
-    fn fill<const LEN: usize>(
-        &mut self,
-        burst: &mut [Mbuf],
-        patch: impl Fn(&mut [u8; LEN], u32, u16),
-    ) {
+    fn fill<const LEN: usize>(&mut self, burst: &mut [Mbuf], patch: impl Fn(&mut [u8; LEN], Draw)) {
         for packet in burst {
-            let (mobile, rule) = self.draw();
+            let draw = self.draw();
             let Some(frame) = packet.data_mut().first_chunk_mut::<LEN>() else {
                 continue;
             };
             if let Some(template) = self.template.first_chunk::<LEN>() {
                 *frame = *template;
             }
-            patch(frame, mobile, rule);
+            patch(frame, draw);
             if let Some(recording) = &mut self.recording {
                 recording.generated.push(Sample {
                     frame: Vec::new(),
-                    mobile,
-                    rule,
+                    mobile: draw.mobile,
+                    rule: draw.rule,
                 });
             }
         }

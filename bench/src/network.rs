@@ -1,8 +1,8 @@
 //! The network around the worker: addresses, frames, tables, and what should come out of it.
 //!
 //! ```text
-//! correspondent --- EDGE [anchor] CORE === 64 tunnels === gateways
-//!                        anchor === 1 tunnel === CORE [gateway] EDGE --- mobiles
+//! correspondents --- router --- EDGE [anchor] CORE === 64 tunnels === gateways
+//!                                     anchor === 1 tunnel === CORE [gateway] EDGE --- mobiles
 //! ```
 
 use std::net::Ipv6Addr;
@@ -10,7 +10,7 @@ use std::net::Ipv6Addr;
 use dataplane::{LmaConfig, MagConfig, PortConfig, WorkerConfig};
 use flow::{
     Binding, Fid, FidPriority, Hnp, HnpError, Interval, Link, MacAddr, MobileId, Path, PathId,
-    PortId, Role, Rule, RuleAction, Selector, TableUpdate, Tunnel, Update, WorkerId,
+    PortId, Role, RouteNext, Rule, RuleAction, Selector, TableUpdate, Tunnel, Update, WorkerId,
 };
 use ipnet::{Ipv6Net, PrefixLenError};
 
@@ -36,7 +36,16 @@ pub(crate) const FIRST_PORT: u16 = 5001;
 /// Greatest IPv6 packet on every link, so that a tunnelled one of 1500 octets fits.
 pub(crate) const MTU: u16 = 1600;
 
-const CORRESPONDENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0xc);
+/// The way to all correspondents, on the anchor's edge.
+const ROUTER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0xfe);
+
+/// Correspondents are `2001:db8:3:n::c`.
+fn correspondent(number: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 3, number, 0, 0, 0, 0xc)
+}
+
+/// Where in a frame of an anchor's uplink a correspondent's number is.
+pub(crate) const CORRESPONDENT_AT: usize = 14 + 40 + 24 + 6;
 
 /// The anchor's end of the tunnels.
 pub(crate) fn anchor() -> Ipv6Addr {
@@ -58,11 +67,18 @@ fn core_address(host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, host)
 }
 
-/// The tunnel that a mobile's default path is, and its uplink packets come through.
+/// The tunnel that a mobile's default path is. Its uplink packets come through this one or
+/// [`second_tunnel`].
 #[inline]
 pub(crate) fn tunnel_of(mobile: u32) -> u16 {
     let [low, ..] = mobile.to_le_bytes();
     u16::from(low) % TUNNELS
+}
+
+/// The other tunnel that a mobile's uplink packets may come through, if the first is this.
+#[inline]
+pub(crate) fn second_tunnel(first: u16) -> u16 {
+    (first + 1) % TUNNELS
 }
 
 /// The station of gateway `number`.
@@ -140,6 +156,12 @@ pub(crate) fn config(case: &Case) -> Result<WorkerConfig, PrefixLenError> {
             addresses: vec![gateway(0)],
             expected_bindings,
         }),
+        routes: if lma {
+            let far = address(correspondent(0), 48)?.trunc();
+            vec![(far, RouteNext::Via(EDGE, ROUTER))]
+        } else {
+            vec![]
+        },
         ..WorkerConfig::new(WorkerId(0), ports)
     })
 }
@@ -169,7 +191,7 @@ pub(crate) fn updates(case: &Case) -> impl Iterator<Item = Result<Update, HnpErr
             path(number, tunnel(anchor(), remote)),
         ]
     });
-    let correspondent = lma.then(|| neighbour(EDGE, CORRESPONDENT, PEER_MAC));
+    let router = lma.then(|| neighbour(EDGE, ROUTER, PEER_MAC));
     let to_anchor = [
         neighbour(CORE, anchor(), PEER_MAC),
         path(0, tunnel(gateway(0), anchor())),
@@ -188,7 +210,7 @@ pub(crate) fn updates(case: &Case) -> impl Iterator<Item = Result<Update, HnpErr
         link.into_iter().chain([binding])
     });
     tunnels
-        .chain(correspondent)
+        .chain(router)
         .chain(to_anchor.into_iter().filter(move |_| !lma))
         .chain(mobiles)
 }
@@ -219,7 +241,7 @@ pub(crate) fn binding(case: &Case, mobile: u32) -> Result<(Hnp, Binding), HnpErr
         Binding {
             mobile: MobileId(mobile),
             default_path: Some(PathId(first)),
-            sources: vec![PathId(first), PathId((first + 1) % TUNNELS)],
+            sources: vec![PathId(first), PathId(second_tunnel(first))],
             uplink: None,
             rules: (0..case.rules)
                 .filter_map(|rule| self::rule(mobile, rule))
@@ -263,12 +285,12 @@ pub(crate) fn template(work: Work, size: Size) -> [u8; TUNNELLED] {
         Size::Fixed(octets) => octets,
         Size::Imix => 64,
     });
-    let mobile = mobile_address(0);
+    let (mobile, correspondent) = (mobile_address(0), correspondent(0));
     let (to, from, inner) = match work {
-        Work::LmaDownlink => (MACS[1], PEER_MAC, (CORRESPONDENT, mobile)),
-        Work::LmaUplink => (MACS[0], PEER_MAC, (mobile, CORRESPONDENT)),
-        Work::MagDownlink => (MACS[0], PEER_MAC, (CORRESPONDENT, mobile)),
-        Work::MagUplink => (MACS[1], mobile_mac(0), (mobile, CORRESPONDENT)),
+        Work::LmaDownlink => (MACS[1], PEER_MAC, (correspondent, mobile)),
+        Work::LmaUplink => (MACS[0], PEER_MAC, (mobile, correspondent)),
+        Work::MagDownlink => (MACS[0], PEER_MAC, (correspondent, mobile)),
+        Work::MagUplink => (MACS[1], mobile_mac(0), (mobile, correspondent)),
     };
     let mut frame = Vec::from(ethernet(to, from));
     if work.is_tunnelled() {
@@ -401,5 +423,14 @@ mod tests {
         assert_eq!(out[18..22], [0, 50, 41, 64]);
         assert_eq!(out[54 + 7], 63);
         assert_eq!(expected(Work::LmaUplink, &frame[..40], 3, None), None);
+    }
+
+    #[test]
+    fn an_uplink_packet_goes_to_the_router_whoever_it_is_for() {
+        let mut frame = template(Work::LmaUplink, Size::Fixed(64));
+        frame[CORRESPONDENT_AT..CORRESPONDENT_AT + 2].copy_from_slice(&[0xab, 0xcd]);
+        let out = expected(Work::LmaUplink, &frame, 3, None).unwrap();
+        assert_eq!(out[..6], PEER_MAC.0);
+        assert_eq!(out[38..54], correspondent(0xabcd).octets());
     }
 }
