@@ -155,10 +155,7 @@ pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Vec<R
     let turns = subject.calibrate(length.min(Duration::from_millis(100)))?;
     let took = subject.forward(turns)?;
     let flood = precise(turns * dataplane::BURST as u64) / took.as_secs_f64();
-    let clock = Clock {
-        tsc_hz: order.tsc_hz,
-        stall: 3.0 * precise(dataplane::BURST as u64) / flood,
-    };
+    let clock = Clock::of_flood(order.tsc_hz, flood);
     let no_loss = no_loss_rate(&mut subject, flood, clock)?;
     progress();
     let mut rows = Vec::new();
@@ -223,7 +220,10 @@ fn row(order: &Order, rates: [f64; 3], load: u32, stretch: &Stretch) -> Row {
 
 /// The highest rate at which a short stretch loses nothing. A loss in a stretch with a stall is the
 /// machine's, and says nothing of the rate: such a stretch is tried again.
-fn no_loss_rate(subject: &mut Subject, flood: f64, clock: Clock) -> Result<f64> {
+///
+/// # Errors
+/// As [`Stretch::run`]; a worker that loses packets at every rate.
+pub(crate) fn no_loss_rate(subject: &mut Subject, flood: f64, clock: Clock) -> Result<f64> {
     const TRIES: u32 = 20;
     const SHORT: Duration = Duration::from_millis(10);
     let (mut low, mut high) = (0.0, flood);
@@ -243,17 +243,30 @@ fn no_loss_rate(subject: &mut Subject, flood: f64, clock: Clock) -> Result<f64> 
     Ok(low)
 }
 
-/// Cycles in a second, and the seconds from which on a gap is a stall.
+/// Cycles in a second, and what a stall is.
 #[derive(Clone, Copy)]
-struct Clock {
+pub(crate) struct Clock {
     tsc_hz: f64,
-    stall: f64,
+    /// What counts as a stall, in seconds.
+    pub(crate) stall: f64,
+}
+
+impl Clock {
+    /// For a worker that floods at this rate.
+    pub(crate) fn of_flood(tsc_hz: f64, flood: f64) -> Self {
+        Self {
+            tsc_hz,
+            stall: 3.0 * precise(dataplane::BURST as u64) / flood,
+        }
+    }
 }
 
 /// A time in which packets were offered at one rate.
-struct Stretch {
-    course: Course,
-    seconds: f64,
+pub(crate) struct Stretch {
+    /// What became of them.
+    pub(crate) course: Course,
+    /// How long it took.
+    pub(crate) seconds: f64,
     /// What counted as a stall, in seconds.
     stall: f64,
     /// How often the kernel took the core away.
@@ -261,7 +274,16 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn run(subject: &mut Subject, rate: f64, length: Duration, clock: Clock) -> Result<Self> {
+    /// Offers packets at this rate for so long.
+    ///
+    /// # Errors
+    /// As [`Subject::forward_paced`]; a thread that did not run for a second.
+    pub(crate) fn run(
+        subject: &mut Subject,
+        rate: f64,
+        length: Duration,
+        clock: Clock,
+    ) -> Result<Self> {
         let Clock { tsc_hz, stall } = clock;
         let packets = whole(rate * length.as_secs_f64()).max(1);
         let (switches, start) = (involuntary_switches(), tsc());

@@ -40,6 +40,7 @@ pub(crate) struct Pace {
     handed: usize,
     sent: usize,
     lost: u64,
+    lost_to_stalls: u64,
     looked: u64,
     /// A gap between looks that counts as a stall.
     stall: u64,
@@ -62,6 +63,8 @@ pub(crate) struct Course {
     pub(crate) sent: u64,
     /// Packets that found the ring full.
     pub(crate) lost: u64,
+    /// Of those, packets that did after a stall, before the ring was empty again.
+    pub(crate) lost_to_stalls: u64,
     /// The longest time between two looks into the ring.
     pub(crate) largest_gap: u64,
     /// Gaps longer than an undisturbed turn can take.
@@ -103,6 +106,7 @@ impl Pace {
             handed: 0,
             sent: 0,
             lost: 0,
+            lost_to_stalls: 0,
             looked: start,
             stall,
             largest_gap: 0,
@@ -161,6 +165,9 @@ impl Pace {
     fn lose(&mut self, at: u64) {
         let lost = ((at - self.next) / self.mean + 1).min(self.left);
         self.lost += lost;
+        if self.disturbed {
+            self.lost_to_stalls += lost;
+        }
         self.left -= lost;
         self.next = at + self.gap().max(1);
     }
@@ -200,6 +207,7 @@ impl Pace {
             handed: self.handed as u64,
             sent: self.sent as u64,
             lost: self.lost,
+            lost_to_stalls: self.lost_to_stalls,
             largest_gap: self.largest_gap,
             stalls: self.stalls,
             stalled: self.stalled,
@@ -340,5 +348,20 @@ mod tests {
             "{}",
             course.lost
         );
+        assert_eq!(course.lost_to_stalls, course.lost);
+    }
+
+    #[test]
+    fn a_worker_that_is_too_slow_loses_without_a_stall() {
+        let mut pace = pace(100.0, 100_000);
+        let mut now = 1_000;
+        while !pace.is_over() {
+            now += 10_000;
+            let count = pace.look(now, 64);
+            pace.sent(now, count);
+        }
+        let course = pace.course().unwrap();
+        assert!(course.lost > 30_000, "{}", course.lost);
+        assert_eq!((course.lost_to_stalls, course.stalls), (0, 0));
     }
 }

@@ -251,6 +251,7 @@ impl Run<'_> {
             mobiles: if quick { 100_000 } else { 1_000_000 },
             core: self.core,
             control_core: (self.core + 1) % cores,
+            milliseconds: if quick { 200 } else { 1_000 },
             moves: if quick { 2_000 } else { 20_000 },
             tsc_hz: self.tsc_hz,
         };

@@ -31,6 +31,8 @@ pub(crate) struct Order {
     pub(crate) core: usize,
     /// The core of the control plane.
     pub(crate) control_core: usize,
+    /// How long a worker is offered packets without and with updates, in milliseconds.
+    pub(crate) milliseconds: u64,
     /// Flow moves to time.
     pub(crate) moves: u32,
     /// The frequency of the time stamp counter.
@@ -59,6 +61,9 @@ pub(crate) struct Outcome {
     pub(crate) loaded_cycles: f64,
     /// What the updates took of the forwarding rate, in per cent: the median of neighbouring rounds.
     pub(crate) rate_drop_percent: f64,
+    /// What is lost and how long it takes at a rate that the worker can keep; absent from old reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) under_load: Option<load::UnderLoad>,
     /// From an FMA's octets until both workers forward by it.
     pub(crate) switch: Percentiles,
 }
@@ -267,7 +272,7 @@ pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Outco
     progress();
     drop(anchor);
     let (eal, pool) = environment(order.memory)?;
-    let (idle, loaded, drop, given) = load::under_load(order, &eal, &pool)?;
+    let (flood, paced) = load::under_load(order, &eal, &pool)?;
     progress();
     pin(order.control_core)?;
     let switch = switch::switch_times(order, &eal, &pool)?;
@@ -279,10 +284,11 @@ pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Outco
         refreshes_per_second: rounded(mobiles / refreshed.as_secs_f64(), 0),
         attach_seconds: rounded(attach.as_secs_f64(), 2),
         bytes_per_mobile: rounded(bytes, 0),
-        load_updates_per_second: rounded(given, 0),
-        idle_cycles: rounded(idle, 1),
-        loaded_cycles: rounded(loaded, 1),
-        rate_drop_percent: rounded(drop, 1),
+        load_updates_per_second: rounded(flood.given, 0),
+        idle_cycles: rounded(flood.idle, 1),
+        loaded_cycles: rounded(flood.loaded, 1),
+        rate_drop_percent: rounded(flood.drop, 1),
+        under_load: Some(paced),
         switch,
     })
 }

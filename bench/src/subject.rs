@@ -94,6 +94,14 @@ impl Subject {
         while control.applied() < control.pushed() {
             self.worker.turn();
         }
+        self.accepted()
+    }
+
+    /// Whether every update so far was one that the worker could take.
+    ///
+    /// # Errors
+    /// If not.
+    pub(crate) fn accepted(&self) -> Result<()> {
         let refused = self.worker.counters().updates_refused;
         ensure!(refused == 0, "{refused} updates were refused");
         Ok(())
@@ -224,11 +232,8 @@ impl Subject {
     }
 
     /// As [`Subject::forward`], with calls of the heap allowed and counted: for a loop that also
-    /// records, or takes in updates.
-    ///
-    /// # Errors
-    /// Any packet that was not sent and counted where it belongs.
-    pub(crate) fn forward_freely(&mut self, turns: u64) -> Result<(Duration, u64)> {
+    /// records.
+    fn forward_freely(&mut self, turns: u64) -> Result<(Duration, u64)> {
         let before = self.worker.counters();
         self.worker.io_mut().switch(true);
         let (calls, start, mut received) = (alloc::calls(), thread_time(), 0);
