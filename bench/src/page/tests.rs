@@ -70,14 +70,21 @@ fn report() -> Value {
                 "max_us": 1200.0},
         },
         "kernel": [
-            {"forwarder": "flowmob", "packet_bytes": 64, "routes_or_bindings": 1000,
-                "offered_pps": 1e6, "delivered_pps": 9e5, "loss_percent": 10.0,
-                "busy_cpu_ns_per_packet": 90.0, "note": "<new>"},
-            {"forwarder": "flowmob", "packet_bytes": 64, "routes_or_bindings": 1000,
-                "offered_pps": 5e5, "delivered_pps": 5e5, "loss_percent": 0.0,
-                "busy_cpu_ns_per_packet": 80.0},
-            {"forwarder": "linux ip6tnl", "delivered_pps": 3e5, "cpu_ns_per_packet": 900.0},
+            kernel("flowmob-af_packet", 9e5),
+            kernel("flowmob-af_packet", 5e5),
+            kernel("linux-seg6", 3e5),
         ],
+    })
+}
+
+fn kernel(forwarder: &str, delivered: f64) -> Value {
+    json!({
+        "forwarder": forwarder, "packet_bytes": 64, "routes_or_bindings": 1000, "rules": 4,
+        "offered_pps": 1e6, "delivered_pps": delivered, "loss_percent": 0.0,
+        "cpu_ns_per_packet": 900.0, "core_ns_per_packet": 500.0, "worker_ns_per_packet": null,
+        "packets_per_turn": null, "others_percent": 1.0, "sender_ns_per_packet": 400.0,
+        "sender_alone_ns_per_packet": 300.0, "busy_cpu_ns_per_packet": 900.0,
+        "sender_busy_percent": 50.0, "rounds": [],
     })
 }
 
