@@ -3,9 +3,11 @@
 use std::fs;
 use std::process::Command;
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::case::Memory;
+use crate::clock::precise;
 
 /// Where a report was made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,6 +84,16 @@ fn commit() -> String {
     };
     let changed = git(&["status", "--porcelain"]).is_some_and(|files| !files.is_empty());
     if changed { head + "+" } else { head }
+}
+
+/// Resident octets of this process.
+///
+/// # Errors
+/// None on Linux.
+pub(crate) fn resident() -> Result<f64> {
+    let statm = fs::read_to_string("/proc/self/statm")?;
+    let pages = statm.split_whitespace().nth(1).context("statm")?;
+    Ok(precise(pages.parse::<u64>()? * 4096))
 }
 
 const RESERVED: &str = "/proc/sys/vm/nr_hugepages";

@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod signalling;
 mod subject;
+mod tables;
 mod testpmd;
 
 use std::io;
@@ -48,6 +49,9 @@ enum Command {
     /// The control plane, likewise
     #[command(hide = true)]
     Control,
+    /// The memory of tables, likewise
+    #[command(hide = true)]
+    Tables,
     /// The kernel beside us, likewise
     #[command(hide = true)]
     Kernel,
@@ -74,6 +78,11 @@ fn main() -> Result<()> {
             let order = serde_json::from_reader(io::stdin())?;
             let outcome = signalling::measure(&order, step)?;
             Ok(serde_json::to_writer(io::stdout(), &outcome)?)
+        }
+        Command::Tables => {
+            let order = serde_json::from_reader(io::stdin())?;
+            let row = tables::measure(&order, step)?;
+            Ok(serde_json::to_writer(io::stdout(), &row)?)
         }
         Command::Kernel => {
             let order = serde_json::from_reader(io::stdin())?;

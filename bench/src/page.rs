@@ -55,7 +55,7 @@ pub(crate) fn write(report: &Value, out: &Path) -> Result<PathBuf> {
         fs::write(file.with_extension("svg"), svg::alone(&figure.svg))?;
         fs::write(file.with_extension("csv"), &figure.csv)?;
     }
-    for key in ["results", "latency", "kernel"] {
+    for key in ["results", "latency", "tables", "kernel"] {
         let rows = rows(report, key);
         if !rows.is_empty() {
             let table = grid(rows, &[]);
@@ -120,6 +120,11 @@ fn render(value: &Value) -> Result<(String, Vec<Figure>)> {
         body += &section("Control plane", CONTROL_TEXT, Section::Control, &figures);
         body += &table(&control_figures(control), &["figure"]);
     }
+    let tables = rows(value, "tables");
+    if !tables.is_empty() {
+        body += &section("Tables", TABLES_TEXT, Section::Tables, &figures);
+        body += &table(&grid(tables, &TABLES_COLUMNS), &[]);
+    }
     if !kernel.is_empty() {
         body += &section("Beside the kernel", KERNEL_TEXT, Section::Kernel, &figures);
         body += &table(&grid(kernel, &KERNEL_COLUMNS), &["forwarder"]);
@@ -146,6 +151,18 @@ const LATENCY_TEXT: &str = "From a packet's scheduled arrival until the driver h
 
 const CONTROL_TEXT: &str = "Octets of PBUs in, octets of PBAs and table updates out, on one core, \
     without a network.";
+
+const TABLES_TEXT: &str = "A worker's table filled through its ring, no update refused: what resident \
+    memory grew by, and downlink of 64 octets with each packet for another of all the mobiles.";
+
+/// The order of a table's figures.
+const TABLES_COLUMNS: [&str; 5] = [
+    "bindings",
+    "rules",
+    "bytes_per_binding",
+    "fill_seconds",
+    "cycles_per_packet",
+];
 
 const KERNEL_TEXT: &str = "The same traffic through the kernel's own forwarding.";
 

@@ -12,6 +12,7 @@ use crate::kernel;
 use crate::latency;
 use crate::machine::Machine;
 use crate::signalling;
+use crate::tables;
 
 /// A whole run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub(crate) struct Report {
     /// The control plane; absent from a run that left it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) control: Option<signalling::Outcome>,
+    /// Memory of workers' tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tables: Vec<tables::Row>,
     /// The kernel beside us.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) kernel: Vec<kernel::Row>,

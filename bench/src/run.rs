@@ -21,6 +21,7 @@ use crate::machine::{Machine, Reservation};
 use crate::page;
 use crate::report::{self, Report, Rounds, Yardstick, median, rounded};
 use crate::signalling;
+use crate::tables;
 use crate::testpmd;
 
 /// What a run is to be.
@@ -54,6 +55,9 @@ pub(crate) struct Options {
     /// Leave out the control plane
     #[arg(long)]
     no_control: bool,
+    /// Leave out the memory of tables
+    #[arg(long)]
+    no_tables: bool,
     /// Leave out the kernel beside us
     #[arg(long)]
     no_kernel: bool,
@@ -109,6 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             results: vec![],
             latency: vec![],
             control: None,
+            tables: vec![],
             kernel: vec![],
             kernel_left_out: vec![],
             rounds: vec![],
@@ -122,6 +127,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if !options.no_control {
         all.control()?;
+    }
+    if !options.no_tables {
+        all.tables()?;
     }
     if !options.no_kernel {
         all.kernel();
@@ -168,6 +176,9 @@ fn show_rest(report: &Report, old: Option<&Report>) -> Result<()> {
             Some(old) => println!("{}", compare::control(control, old)?),
             None => println!("{}", serde_json::to_string_pretty(control)?),
         }
+    }
+    if !report.tables.is_empty() {
+        println!("{}", tables::table(&report.tables));
     }
     Ok(())
 }
@@ -257,6 +268,21 @@ impl Run<'_> {
         };
         let outcome = child("control", &order, signalling::STEPS, "control plane")?;
         self.report.control = Some(outcome);
+        Ok(())
+    }
+
+    fn tables(&mut self) -> Result<()> {
+        for bindings in tables::sizes(self.options.quick).iter().copied() {
+            let order = tables::Order {
+                bindings,
+                milliseconds: if self.options.quick { 50 } else { 200 },
+                core: self.core,
+                tsc_hz: self.tsc_hz,
+            };
+            let title = format!("a table of {bindings}");
+            let row = child("tables", &order, tables::STEPS, &title)?;
+            self.report.tables.push(row);
+        }
         Ok(())
     }
 

@@ -4,11 +4,10 @@ mod load;
 mod switch;
 
 use std::collections::VecDeque;
-use std::fs;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use flow::{AccessTechnology, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, ProxyCoa, TableUpdate};
 use pmip_proto::{Command, Lma, LmaConfig, MagPeer, Now, PrefixPool, Receiver};
 use pmip_wire::{BindingLifetime, Fma, Fmi, HnpOption, Message, Pbu, PbuFlags};
@@ -16,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::Memory;
 use crate::cell::{environment, pin};
-use crate::clock::{precise, thread_time};
+use crate::clock::thread_time;
+use crate::machine::resident;
 use crate::network;
 use crate::report::rounded;
 
@@ -233,13 +233,6 @@ impl Anchor {
 
 fn name(mobile: u32) -> Result<MnId> {
     Ok(MnId::new(&format!("mn{mobile}@example.net"))?)
-}
-
-/// Resident octets of this process.
-fn resident() -> Result<f64> {
-    let statm = fs::read_to_string("/proc/self/statm")?;
-    let pages = statm.split_whitespace().nth(1).context("statm")?;
-    Ok(precise(pages.parse::<u64>()? * 4096))
 }
 
 /// Measures; calls `progress` at each of [`STEPS`] steps.

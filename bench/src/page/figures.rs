@@ -18,6 +18,8 @@ pub(crate) enum Section {
     Latency,
     /// The control plane.
     Control,
+    /// Memory of tables.
+    Tables,
     /// Beside the kernel.
     Kernel,
 }
@@ -141,21 +143,28 @@ fn tables(report: &Report, work: Work) -> Option<Figure> {
             continue;
         }
         rows.sort_by_key(|(_, row)| row.bindings);
+        // Those were measured for their memory, without a floor.
+        let own = (work, memory) == (Work::LmaDownlink, Memory::Anonymous);
+        let most = rows.last().map_or(0, |(_, row)| row.bindings);
+        let larger = report.tables.iter().filter(|t| own && t.bindings > most);
+        let larger: Vec<_> = larger
+            .map(|t| (f64::from(t.bindings), t.cycles_per_packet))
+            .collect();
         let main = memory == report.machine.memory;
         let dashed = !main;
-        let mut line = |name, colour, values, of: fn(&Row) -> f64| {
+        let mut line = |name, colour, values, of: fn(&Row) -> f64, more: &[(f64, f64)]| {
+            let points = rows.iter().map(|(x, row)| (*x, of(row)));
             series.push(Series {
                 name: format!("{name}, {memory}"),
                 colour,
                 dashed,
                 values: if main { values } else { Values::Hidden },
-                points: rows.iter().map(|(x, row)| (*x, of(row))).collect(),
+                points: points.chain(more.iter().copied()).collect(),
             });
         };
-        line("flowmob", FLOWMOB, Values::Above, |row| {
-            row.cycles_per_packet
-        });
-        line("floor", FLOOR, Values::Below, |row| row.floor_cycles);
+        let of: fn(&Row) -> f64 = |row| row.cycles_per_packet;
+        line("flowmob", FLOWMOB, Values::Above, of, &larger);
+        line("floor", FLOOR, Values::Below, |row| row.floor_cycles, &[]);
         let level = |cycles| (format!("testpmd, {memory}"), TESTPMD, dashed, cycles);
         levels.extend(testpmd(report, memory).map(level));
     }

@@ -69,6 +69,12 @@ fn report() -> Value {
             "switch": {"count": 100, "p50_us": 15.0, "p99_us": 25.0, "p99_99_us": 90.0,
                 "max_us": 1200.0},
         },
+        "tables": [
+            {"bindings": 1_000_000, "rules": 4, "bytes_per_binding": 182.0, "fill_seconds": 1.0,
+                "cycles_per_packet": 200.0},
+            {"bindings": 10_000_000, "rules": 4, "bytes_per_binding": 182.0, "fill_seconds": 10.0,
+                "cycles_per_packet": 300.0},
+        ],
         "kernel": [
             kernel("flowmob-af_packet", 9e5),
             kernel("flowmob-af_packet", 5e5),
@@ -141,7 +147,9 @@ fn the_page_is_well_formed_and_has_every_figure() {
     let elements = well_formed(&page);
     let count = |name| elements.iter().filter(|element| **element == name).count();
     assert_eq!((count("figure"), count("svg")), (12, 12));
-    assert_eq!(count("table"), 4);
+    assert_eq!(count("table"), 5);
+    let downlink = figures.iter().find(|f| f.id == "tables-lma-downlink");
+    assert!(downlink.unwrap().csv.contains("10000000"));
     for forbidden in ["NaN", "http:", "https:", "<script", "inf"] {
         let page = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!page.contains(forbidden), "{forbidden}");
@@ -192,7 +200,7 @@ fn no_text_leaves_its_figure() {
 fn a_report_of_less_has_a_page_of_less() {
     let mut value = report();
     let members = value.as_object_mut().unwrap();
-    for key in ["latency", "control", "kernel"] {
+    for key in ["latency", "control", "tables", "kernel"] {
         members.remove(key);
     }
     for key in ["results", "rounds"] {
@@ -215,7 +223,7 @@ fn what_was_written_is_there_and_can_be_rendered_again() {
         assert!(path.with_extension("csv").is_file(), "{id}");
         assert!(text.contains(&format!("{id}.csv")), "{id}");
     }
-    for name in ["results.csv", "latency.csv", "kernel.csv"] {
+    for name in ["results.csv", "latency.csv", "tables.csv", "kernel.csv"] {
         assert!(out.join(name).is_file(), "{name}");
     }
     fs::remove_dir_all(&out).unwrap();
