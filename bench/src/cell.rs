@@ -51,13 +51,12 @@ pub(crate) fn pin(core: usize) -> Result<()> {
     sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("running on core {core}"))
 }
 
-/// DPDK's environment on this kind of memory, and the pool: 8191 buffers and no caches, so that
-/// they are used in turn.
+/// DPDK's environment on this kind of memory.
 ///
 /// # Errors
 /// DPDK's.
-pub(crate) fn environment(memory: Memory) -> Result<(Eal, Mempool)> {
-    let eal = Eal::init(&EalConfig {
+pub(crate) fn start(memory: Memory) -> Result<Eal> {
+    Ok(Eal::init(&EalConfig {
         memory: match memory {
             Memory::Hugepages => dpdk::Memory::Hugepages,
             Memory::Anonymous => dpdk::Memory::Anonymous,
@@ -65,7 +64,16 @@ pub(crate) fn environment(memory: Memory) -> Result<(Eal, Mempool)> {
         memory_mib: 64,
         file_prefix: "flowmob-bench".into(),
         ..EalConfig::default()
-    })?;
+    })?)
+}
+
+/// DPDK's environment on this kind of memory, and the pool: 8191 buffers and no caches, so that
+/// they are used in turn.
+///
+/// # Errors
+/// DPDK's.
+pub(crate) fn environment(memory: Memory) -> Result<(Eal, Mempool)> {
+    let eal = start(memory)?;
     let pool = Mempool::new(
         &eal,
         &MempoolConfig {

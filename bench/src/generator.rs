@@ -24,6 +24,7 @@ use crate::case::{Size, Work};
 use crate::clock::tsc;
 use crate::network::{self, FIRST_PORT};
 use crate::paced::Pace;
+use crate::spread::Flows;
 
 /// Where in a frame the mobile's prefix is: by work.
 pub(crate) fn prefix_offset(work: Work) -> usize {
@@ -83,6 +84,8 @@ pub(crate) struct GeneratorIo {
     template: [u8; network::TUNNELLED],
     write: fn(&mut Self, &mut [Mbuf]),
     recording: Option<Box<Recording>>,
+    /// Flows through one tunnel instead of what is drawn otherwise.
+    flows: Option<Flows>,
     /// When packets arrive; without it, whenever the worker looks.
     pace: Option<Box<Pace>>,
     /// Buffers received from the null port and not yet handed out: it fills whole bursts only.
@@ -108,6 +111,7 @@ impl GeneratorIo {
             template: network::template(work, size),
             write: widest(),
             recording: None,
+            flows: None,
             pace: None,
             spare: Burst::new(),
         }
@@ -136,6 +140,16 @@ impl GeneratorIo {
     /// Ends the recording and gives it out.
     pub(crate) fn recorded(&mut self) -> Recording {
         self.recording.take().map(|r| *r).unwrap_or_default()
+    }
+
+    /// Lets an anchor's uplink have these flows, and looks at their order when they are sent.
+    pub(crate) fn set_flows(&mut self, flows: Flows) {
+        self.flows = Some(flows);
+    }
+
+    /// The flows, if it has any.
+    pub(crate) fn flows(&self) -> Option<&Flows> {
+        self.flows.as_ref()
     }
 
     /// Lets packets arrive by this schedule.
@@ -224,6 +238,13 @@ impl GeneratorIo {
     #[inline(always)]
     fn write(&mut self, burst: &mut [Mbuf]) {
         const AT: usize = network::CORRESPONDENT_AT;
+        if let Some(mut flows) = self.flows.take() {
+            self.fill::<{ network::TUNNELLED }>(burst, |frame, draw| {
+                flows.write(frame, draw.correspondent);
+            });
+            self.flows = Some(flows);
+            return;
+        }
         match self.work {
             Work::LmaDownlink => self.fill::<64>(burst, |frame, draw| {
                 put(frame, 38, network::prefix(draw.mobile));
@@ -246,7 +267,11 @@ impl GeneratorIo {
     }
 
     #[inline(always)]
-    fn fill<const LEN: usize>(&mut self, burst: &mut [Mbuf], patch: impl Fn(&mut [u8; LEN], Draw)) {
+    fn fill<const LEN: usize>(
+        &mut self,
+        burst: &mut [Mbuf],
+        mut patch: impl FnMut(&mut [u8; LEN], Draw),
+    ) {
         for packet in burst {
             let draw = self.draw();
             let Some(frame) = packet.data_mut().first_chunk_mut::<LEN>() else {
@@ -299,6 +324,9 @@ impl PacketIo for GeneratorIo {
         if let Some(recording) = &mut self.recording {
             let frames = burst.iter().map(|packet| packet.data().to_vec());
             recording.sent.extend(frames);
+        }
+        if let Some(flows) = &mut self.flows {
+            flows.check(burst);
         }
         if self.pace.is_some() {
             return self.send_timed(burst);

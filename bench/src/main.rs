@@ -18,6 +18,7 @@ mod pages;
 mod report;
 mod run;
 mod signalling;
+mod spread;
 mod subject;
 mod tables;
 mod testpmd;
@@ -49,6 +50,9 @@ enum Command {
     /// The control plane, likewise
     #[command(hide = true)]
     Control,
+    /// Two workers and one tunnel, likewise
+    #[command(hide = true)]
+    Spread,
     /// The memory of tables, likewise
     #[command(hide = true)]
     Tables,
@@ -77,6 +81,11 @@ fn main() -> Result<()> {
         Command::Control => {
             let order = serde_json::from_reader(io::stdin())?;
             let outcome = signalling::measure(&order, step)?;
+            Ok(serde_json::to_writer(io::stdout(), &outcome)?)
+        }
+        Command::Spread => {
+            let order = serde_json::from_reader(io::stdin())?;
+            let outcome = spread::measure(&order, step)?;
             Ok(serde_json::to_writer(io::stdout(), &outcome)?)
         }
         Command::Tables => {

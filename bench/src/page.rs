@@ -18,6 +18,7 @@ use crate::case::Size;
 use crate::compare::numbers;
 use crate::latency;
 use crate::report::Report;
+use crate::spread;
 
 /// Where a stored report is and where its page goes.
 #[derive(Clone, Debug, clap::Args)]
@@ -119,6 +120,10 @@ fn render(value: &Value) -> Result<(String, Vec<Figure>)> {
     if let Some(control) = value.get("control").filter(|control| control.is_object()) {
         body += &section("Control plane", CONTROL_TEXT, Section::Control, &figures);
         body += &table(&control_figures(control), &["figure"]);
+    }
+    if let Some(spread) = &report.spread {
+        let line = escaped(&spread::line(spread));
+        body += &section("One tunnel, two workers", &line, Section::Spread, &figures);
     }
     let tables = rows(value, "tables");
     if !tables.is_empty() {

@@ -12,6 +12,7 @@ use crate::kernel;
 use crate::latency;
 use crate::machine::Machine;
 use crate::signalling;
+use crate::spread;
 use crate::tables;
 
 /// A whole run.
@@ -32,6 +33,9 @@ pub(crate) struct Report {
     /// Memory of workers' tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tables: Vec<tables::Row>,
+    /// Two workers and one tunnel; absent from a run on one core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spread: Option<spread::Outcome>,
     /// The kernel beside us.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) kernel: Vec<kernel::Row>,

@@ -21,6 +21,7 @@ use crate::machine::{Machine, Reservation};
 use crate::page;
 use crate::report::{self, Report, Rounds, Yardstick, median, rounded};
 use crate::signalling;
+use crate::spread;
 use crate::tables;
 use crate::testpmd;
 
@@ -58,6 +59,9 @@ pub(crate) struct Options {
     /// Leave out the memory of tables
     #[arg(long)]
     no_tables: bool,
+    /// Leave out two workers with one tunnel
+    #[arg(long)]
+    no_spread: bool,
     /// Leave out the kernel beside us
     #[arg(long)]
     no_kernel: bool,
@@ -114,6 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             latency: vec![],
             control: None,
             tables: vec![],
+            spread: None,
             kernel: vec![],
             kernel_left_out: vec![],
             rounds: vec![],
@@ -130,6 +135,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if !options.no_tables {
         all.tables()?;
+    }
+    if !options.no_spread && cores > 1 {
+        all.spread()?;
     }
     if !options.no_kernel {
         all.kernel();
@@ -179,6 +187,9 @@ fn show_rest(report: &Report, old: Option<&Report>) -> Result<()> {
     }
     if !report.tables.is_empty() {
         println!("{}", tables::table(&report.tables));
+    }
+    if let Some(spread) = &report.spread {
+        println!("{}", spread::line(spread));
     }
     Ok(())
 }
@@ -283,6 +294,21 @@ impl Run<'_> {
             let row = child("tables", &order, tables::STEPS, &title)?;
             self.report.tables.push(row);
         }
+        Ok(())
+    }
+
+    fn spread(&mut self) -> Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let quick = self.options.quick;
+        let order = spread::Order {
+            memory: self.report.machine.memory,
+            cache: 0,
+            rounds: if quick { 5 } else { self.options.rounds },
+            milliseconds: if quick { 50 } else { 200 },
+            cores: [self.core, (self.core + 1) % cores],
+        };
+        let title = "two workers, one tunnel";
+        self.report.spread = Some(child("spread", &order, spread::steps(&order), title)?);
         Ok(())
     }
 

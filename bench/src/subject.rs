@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use dataplane::io::dpdk::DpdkIo;
-use dataplane::{BURST, ControlRings, RingSizes, Worker, rings};
+use dataplane::{BURST, ControlRings, PacketIo, RingSizes, Worker, rings};
 use dpdk::{Device, EalHandle, Mempool, Port, PortConfig, RxQueue, TxQueue};
 use flow::{Counters, DropReason, Report, ReportRequest, Role, Update};
 
@@ -49,18 +49,17 @@ impl Subject {
         let mut io = DpdkIo::new(pool.clone());
         io.add_port(rx, tx);
         let io = GeneratorIo::new(io, case.work, case.bindings, case.rules, case.size);
-        let (worker_end, control) = rings(RingSizes::default());
-        let worker = Worker::new(network::config(&case)?, io, worker_end)?;
-        let mut subject = Self {
+        let (worker_end, mut control) = rings(RingSizes::default());
+        let mut worker = Worker::new(network::config(&case)?, io, worker_end)?;
+        fill(&mut worker, &mut control, &case)?;
+        Ok(Self {
             case,
             worker,
             control: Some(control),
             floor: None,
             spare: queues.next(),
             _port: port,
-        };
-        subject.fill()?;
-        Ok(subject)
+        })
     }
 
     /// Puts a floor with as many prefixes beside it.
@@ -81,30 +80,12 @@ impl Subject {
         self.floor.is_some()
     }
 
-    /// Tells the worker through its ring, as the control thread would.
-    fn fill(&mut self) -> Result<()> {
-        let control = self.control.as_mut().context(TAKEN)?;
-        for update in network::updates(&self.case) {
-            let mut update = update?;
-            while let Err(back) = control.push(update) {
-                update = back;
-                self.worker.turn();
-            }
-        }
-        while control.applied() < control.pushed() {
-            self.worker.turn();
-        }
-        self.accepted()
-    }
-
     /// Whether every update so far was one that the worker could take.
     ///
     /// # Errors
     /// If not.
     pub(crate) fn accepted(&self) -> Result<()> {
-        let refused = self.worker.counters().updates_refused;
-        ensure!(refused == 0, "{refused} updates were refused");
-        Ok(())
+        accepted(&self.worker)
     }
 
     /// Sends a few thousand packets and compares every octet of what comes out.
@@ -312,6 +293,34 @@ impl Subject {
         )]
         Ok(((precise(TURNS) * times) as u64).max(64))
     }
+}
+
+/// Tells a worker all that it has to know through its ring, as the control thread would.
+///
+/// # Errors
+/// Any update that it refuses.
+pub(crate) fn fill<Io: PacketIo>(
+    worker: &mut Worker<Io>,
+    control: &mut ControlRings,
+    case: &Case,
+) -> Result<()> {
+    for update in network::updates(case) {
+        let mut update = update?;
+        while let Err(back) = control.push(update) {
+            update = back;
+            worker.turn();
+        }
+    }
+    while control.applied() < control.pushed() {
+        worker.turn();
+    }
+    accepted(worker)
+}
+
+fn accepted<Io: PacketIo>(worker: &Worker<Io>) -> Result<()> {
+    let refused = worker.counters().updates_refused;
+    ensure!(refused == 0, "{refused} updates were refused");
+    Ok(())
 }
 
 /// About half of the packets came through their mobile's second tunnel.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use dataplane::io::dpdk::DpdkIo;
-use dataplane::{ControlRings, RingSizes, Worker, rings};
+use dataplane::{RingSizes, Worker, rings};
 use dpdk::{Device, Eal, EalConfig, EalHandle, Mempool, MempoolConfig, Port, RegisteredThread};
 use flow::{Counters, DropReason};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use crate::case::{Case, Memory};
 use crate::cell::pin;
 use crate::clock::{precise, thread_time};
 use crate::network;
+use crate::subject::fill;
 
 /// What the process is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -194,9 +195,9 @@ fn work(order: &Order, lines: impl Iterator<Item = io::Result<String>>) -> Resul
         let (rx, tx) = port.start()?.pop().context("a port without queues")?;
         io.add_port(rx, tx);
     }
-    let (worker_end, control) = rings(RingSizes::default());
+    let (worker_end, mut control) = rings(RingSizes::default());
     let mut worker = Worker::new(network::config(&order.case)?, io, worker_end)?;
-    fill(&mut worker, control, &order.case)?;
+    fill(&mut worker, &mut control, &order.case)?;
     let running = &AtomicBool::new(false);
     let (starts, started) = mpsc::channel();
     let (answers, answered) = mpsc::channel();
@@ -262,23 +263,6 @@ fn open(eal: &EalHandle, pool: &Mempool, order: &Order) -> Result<Vec<Port>> {
         Ok(Port::open(eal, &device, index, &config, pool)?)
     };
     (0..).zip([CORE, EDGE]).map(open).collect()
-}
-
-/// Tells the worker all that it has to know.
-fn fill(worker: &mut Worker<DpdkIo>, mut control: ControlRings, case: &Case) -> Result<()> {
-    for update in network::updates(case) {
-        let mut update = update?;
-        while let Err(back) = control.push(update) {
-            update = back;
-            worker.turn();
-        }
-    }
-    while control.applied() < control.pushed() {
-        worker.turn();
-    }
-    let refused = worker.counters().updates_refused;
-    ensure!(refused == 0, "{refused} updates were refused");
-    Ok(())
 }
 
 fn answer(counters: &Counters) -> Answer {

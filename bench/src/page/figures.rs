@@ -18,6 +18,8 @@ pub(crate) enum Section {
     Latency,
     /// The control plane.
     Control,
+    /// Two workers and one tunnel.
+    Spread,
     /// Memory of tables.
     Tables,
     /// Beside the kernel.

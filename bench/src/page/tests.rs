@@ -69,6 +69,10 @@ fn report() -> Value {
             "switch": {"count": 100, "p50_us": 15.0, "p99_us": 25.0, "p99_99_us": 90.0,
                 "max_us": 1200.0},
         },
+        "spread": {
+            "workers": 2, "flows": 4096, "mpps_one": 10.0, "mpps_received": 40.0, "mpps_all": 17.5, "shares": [0.51, 0.49],
+            "reordered": 0, "dropped_ppm": 0.0, "second_busy_percent": 60.0,
+        },
         "tables": [
             {"bindings": 1_000_000, "rules": 4, "bytes_per_binding": 182.0, "fill_seconds": 1.0,
                 "cycles_per_packet": 200.0},
@@ -148,6 +152,9 @@ fn the_page_is_well_formed_and_has_every_figure() {
     let count = |name| elements.iter().filter(|element| **element == name).count();
     assert_eq!((count("figure"), count("svg")), (12, 12));
     assert_eq!(count("table"), 5);
+    assert!(
+        page.contains("one alone 10.00 (1.75 x), 40.00 only received; shares 51.0 % and 49.0 %")
+    );
     let downlink = figures.iter().find(|f| f.id == "tables-lma-downlink");
     assert!(downlink.unwrap().csv.contains("10000000"));
     for forbidden in ["NaN", "http:", "https:", "<script", "inf"] {
@@ -200,7 +207,7 @@ fn no_text_leaves_its_figure() {
 fn a_report_of_less_has_a_page_of_less() {
     let mut value = report();
     let members = value.as_object_mut().unwrap();
-    for key in ["latency", "control", "tables", "kernel"] {
+    for key in ["latency", "control", "spread", "tables", "kernel"] {
         members.remove(key);
     }
     for key in ["results", "rounds"] {
