@@ -184,6 +184,9 @@ fn show_rest(report: &Report, old: Option<&Report>) -> Result<()> {
             Some(old) => println!("{}", compare::control(control, old)?),
             None => println!("{}", serde_json::to_string_pretty(control)?),
         }
+        if let Some(warning) = control.under_load.and_then(|paced| paced.warning()) {
+            println!("{warning}");
+        }
     }
     if !report.tables.is_empty() {
         println!("{}", tables::table(&report.tables));

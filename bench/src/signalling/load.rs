@@ -73,6 +73,20 @@ pub(crate) struct UnderLoad {
     pub(crate) stalled_percent_without_updates: f64,
 }
 
+impl UnderLoad {
+    /// What to say if a busy machine has spoiled it.
+    pub(crate) fn warning(&self) -> Option<String> {
+        const MOST: f64 = 10.0;
+        let stalled = self.stalled_percent_without_updates;
+        (stalled > MOST).then(|| {
+            format!(
+                "under_load: the worker stalled for {stalled:.0} % of the time without any update: others had \
+                 the core. Losses and latencies are theirs."
+            )
+        })
+    }
+}
+
 /// What a flood is slowed by.
 pub(super) struct Flood {
     /// Cycles per packet without updates.
