@@ -283,14 +283,23 @@ impl Ingress<'_> {
     /// What a packet's flow hashes to if it is to be handled by the flow's worker; `None` if it stays
     /// with whoever received it: what is for the appliance itself, and what goes nowhere.
     #[inline(always)]
-    pub(crate) fn flow<P: PacketBuf>(&self, packet: &P, spread: Spread, seed: Seed) -> Option<u64> {
+    pub(crate) fn flow<P: PacketBuf>(
+        &self,
+        packet: &P,
+        spread: Spread,
+        seed: Seed,
+        compare: impl Compare + Copy,
+    ) -> Option<u64> {
         let first = Frame::of(packet)?.ip.next_header;
         if spread == Spread::Tunnelled && first != next_header::IPV6 && !walk::is_extension(first) {
             return None;
         }
         let data = packet.data();
         let mut passage = Passage::NEW;
-        self.see(data, &mut passage);
+        let start = data.first_chunk();
+        if !start.is_some_and(|start| self.usual(start, data, &mut passage, compare)) {
+            self.see(data, &mut passage);
+        }
         let frame = data.get(..whole_len(data))?;
         let start = match passage.lane {
             Lane::Forward | Lane::Unbound | Lane::Access if spread == Spread::All => ETHERNET_LEN,

@@ -18,6 +18,7 @@ use crate::ring::{ControlRings, RingSizes, rings};
 use crate::simd::Level;
 use crate::spread::{Peers, PortShare, Spread, peers};
 use crate::table::hash::reduce;
+use crate::worker::share::Flows;
 use crate::worker::{Worker, WorkerError};
 use train::{Stage, Through, Train};
 
@@ -186,9 +187,15 @@ impl Bench {
         let ingress = port.ingress(&worker.own, worker.lma.as_ref(), worker.mag.as_ref());
         let (mut kept, before) = (0, second.taken_over);
         for train in &mut self.trains {
-            first.spread(lma::PORT, &mut train.packets, |packet, seed| {
-                ingress.flow(&**packet, Spread::All, seed)
+            let mut flows = [None; BURST];
+            self.level.run(Flows {
+                ingress: &ingress,
+                packets: train.packets.iter().map(|packet| &**packet),
+                spread: Spread::All,
+                seed: first.seed,
+                found: &mut flows,
             });
+            first.spread(lma::PORT, &mut train.packets, &flows);
             let mut taken = Burst::new();
             second.take(0, &mut taken);
             train.packets.extend(taken);

@@ -34,6 +34,13 @@ pub trait PacketBuf {
     /// Shortens the packet to `len` octets; no change if it is not longer.
     fn truncate(&mut self, len: usize);
 
+    /// Fetches packets that another core has touched last.
+    fn prefetch_all(_packets: &[Self])
+    where
+        Self: Sized,
+    {
+    }
+
     /// Grows the packet by `n` octets at the end and returns those; `None` and no change without
     /// enough room. The new octets hold whatever the buffer held.
     fn append(&mut self, n: usize) -> Option<&mut [u8]>;

@@ -37,6 +37,9 @@ impl Default for RingSizes {
     }
 }
 
+/// Most updates that a worker takes off its ring at once.
+pub(crate) const UPDATE_BATCH: usize = 32;
+
 /// An update on its way.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -79,7 +82,8 @@ pub fn rings(sizes: RingSizes) -> (WorkerRings, ControlRings) {
         applied: CachePadded::new(AtomicU64::new(0)),
     });
     let (orders, next_order) = RingBuffer::new(sizes.updates.max(1));
-    let (spend, spent) = RingBuffer::new(sizes.updates.max(1));
+    // As many boxes as can be on their way, in the worker's hands, and in the sender's.
+    let (spend, spent) = RingBuffer::new(sizes.updates.max(1) + UPDATE_BATCH + 1);
     let worker = WorkerRings {
         orders: next_order,
         spent: spend,

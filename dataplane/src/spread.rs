@@ -20,7 +20,7 @@ use std::hash::{BuildHasher, Hasher};
 use zerocopy::FromBytes;
 
 use crate::io::{BURST, Burst};
-use crate::packet::header::Ipv6;
+use crate::packet::header::{Ipv6, next_header};
 use crate::packet::walk;
 use crate::table::hash::{self, Seed};
 
@@ -99,7 +99,7 @@ struct Outlet<P> {
 pub struct Peers<P> {
     me: usize,
     /// The same for all workers, and no one else's: it decides whose a flow is.
-    seed: Seed,
+    pub(crate) seed: Seed,
     /// By port: what is spread, and who sends there instead of this worker.
     pub(crate) ports: Vec<(Spread, Option<WorkerId>)>,
     /// By worker, with none to itself.
@@ -148,17 +148,16 @@ pub fn peers<P>(workers: u16, ports: &[PortShare], places: usize) -> Vec<Peers<P
 
 impl<P> Peers<P> {
     /// Hands over what belongs to other workers of a burst that came in on `port`, and leaves the
-    /// rest, both in order. `flow` gives a packet's flow, or `None` if the packet is to stay. Returns
-    /// how many packets were dropped because a ring was full.
+    /// rest, both in order. `flows` has what each packet's flow hashes to, or `None` if the packet is to
+    /// stay. Returns how many packets were dropped because a ring was full.
     pub(crate) fn spread(
         &mut self,
         port: PortId,
         burst: &mut Burst<P>,
-        mut flow: impl FnMut(&P, Seed) -> Option<u64>,
+        flows: &[Option<u64>; BURST],
     ) -> u64 {
         let workers = u32::try_from(self.outlets.len()).unwrap_or(u32::MAX);
-        for packet in burst.take() {
-            let flow = flow(&packet, self.seed);
+        for (flow, packet) in flows.iter().zip(burst.take()) {
             let worker = flow.map_or(self.me, |flow| hash::reduce(flow, workers) as usize);
             match self.outlets.get_mut(worker) {
                 // A burst fits a batch.
@@ -245,22 +244,16 @@ fn push<T, I: Iterator<Item = T>>(
 ///
 /// Addresses, protocol and ports; the security parameter index in place of ports; the flow label
 /// where there is neither. Of fragments only the addresses, so that they stay together.
+#[inline(always)]
 pub(crate) fn flow_hash(packet: &[u8], seed: Seed) -> Option<u64> {
-    let (ip, _) = Ipv6::ref_from_prefix(packet).ok()?;
+    let (ip, rest) = Ipv6::ref_from_prefix(packet).ok()?;
     if !ip.is_version_6() {
         return None;
     }
-    let upper = walk::upper(ip, packet);
-    let within = match walk::ports_and_spi(&upper, packet) {
-        _ if upper.fragmented => 0,
-        (Some((source, destination)), _) => u32::from(source) << 16 | u32::from(destination),
-        (None, Some(spi)) => spi,
-        (None, None) => ip.flow_label(),
-    };
-    let protocol = if upper.fragmented {
-        0
-    } else {
-        upper.next_header
+    let direct = matches!(ip.next_header, next_header::UDP | next_header::TCP);
+    let (protocol, within) = match rest.first_chunk() {
+        Some(ports) if direct => (ip.next_header, u32::from_be_bytes(*ports)),
+        Some(_) | None => protocol_and_ports(ip, packet),
     };
     let mut hasher = seed.build_hasher();
     hasher.write_u128(ip.source.get());
@@ -269,9 +262,25 @@ pub(crate) fn flow_hash(packet: &[u8], seed: Seed) -> Option<u64> {
     Some(avalanche(hasher.finish()))
 }
 
+/// The protocol of a packet's flow, and what tells it from others of that protocol.
+#[inline(never)]
+fn protocol_and_ports(ip: &Ipv6, packet: &[u8]) -> (u8, u32) {
+    let upper = walk::upper(ip, packet);
+    if upper.fragmented {
+        return (0, 0);
+    }
+    let within = match walk::ports_and_spi(&upper, packet) {
+        (Some((source, destination)), _) => u32::from(source) << 16 | u32::from(destination),
+        (None, Some(spi)) => spi,
+        (None, None) => ip.flow_label(),
+    };
+    (upper.next_header, within)
+}
+
 /// Makes every bit depend on every other: the finalizer of MurmurHash3. The tables' mixing is one
 /// multiplication, so ports in a row lie in a row after it too, and with a small factor their upper
 /// bits, which decide whose a flow is, are all the same.
+#[inline(always)]
 fn avalanche(mut hash: u64) -> u64 {
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
         hash = (hash ^ hash >> 33).wrapping_mul(factor);

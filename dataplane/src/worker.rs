@@ -1,6 +1,6 @@
 //! The poll loop.
 
-mod share;
+pub(crate) mod share;
 mod stages;
 mod update;
 
@@ -18,7 +18,7 @@ use crate::io::{Burst, PacketIo};
 use crate::neighbour::Neighbours;
 use crate::packet::header::MIN_MTU;
 use crate::police::{Bucket, Rate};
-use crate::ring::{Order, WorkerRings};
+use crate::ring::{Order, UPDATE_BATCH, WorkerRings};
 use crate::role::RoleState;
 use crate::simd::Level;
 use crate::spread::{Peers, Spread};
@@ -26,8 +26,6 @@ use crate::table::TableError;
 
 /// Most updates applied before packets are received again: a flood of them must not starve the ports.
 const UPDATES_PER_TURN: u64 = 256;
-/// Updates that are fetched ahead together.
-const UPDATE_BATCH: usize = 32;
 
 /// Why a worker cannot start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

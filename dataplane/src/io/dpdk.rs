@@ -93,6 +93,11 @@ impl PacketBuf for Mbuf {
     }
 
     #[inline(always)]
+    fn prefetch_all(packets: &[Self]) {
+        Self::prefetch_all(packets);
+    }
+
+    #[inline(always)]
     fn append(&mut self, n: usize) -> Option<&mut [u8]> {
         self.extend_back(n)
     }

@@ -3,8 +3,12 @@
 use flow::DropReason;
 
 use super::Worker;
-use crate::io::{Burst, PacketIo};
-use crate::spread::{Peers, Step};
+use crate::ingress::Ingress;
+use crate::io::{BURST, Burst, PacketIo};
+use crate::packet::PacketBuf;
+use crate::simd::{Compare, Stages};
+use crate::spread::{Peers, Spread, Step};
+use crate::table::hash::Seed;
 
 impl<Io: PacketIo> Worker<Io> {
     /// Makes the worker one of several that share their ports.
@@ -23,10 +27,15 @@ impl<Io: PacketIo> Worker<Io> {
             return;
         };
         let ingress = port.ingress(&self.own, self.lma.as_ref(), self.mag.as_ref());
-        let spread = port.spread;
-        let dropped = peers.spread(port.id, burst, |packet, seed| {
-            ingress.flow(packet, spread, seed)
+        let mut flows = [None; BURST];
+        self.level.run(Flows {
+            ingress: &ingress,
+            packets: burst.iter(),
+            spread: port.spread,
+            seed: peers.seed,
+            found: &mut flows,
         });
+        let dropped = peers.spread(port.id, burst, &flows);
         self.count_drops(DropReason::SpreadRing, dropped);
     }
 
@@ -42,6 +51,7 @@ impl<Io: PacketIo> Worker<Io> {
                     break;
                 };
                 taken += burst.len();
+                PacketBuf::prefetch_all(burst.as_slice());
                 match step {
                     Step::Handle => self.handle(usize::from(port.0), burst),
                     Step::Send => self.send_all(port, burst),
@@ -49,5 +59,23 @@ impl<Io: PacketIo> Worker<Io> {
             }
         }
         taken
+    }
+}
+
+/// Finds what the packets of a burst hash to, as this processor does it best.
+pub(crate) struct Flows<'a, I> {
+    pub(crate) ingress: &'a Ingress<'a>,
+    pub(crate) packets: I,
+    pub(crate) spread: Spread,
+    pub(crate) seed: Seed,
+    pub(crate) found: &'a mut [Option<u64>; BURST],
+}
+
+impl<'p, P: PacketBuf + 'p, I: Iterator<Item = &'p P>> Stages for Flows<'_, I> {
+    #[inline(always)]
+    fn run(self, compare: impl Compare + Copy) {
+        for (packet, flow) in self.packets.zip(self.found) {
+            *flow = self.ingress.flow(packet, self.spread, self.seed, compare);
+        }
     }
 }
