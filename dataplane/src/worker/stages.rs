@@ -117,30 +117,30 @@ impl<Io: PacketIo> Worker<Io> {
         arrived: PortId,
     ) {
         let lane = run.first().map_or(Lane::Local, |passage| passage.lane);
+        let mut aside = Aside::new();
         let out = Out {
             ports: &mut self.ports,
             io: &mut self.io,
             peers: &mut self.peers,
+            aside: &mut aside,
         };
-        let aside = match (lane, &mut self.lma, &mut self.mag) {
+        match (lane, &mut self.lma, &mut self.mag) {
             (Lane::Forward, Some(lma), _) => {
                 let (_, paths) = lma.table.parts();
-                send_each(packets, run, out, ToMobile { paths })
+                send_each(packets, run, out, ToMobile { paths });
             }
-            (Lane::LmaExit, Some(lma), _) => send_each(
-                packets,
-                run,
-                out,
-                FromMobile {
+            (Lane::LmaExit, Some(lma), _) => {
+                let way = FromMobile {
                     own: &self.own,
                     fib: &self.fib,
                     neighbours: &mut self.neighbours,
                     lma,
-                },
-            ),
+                };
+                send_each(packets, run, out, way);
+            }
             (Lane::MagExit, _, Some(mag)) => {
                 let (_, paths) = mag.table.parts();
-                send_each(packets, run, out, ToLink { paths })
+                send_each(packets, run, out, ToLink { paths });
             }
             (Lane::Access, _, Some(mag)) => {
                 let (records, paths) = mag.table.parts();
@@ -149,7 +149,7 @@ impl<Io: PacketIo> Worker<Io> {
                     paths,
                     arrived,
                 };
-                send_each(packets, run, out, way)
+                send_each(packets, run, out, way);
             }
             (
                 Lane::Forward
@@ -167,8 +167,9 @@ impl<Io: PacketIo> Worker<Io> {
                 }
                 return;
             }
-        };
-        for (packet, fate, passage) in aside {
+        }
+        // In place: the array is not moved, which would be a copy of it for every run.
+        for (packet, fate, passage) in aside.drain(..) {
             self.end_one(packet, fate, passage, arrived);
         }
     }
@@ -417,54 +418,58 @@ impl<P: PacketBuf> Way<P> for FromLink<'_> {
     }
 }
 
-/// What it takes to send.
-struct Out<'a, Io: PacketIo> {
-    ports: &'a mut [Port<Io::Packet>],
-    io: &'a mut Io,
-    peers: &'a mut Option<Peers<Io::Packet>>,
-}
-
 /// Packets of a burst that were not sent, and why.
 type Aside<'a, P> = ArrayVec<(P, Fate, &'a Passage), BURST>;
 
-/// Lets every packet of a run go its way and sends it where that leads; gives back those that
-/// are not to be sent.
-#[inline(always)]
-fn send_each<'a, Io: PacketIo>(
-    packets: &mut impl Iterator<Item = Io::Packet>,
-    run: &'a [Passage],
-    Out { ports, io, peers }: Out<'_, Io>,
-    mut way: impl Way<Io::Packet>,
-) -> Aside<'a, Io::Packet> {
-    let mut aside = Aside::new();
-    // Most runs leave by one port, and are handed to it as a whole.
-    let (mut leaving, mut out) = (PortId(u16::MAX), Burst::new());
-    let mut leave = |leaving, out: &mut Burst<_>, passage, aside: &mut Aside<'a, _>| {
-        if out.is_empty() {
+/// What it takes to send, and where packets go that are not sent.
+struct Out<'a, 'p, Io: PacketIo> {
+    ports: &'a mut [Port<Io::Packet>],
+    io: &'a mut Io,
+    peers: &'a mut Option<Peers<Io::Packet>>,
+    aside: &'a mut Aside<'p, Io::Packet>,
+}
+
+impl<'p, Io: PacketIo> Out<'_, 'p, Io> {
+    /// Hands packets to the port they leave by.
+    #[inline(always)]
+    fn leave(&mut self, port: PortId, packets: &mut Burst<Io::Packet>, passage: &'p Passage) {
+        if packets.is_empty() {
             return;
         }
-        if let Err(reason) = egress::send_all(ports, io, peers, leaving, out) {
-            let dropped = out.drain(..);
-            aside.extend(dropped.map(|packet| (packet, Fate::Drop(reason), passage)));
+        if let Err(reason) = egress::send_all(self.ports, self.io, self.peers, port, packets) {
+            let dropped = packets.drain(..);
+            self.aside
+                .extend(dropped.map(|packet| (packet, Fate::Drop(reason), passage)));
         }
-    };
+    }
+}
+
+/// Lets every packet of a run go its way and sends it where that leads.
+#[inline(always)]
+fn send_each<'p, Io: PacketIo>(
+    packets: &mut impl Iterator<Item = Io::Packet>,
+    run: &'p [Passage],
+    mut out: Out<'_, 'p, Io>,
+    mut way: impl Way<Io::Packet>,
+) {
+    // Most runs leave by one port, and are handed to it as a whole.
+    let (mut leaving, mut together) = (PortId(u16::MAX), Burst::new());
     for (passage, mut packet) in run.iter().zip(packets) {
         let fate = way.go(&mut packet, passage);
         let Fate::Send(port) = fate else {
-            aside.push((packet, fate, passage));
+            out.aside.push((packet, fate, passage));
             continue;
         };
         if port != leaving {
-            leave(leaving, &mut out, passage, &mut aside);
+            out.leave(leaving, &mut together, passage);
             leaving = port;
         }
         // There is room for a whole run.
-        out.push(packet);
+        together.push(packet);
     }
     if let Some(passage) = run.last() {
-        leave(leaving, &mut out, passage, &mut aside);
+        out.leave(leaving, &mut together, passage);
     }
-    aside
 }
 
 /// The header behind the outer one.
