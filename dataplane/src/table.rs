@@ -11,12 +11,14 @@
 pub(crate) mod binding;
 pub(crate) mod hash;
 pub(crate) mod other;
+mod packed;
 pub(crate) mod path;
 mod prefetch;
 pub(crate) mod record;
 pub(crate) mod rules;
 
-pub(crate) use binding::{Bindings, Packed, Records, Slot};
+pub(crate) use binding::{Bindings, Records, Slot};
+pub(crate) use packed::Packed;
 pub(crate) use path::{Paths, Rewrite};
 
 /// Why an update could not be applied.

@@ -10,11 +10,12 @@
 
 use std::num::NonZeroU32;
 
-use flow::{Binding, BindingCounters, Fid, Hnp};
+use flow::{BindingCounters, Hnp};
 
 use super::TableError;
 use super::hash::{Seed, halves, reduce};
 use super::other::OtherLengths;
+use super::packed::Packed;
 use super::prefetch::prefetch;
 use super::record::{self, Downlink, NOT_EXTENDED, Uplink};
 use super::rules::RuleSet;
@@ -454,80 +455,10 @@ impl Bindings {
     }
 }
 
-/// A binding as the tables hold it. The control thread makes it, so that a worker only copies.
-#[derive(Clone, Debug)]
-pub(crate) struct Packed {
-    down: Downlink,
-    up: Uplink,
-    /// Those that do not fit the record.
-    rules: RuleSet,
-}
-
-impl Packed {
-    /// Packs a binding.
-    ///
-    /// # Errors
-    /// [`TableError`] if it is not well formed.
-    pub(crate) fn of(binding: &Binding) -> Result<Self, TableError> {
-        check(binding)?;
-        Ok(Self {
-            down: Downlink::of(binding),
-            up: Uplink::of(binding),
-            rules: if Downlink::fits(binding) {
-                RuleSet::default()
-            } else {
-                RuleSet::pack(&binding.rules)
-            },
-        })
-    }
-
-    /// Fetches it from the core that made it.
-    pub(crate) fn prefetch(&self) {
-        prefetch(&self.down);
-        prefetch(&self.up);
-        prefetch(&self.rules);
-    }
-
-    /// Takes over the counters of what it replaces.
-    fn carry_over(&mut self, down: &Downlink, up: &Uplink, rules: Option<&RuleSet>) {
-        (self.down.packets, self.down.octets) = (down.packets, down.octets);
-        (self.up.packets, self.up.octets) = (up.packets, up.octets);
-        let of = |fid: Fid| {
-            let mut inline = record::rule_hits(down, up);
-            let hits = match rules {
-                Some(rules) => rules.counters().find(|(held, _)| *held == fid),
-                None => inline.find(|(held, _)| *held == fid),
-            };
-            hits.map_or(0, |(_, hits)| hits)
-        };
-        record::set_rule_hits(&mut self.down, &mut self.up, of);
-        self.rules.set_counters(of);
-    }
-}
-
 /// The key of a prefix that belongs in the buckets.
 fn short_key(hnp: Hnp) -> Option<u64> {
     let [_, key] = halves(hnp.addr().to_bits());
     (hnp.len() == 64 && key != FREE).then_some(key)
-}
-
-fn check(binding: &Binding) -> Result<(), TableError> {
-    if binding.rules.len() > Binding::MAX_RULES {
-        return Err(TableError::Rules(binding.rules.len()));
-    }
-    if binding.sources.len() > Binding::MAX_SOURCES {
-        return Err(TableError::Sources(binding.sources.len()));
-    }
-    let rules = binding.rules.iter().filter_map(|rule| match rule.action {
-        flow::RuleAction::Forward(path) => Some(path),
-        flow::RuleAction::Drop => None,
-    });
-    let named = binding.default_path.into_iter().chain(binding.uplink);
-    let mut named = named.chain(binding.sources.iter().copied()).chain(rules);
-    match named.find(|path| path.0 > super::path::MAX_PATH) {
-        Some(path) => Err(TableError::PathNumber(path.0)),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

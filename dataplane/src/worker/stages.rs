@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! look      parse once, name the lane, fetch the bucket of the address that decides
-//! find      bucket -> place of the binding, fetch its record; at a MAG also the link
-//! take      record -> first matching rule or source check -> rewrite in place -> queue for the port
+//! find      bucket -> place of the binding, fetch its record
+//! choose    record -> first matching rule, count; at a MAG also the link, whose path is fetched
+//! take      source checks, rewrite in place, send: runs on one lane, each in a straight loop
 //! ```
 //!
 //! Each stage runs over the whole burst, so that the memory one packet waits for is on its way while

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
-use flow::{Fid, FidPriority, MobileId, PathId, Rule, RuleAction, Selector};
+use flow::{Binding, Fid, FidPriority, MobileId, PathId, Rule, RuleAction, Selector};
 use proptest::prelude::*;
 
 use super::*;
