@@ -40,7 +40,9 @@ pub(crate) fn again(options: &Options) -> Result<()> {
     let name = || options.from.display().to_string();
     let text = fs::read(&options.from).with_context(name)?;
     let value = serde_json::from_slice(&text).with_context(name)?;
-    println!("{}", write(&value, &options.out)?.display());
+    let page =
+        write(&value, &options.out).with_context(|| format!("{}: no such report", name()))?;
+    println!("{}", page.display());
     Ok(())
 }
 

@@ -80,6 +80,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let old = old.transpose()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let core = options.core.unwrap_or(cores - 1);
+    ensure!(
+        core < cores,
+        "there is no core {core}: --core takes 0 to {}",
+        cores - 1
+    );
     let tsc_hz = clock::tsc_hz();
     let (reservation, said) = Reservation::make();
     println!("{said}");
