@@ -158,19 +158,16 @@ impl ControlRings {
     /// # Errors
     /// Gives the update back if the ring is full.
     pub fn push(&mut self, update: Update) -> Result<(), Update> {
-        if self.orders.is_full() {
+        // A place first: an order that is packed cannot be given back.
+        let Ok(place) = self.orders.write_chunk_uninit(1) else {
             return Err(update);
-        }
-        let order = self.pack(update);
-        // Nobody else fills this ring.
-        if let Ok(chunk) = self.orders.write_chunk_uninit(1) {
-            chunk.fill_from_iter([order]);
-            self.pushed += 1;
-        }
+        };
+        place.fill_from_iter([Self::pack(&mut self.spent, update)]);
+        self.pushed += 1;
         Ok(())
     }
 
-    fn pack(&mut self, update: Update) -> Order {
+    fn pack(spent: &mut Consumer<Box<Packed>>, update: Update) -> Order {
         let Update::Table(
             role,
             TableUpdate::Binding {
@@ -186,7 +183,7 @@ impl ControlRings {
             let binding = Some(binding);
             return Order::Other(Update::Table(role, TableUpdate::Binding { hnp, binding }));
         };
-        let packed = match self.spent.pop() {
+        let packed = match spent.pop() {
             Ok(mut spent) => {
                 *spent = packed;
                 spent

@@ -602,17 +602,23 @@ fn a_worker_stops_when_told_and_reports_wait_for_room() {
     rig.update(Update::Stop);
     rig.turn();
     assert!(!rig.worker.is_stopped(), "the ring has 64 places");
-    let mut tokens = Vec::new();
+    let mut reports = Vec::new();
     while !rig.worker.is_stopped() {
-        while let Some(flow::Report::Counters { token, .. }) = rig.control.pop_report() {
-            tokens.push(token);
-        }
+        reports.extend(std::iter::from_fn(|| rig.control.pop_report()));
         rig.turn();
     }
-    while let Some(flow::Report::Counters { token, .. }) = rig.control.pop_report() {
-        tokens.push(token);
-    }
+    reports.extend(std::iter::from_fn(|| rig.control.pop_report()));
+    let told = reports.into_iter().map(|report| match report {
+        flow::Report::Counters {
+            token, counters, ..
+        } => (token, counters.updates),
+        flow::Report::Binding { .. } => panic!("nobody asked for a binding"),
+    });
+    let (tokens, updates): (Vec<_>, Vec<_>) = told.unzip();
     assert_eq!(tokens, (0..70).collect::<Vec<_>>());
+    let before = updates[0];
+    let counted = (before..before + 70).collect::<Vec<_>>();
+    assert_eq!(updates, counted, "each report knows the updates before it");
     assert_eq!(rig.control.applied(), rig.control.pushed());
     // On a thread of its own it ends at once.
     let Rig { mut worker, .. } = rig;

@@ -58,7 +58,6 @@ impl<Io: PacketIo> Worker<Io> {
             }
         }
         let mut orders = self.orders.take();
-        let mut applied = 0;
         for order in orders.drain(..) {
             if self.stalled.is_some() || self.stopped {
                 self.orders.push(order);
@@ -75,9 +74,8 @@ impl<Io: PacketIo> Worker<Io> {
             };
             self.updates_refused += u64::from(result.is_err());
             self.rings.note_applied();
-            applied += 1;
+            self.updates += 1;
         }
-        self.updates += applied;
     }
 
     fn apply(&mut self, update: Update) -> Result<(), TableError> {
