@@ -14,10 +14,9 @@ use serde_json::Value;
 
 use self::figures::{Figure, Section, figures};
 use self::svg::escaped;
-use crate::case::Size;
 use crate::compare::numbers;
 use crate::latency;
-use crate::report::Report;
+use crate::report::{COLUMNS, Report, cells};
 use crate::spread;
 
 /// Where a stored report is and where its page goes.
@@ -259,40 +258,9 @@ fn header(names: &[&str]) -> Vec<String> {
 }
 
 fn results(report: &Report) -> Vec<Vec<String>> {
-    let mut lines = vec![header(&[
-        "work",
-        "bindings",
-        "rules",
-        "octets",
-        "memory",
-        "cycles",
-        "least",
-        "most",
-        "Mpps/core",
-        "floor",
-        "x floor",
-        "x testpmd",
-    ])];
-    for (row, rounds) in report.results.iter().zip(&report.rounds) {
-        let cycles = rounds.outcome.cycles.iter().copied();
-        lines.push(vec![
-            row.work.to_string(),
-            grouped(row.bindings.into()),
-            row.rules.to_string(),
-            match rounds.outcome.case.size {
-                Size::Imix => format!("imix {}", row.packet_bytes),
-                Size::Fixed(octets) => octets.to_string(),
-            },
-            row.memory.to_string(),
-            format!("{:.1}", row.cycles_per_packet),
-            format!("{:.1}", cycles.clone().fold(f64::INFINITY, f64::min)),
-            format!("{:.1}", cycles.fold(0.0, f64::max)),
-            format!("{:.2}", row.mpps_per_core),
-            format!("{:.1}", row.floor_cycles),
-            format!("{:.2}", row.ratio_to_floor),
-            format!("{:.2}", row.ratio_to_testpmd),
-        ]);
-    }
+    let mut lines = vec![header(&COLUMNS)];
+    let rows = report.results.iter().zip(&report.rounds);
+    lines.extend(rows.map(|(row, rounds)| cells(row, rounds, grouped)));
     lines
 }
 

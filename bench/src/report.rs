@@ -6,7 +6,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Case, Memory, Work};
+use crate::case::{Case, Memory, Size, Work};
 use crate::cell::Outcome;
 use crate::kernel;
 use crate::latency;
@@ -150,50 +150,56 @@ pub(crate) fn rounded(value: f64, digits: i32) -> f64 {
     (value * scale).round() / scale
 }
 
+/// What [`cells`] holds.
+pub(crate) const COLUMNS: [&str; 12] = [
+    "work",
+    "bindings",
+    "rules",
+    "octets",
+    "memory",
+    "cycles",
+    "least",
+    "most",
+    "Mpps/core",
+    "floor",
+    "x floor",
+    "x testpmd",
+];
+
+/// One line of the results, for terminal and page; `count` writes the number of bindings.
+pub(crate) fn cells(row: &Row, rounds: &Rounds, count: fn(u64) -> String) -> Vec<String> {
+    let cycles = rounds.outcome.cycles.iter().copied();
+    vec![
+        row.work.to_string(),
+        count(row.bindings.into()),
+        row.rules.to_string(),
+        match rounds.outcome.case.size {
+            Size::Imix => format!("imix {}", row.packet_bytes),
+            Size::Fixed(octets) => octets.to_string(),
+        },
+        row.memory.to_string(),
+        format!("{:.1}", row.cycles_per_packet),
+        format!("{:.1}", cycles.clone().fold(f64::INFINITY, f64::min)),
+        format!("{:.1}", cycles.fold(0.0, f64::max)),
+        format!("{:.2}", row.mpps_per_core),
+        format!("{:.1}", row.floor_cycles),
+        format!("{:.2}", row.ratio_to_floor),
+        format!("{:.2}", row.ratio_to_testpmd),
+    ]
+}
+
 /// The table for the terminal.
 pub(crate) fn table(report: &Report, old: Option<&Report>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    let mut header = vec![
-        "work",
-        "bindings",
-        "rules",
-        "octets",
-        "memory",
-        "cycles",
-        "least",
-        "most",
-        "Mpps/core",
-        "floor",
-        "x floor",
-        "x testpmd",
-    ];
+    let mut header = COLUMNS.to_vec();
     if old.is_some() {
         header.push("before");
         header.push("change");
     }
     table.set_header(header);
     for (row, rounds) in report.results.iter().zip(&report.rounds) {
-        let cycles = &rounds.outcome.cycles;
-        let least = cycles.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = cycles.iter().copied().fold(0.0, f64::max);
-        let mut cells = vec![
-            row.work.to_string(),
-            row.bindings.to_string(),
-            row.rules.to_string(),
-            match rounds.outcome.case.size {
-                crate::case::Size::Imix => format!("imix {}", row.packet_bytes),
-                crate::case::Size::Fixed(octets) => octets.to_string(),
-            },
-            row.memory.to_string(),
-            format!("{:.1}", row.cycles_per_packet),
-            format!("{least:.1}"),
-            format!("{most:.1}"),
-            format!("{:.2}", row.mpps_per_core),
-            format!("{:.1}", row.floor_cycles),
-            format!("{:.2}", row.ratio_to_floor),
-            format!("{:.2}", row.ratio_to_testpmd),
-        ];
+        let mut cells = cells(row, rounds, |bindings| bindings.to_string());
         if let Some(old) = old {
             let (before, change) = compared(row, old);
             cells.push(before);
