@@ -25,7 +25,7 @@ impl World {
             "bindings are the sessions' prefixes"
         );
         self.check_flows(&owners);
-        for mag in 0..2 {
+        for mag in 0..self.mags.len() {
             self.check_mag(mag, &owners);
         }
     }

@@ -1,4 +1,4 @@
-//! An LMA and two MAGs against each other on a virtual clock.
+//! An LMA and its MAGs against each other on a virtual clock.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,5 +13,6 @@ mod losses;
 mod model;
 mod scenarios;
 mod schedules;
+mod seeds;
 mod statuses;
 mod world;

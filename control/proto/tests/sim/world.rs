@@ -1,4 +1,4 @@
-//! One LMA and two MAGs on a virtual clock, joined by a network that carries real octets and can
+//! One LMA and its MAGs on a virtual clock, joined by a network that carries real octets and can
 //! lose, delay, reorder and repeat them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +16,13 @@ use pmip_proto::{
 use pmip_wire::Message;
 
 use crate::model::Tables;
+use crate::seeds::replaying;
 
 pub(crate) const LMAA: Lmaa = Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1));
-pub(crate) const COAS: [ProxyCoa; 2] = [
+pub(crate) const COAS: [ProxyCoa; 3] = [
     ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1)),
     ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1)),
+    ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xd, 0, 0, 0, 0, 1)),
 ];
 
 /// SplitMix64, so that a seed is all there is to a schedule.
@@ -90,10 +92,10 @@ type Filter = Box<dyn FnMut(&Sent) -> bool>;
 pub(crate) struct World {
     pub(crate) clock: Duration,
     pub(crate) lma: Lma,
-    pub(crate) mags: [Mag; 2],
+    pub(crate) mags: Vec<Mag>,
     pub(crate) lma_tables: Tables,
-    pub(crate) mag_tables: [Tables; 2],
-    pub(crate) mag_config: [MagConfig; 2],
+    pub(crate) mag_tables: Vec<Tables>,
+    pub(crate) mag_config: Vec<MagConfig>,
     pub(crate) weather: Weather,
     pub(crate) dice: Dice,
     pub(crate) lose: Filter,
@@ -181,16 +183,16 @@ pub(crate) fn mag_config(mag: usize) -> MagConfig {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, lma: LmaConfig, mags: [MagConfig; 2]) -> Self {
+    /// A world with as many MAGs as have a configuration, at most as there are [`COAS`].
+    pub(crate) fn new(seed: u64, lma: LmaConfig, mags: impl Into<Vec<MagConfig>>) -> Self {
+        let mags: Vec<MagConfig> = mags.into();
+        let begin = |(config, n): (&MagConfig, u64)| Mag::new(config.clone(), seed ^ n);
         Self {
             clock: Duration::ZERO,
             lma: Lma::new(lma, seed),
-            mags: [
-                Mag::new(mags[0].clone(), seed ^ 1),
-                Mag::new(mags[1].clone(), seed ^ 2),
-            ],
+            mags: mags.iter().zip(1..).map(begin).collect(),
             lma_tables: Tables::default(),
-            mag_tables: [Tables::default(), Tables::default()],
+            mag_tables: mags.iter().map(|_| Tables::default()).collect(),
             mag_config: mags,
             weather: Weather::FAIR,
             dice: Dice(seed),
@@ -315,7 +317,7 @@ impl World {
                 Command::Advertise(_) => panic!("an LMA does not advertise"),
             }
         }
-        for mag in 0..2 {
+        for mag in 0..self.mags.len() {
             while let Some(command) = self.mags[mag].poll_command() {
                 match command {
                     Command::Send { from, to, message } => self.send(from, to, message),
@@ -340,7 +342,7 @@ impl World {
             message,
         };
         let lost = (self.lose)(&sent);
-        if std::env::var_os("FLOWMOB_SIM_SEED").is_some() {
+        if replaying() {
             eprintln!("{:?} to {to}: {:?}", sent.at, sent.message);
         }
         self.log.push(sent);
@@ -366,13 +368,9 @@ impl World {
     /// When something happens next.
     fn next(&self) -> Option<Duration> {
         let wire = self.wire.keys().next().map(|(at, _)| *at);
-        let timers = [
-            self.lma.poll_timeout(),
-            self.mags[0].poll_timeout(),
-            self.mags[1].poll_timeout(),
-            wire,
-        ];
-        timers.into_iter().flatten().min()
+        let mags = self.mags.iter().map(Mag::poll_timeout);
+        let timers = mags.chain([self.lma.poll_timeout(), wire]);
+        timers.flatten().min()
     }
 
     /// Lets the next thing happen, if it does before `end`.
@@ -393,7 +391,7 @@ impl World {
         } else {
             self.lma.handle_timeout(now);
             self.drain();
-            for mag in 0..2 {
+            for mag in 0..self.mags.len() {
                 self.mags[mag].handle_timeout(now);
                 self.drain();
             }
