@@ -137,9 +137,8 @@ impl Lma {
         if pbu.flags.contains(PbuFlags::FORCE_UDP) {
             return Err(BindingStatus::PROHIBITED.into());
         }
-        let model = profile.prefix_model.unwrap_or(self.config.prefix_model);
         let policy = Policy {
-            sharing: model == PrefixModel::Shared,
+            sharing: self.prefix_model(&profile) != PrefixModel::Unique,
             wait: !waited && self.config.max_delay_before_new_bce_assign.is_some(),
         };
         let request = request(arrival);
@@ -156,8 +155,11 @@ impl Lma {
         if pbu.handoff.is_none() {
             return Err(BindingStatus::MISSING_HANDOFF_INDICATOR_OPTION.into());
         }
-        if pbu.access.is_none() {
-            return Err(BindingStatus::MISSING_ACCESS_TECH_TYPE_OPTION.into());
+        let access = pbu.access;
+        let access = access.ok_or(BindingStatus::MISSING_ACCESS_TECH_TYPE_OPTION)?;
+        let allowed = profile.access_technologies.as_ref();
+        if allowed.is_some_and(|allowed| !allowed.contains(&access)) && !pbu.lifetime.is_zero() {
+            return Err(BindingStatus::PROHIBITED.into());
         }
         self.dispatch(now, arrival, mn_id, &request, &profile, found)
     }
@@ -180,6 +182,10 @@ impl Lma {
             return Err(BindingStatus::PROXY_REG_NOT_ENABLED.into());
         }
         Ok(profile)
+    }
+
+    pub(super) fn prefix_model(&self, profile: &MobileProfile) -> PrefixModel {
+        profile.prefix_model.unwrap_or(self.config.prefix_model)
     }
 
     /// RFC 5213 §5.5: timestamps order PBUs, or else sequence numbers do; for each session on its
@@ -293,9 +299,14 @@ impl Lma {
         let shared = share
             .and_then(|bid| mobile.session(bid))
             .map(|s| s.hnps.clone());
+        let any = request.hnps.is_empty();
+        let hybrid = any && self.prefix_model(profile) == PrefixModel::Hybrid;
         let hnps = match shared {
+            Some(hnps) if hybrid => {
+                self.allocate(now.monotonic, mobile, profile, hnps.first().copied())?
+            }
             Some(hnps) => hnps,
-            None if request.hnps.is_empty() => self.allocate(now.monotonic, mobile, profile)?,
+            None if any => self.allocate(now.monotonic, mobile, profile, None)?,
             None => self.claim(now.monotonic, mobile, &request.hnps, profile)?,
         };
         let pbu = &arrival.pbu;
@@ -374,7 +385,7 @@ impl Lma {
             session.state = BceState::Active;
             session.expires = now.monotonic + lifetime.duration();
             session.updated = now.monotonic;
-            session.timestamp = pbu.timestamp.or(session.timestamp);
+            session.timestamp = pbu.timestamp;
             session.sequence = pbu.sequence;
         }
         self.accepted(now, arrival, mobile, bid, lifetime);
@@ -419,7 +430,7 @@ impl Lma {
             let Some(session) = mobile.session_mut(bid) else {
                 return;
             };
-            session.timestamp = arrival.pbu.timestamp.or(session.timestamp);
+            session.timestamp = arrival.pbu.timestamp;
             session.sequence = arrival.pbu.sequence;
             if session.is_active() {
                 session.state = BceState::Deregistering;

@@ -9,8 +9,12 @@
 )]
 
 mod checks;
+mod handoffs;
 mod losses;
 mod model;
+mod ordering;
+mod prefixes;
+mod roaming;
 mod scenarios;
 mod schedules;
 mod seeds;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flow::{
     AccessTechnology, Bid, Fid, FlowKey, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId,
-    Path, PortId, ProxyCoa, Selector, TrafficSelector,
+    MnLinkLayerId, Path, PortId, ProxyCoa, Selector, TrafficSelector,
 };
 use pmip_proto::{
     Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagEvent,
@@ -105,16 +105,25 @@ pub(crate) struct World {
     pub(crate) advertisements: Vec<RouterAdvertisement>,
     /// Where each interface is attached.
     pub(crate) attached: BTreeMap<(MnId, u8), usize>,
+    /// Mobiles whose session a MAG took back by a refresh, not knowing that it had gone elsewhere. The
+    /// draft's messages name single flows, so the LMA cannot end there what it no longer knows of.
+    pub(crate) contested: BTreeSet<MnId>,
     /// Off-link prefixes that a MAG has acknowledged for a flow: what the LMA may rely on.
-    pub(crate) acknowledged: BTreeMap<(usize, MnId, TrafficSelector2), BTreeSet<Hnp>>,
-    asked: BTreeMap<(usize, u16), (MnId, TrafficSelector2, BTreeSet<Hnp>)>,
+    acknowledged: BTreeMap<FlowAtMag, BTreeSet<Hnp>>,
+    asked: BTreeMap<(usize, u16), (FlowAtMag, BTreeSet<Hnp>)>,
     wire: BTreeMap<(Duration, u64), Packet>,
     packets: u64,
     receiver: Receiver,
 }
 
-/// A selector as a key.
-type TrafficSelector2 = String;
+/// A flow of a session at a MAG. The session is named where the mobile has several there.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct FlowAtMag {
+    mag: usize,
+    mn_id: MnId,
+    session: Option<MnLinkLayerId>,
+    selectors: String,
+}
 
 pub(crate) fn mn(n: u64) -> MnId {
     MnId::new(&format!("mn{n}@example.net")).unwrap()
@@ -160,12 +169,27 @@ pub(crate) fn packet(to: Hnp, port: u16) -> FlowKey {
 
 /// The technology of an interface; each of a mobile's has its own.
 pub(crate) fn access(interface: u8) -> AccessTechnology {
-    AccessTechnology(if interface == 0 { 4 } else { 8 })
+    AccessTechnology([4, 8, 5][usize::from(interface)])
 }
 
 pub(crate) fn mac(mn_id: &MnId, interface: u8) -> MacAddr {
     let digit = mn_id.as_str().as_bytes()[2];
     MacAddr([2, 0, 0, 0, digit, interface])
+}
+
+/// How an interface appears at a MAG.
+pub(crate) fn attachment(mn_id: &MnId, interface: u8, handoff: HandoffIndicator) -> Attachment {
+    let mac = mac(mn_id, interface);
+    Attachment {
+        mn_id: mn_id.clone(),
+        ll_id: Some(mac.into()),
+        access: access(interface),
+        port: PortId(interface.into()),
+        mac,
+        handoff,
+        wanted: Vec::new(),
+        lma: None,
+    }
 }
 
 pub(crate) fn pool(range: &str) -> PrefixPool {
@@ -202,6 +226,7 @@ impl World {
             mag_events: Vec::new(),
             advertisements: Vec::new(),
             attached: BTreeMap::new(),
+            contested: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
             asked: BTreeMap::new(),
             wire: BTreeMap::new(),
@@ -229,17 +254,22 @@ impl World {
         mag: usize,
         handoff: HandoffIndicator,
     ) {
+        self.attach_with(mn_id, interface, mag, handoff, Vec::new());
+    }
+
+    /// As [`World::attach`], of a mobile whose MAG knows which prefixes it has.
+    pub(crate) fn attach_with(
+        &mut self,
+        mn_id: &MnId,
+        interface: u8,
+        mag: usize,
+        handoff: HandoffIndicator,
+        wanted: Vec<Hnp>,
+    ) {
         let now = self.now();
-        let mac = mac(mn_id, interface);
         let attachment = Attachment {
-            mn_id: mn_id.clone(),
-            ll_id: Some(mac.into()),
-            access: access(interface),
-            port: PortId(interface.into()),
-            mac,
-            handoff,
-            wanted: Vec::new(),
-            lma: None,
+            wanted,
+            ..attachment(mn_id, interface, handoff)
         };
         self.mags[mag].attach(now, attachment).unwrap();
         self.attached.insert((mn_id.clone(), interface), mag);
@@ -252,6 +282,18 @@ impl World {
             let mac = mac(mn_id, interface);
             self.mags[mag].detach(now, PortId(interface.into()), mac);
         }
+        self.drain();
+    }
+
+    /// A MAG notices that an interface is no longer on its link, wherever it is now.
+    pub(crate) fn leave(&mut self, mn_id: &MnId, interface: u8, mag: usize) {
+        let now = self.now();
+        let key = (mn_id.clone(), interface);
+        if self.attached.get(&key) == Some(&mag) {
+            self.attached.remove(&key);
+        }
+        let mac = mac(mn_id, interface);
+        self.mags[mag].detach(now, PortId(interface.into()), mac);
         self.drain();
     }
 
@@ -445,37 +487,66 @@ impl World {
             return;
         };
         let mag = COAS.iter().position(|coa| coa.0 == to).unwrap();
-        let name = fmi.mn_id.as_ref().unwrap().nai().unwrap().clone();
-        let selector = format!("{:?}", fmi.selectors);
-        let hnps = fmi
-            .hnps
-            .iter()
-            .filter(|h| h.off_link)
-            .map(|h| h.prefix)
-            .collect();
+        let flow = FlowAtMag {
+            mag,
+            mn_id: fmi.mn_id.as_ref().unwrap().nai().unwrap().clone(),
+            session: fmi.ll_id.clone(),
+            selectors: format!("{:?}", fmi.selectors),
+        };
+        let off_link = fmi.hnps.iter().filter(|h| h.off_link);
+        let mut hnps = off_link.map(|h| h.prefix).collect();
         if fmi.is_deletion() {
-            self.acknowledged
-                .remove(&(mag, name.clone(), selector.clone()));
-            self.asked
-                .insert((mag, fmi.sequence), (name, selector, BTreeSet::new()));
-        } else {
-            self.asked
-                .insert((mag, fmi.sequence), (name, selector, hnps));
+            let session = flow.session.as_ref();
+            self.acknowledged.retain(|other, _| {
+                other.selectors != flow.selectors
+                    || (other.mag, &other.mn_id) != (flow.mag, &flow.mn_id)
+                    || session.is_some_and(|s| other.session.as_ref().is_some_and(|o| o != s))
+            });
+            hnps = BTreeSet::new();
         }
+        // An answer to an earlier message says nothing any more.
+        self.asked.retain(|_, (other, _)| *other != flow);
+        self.asked.insert((mag, fmi.sequence), (flow, hnps));
     }
 
     fn note_delivered(&mut self, from: Ipv6Addr, message: &Message) {
+        if let Message::Pbu(pbu) = message
+            && pbu.handoff == Some(HandoffIndicator::NO_CHANGE)
+            && let Some(mn_id) = pbu.mn_id.as_ref().and_then(|id| id.nai())
+            && let Some(view) = self.lma.binding(mn_id)
+            && view
+                .sessions
+                .iter()
+                .any(|s| s.ll_id == pbu.ll_id && s.proxy_coa.0 != from)
+        {
+            self.contested.insert(mn_id.clone());
+        }
         let Message::Fma(fma) = message else {
             return;
         };
         let mag = COAS.iter().position(|coa| coa.0 == from).unwrap();
         if fma.status.is_success()
-            && let Some((name, selector, hnps)) = self.asked.get(&(mag, fma.sequence))
+            && let Some((flow, hnps)) = self.asked.get(&(mag, fma.sequence))
             && !hnps.is_empty()
         {
-            let key = (mag, name.clone(), selector.clone());
-            self.acknowledged.insert(key, hnps.clone());
+            self.acknowledged.insert(flow.clone(), hnps.clone());
         }
+    }
+
+    /// Whether a MAG has acknowledged that it routes an off-link prefix for a mobile's flow.
+    pub(crate) fn has_acknowledged(
+        &self,
+        mag: usize,
+        mn_id: &MnId,
+        selector: &TrafficSelector,
+        hnp: Hnp,
+    ) -> bool {
+        let selectors = vec![pmip_wire::SelectorOption::from(selector.clone())];
+        let selectors = format!("{selectors:?}");
+        self.acknowledged.iter().any(|(flow, hnps)| {
+            (flow.mag, &flow.mn_id, &flow.selectors) == (mag, mn_id, &selectors)
+                && hnps.contains(&hnp)
+        })
     }
 
     /// The MAG that the LMA sends a packet to.
