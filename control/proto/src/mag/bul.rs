@@ -130,6 +130,8 @@ pub(crate) struct Request {
     pub(crate) sent: Duration,
     /// Copies sent, each with a number and timestamp of its own.
     pub(crate) copies: u32,
+    /// Of these, the last ones that a refusal called for at once.
+    pub(crate) prompt: u32,
     /// Time to wait for the answer.
     pub(crate) patience: Duration,
 }

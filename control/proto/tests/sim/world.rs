@@ -105,8 +105,8 @@ pub(crate) struct World {
     pub(crate) advertisements: Vec<RouterAdvertisement>,
     /// Where each interface is attached.
     pub(crate) attached: BTreeMap<(MnId, u8), usize>,
-    /// Mobiles whose session a MAG took back by a refresh, not knowing that it had gone elsewhere. The
-    /// draft's messages name single flows, so the LMA cannot end there what it no longer knows of.
+    /// Mobiles of which a MAG refreshed a session that the LMA had not, or elsewhere. The draft's
+    /// messages name single flows, so the LMA cannot end there what it no longer knows of.
     pub(crate) contested: BTreeSet<MnId>,
     /// Off-link prefixes that a MAG has acknowledged for a flow: what the LMA may rely on.
     acknowledged: BTreeMap<FlowAtMag, BTreeSet<Hnp>>,
@@ -513,13 +513,12 @@ impl World {
         if let Message::Pbu(pbu) = message
             && pbu.handoff == Some(HandoffIndicator::NO_CHANGE)
             && let Some(mn_id) = pbu.mn_id.as_ref().and_then(|id| id.nai())
-            && let Some(view) = self.lma.binding(mn_id)
-            && view
-                .sessions
-                .iter()
-                .any(|s| s.ll_id == pbu.ll_id && s.proxy_coa.0 != from)
         {
-            self.contested.insert(mn_id.clone());
+            let view = self.lma.binding(mn_id);
+            let mut sessions = view.iter().flat_map(|view| view.sessions);
+            if !sessions.any(|s| s.ll_id == pbu.ll_id && s.proxy_coa.0 == from) {
+                self.contested.insert(mn_id.clone());
+            }
         }
         let Message::Fma(fma) = message else {
             return;
