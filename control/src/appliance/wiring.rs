@@ -8,7 +8,7 @@ use flow::{HandoffIndicator, PortId};
 use ipnet::Ipv6Net;
 use pmip_proto::{
     Attachment, Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixPool,
-    TunnelConfig,
+    Retransmission, TunnelConfig,
 };
 
 use super::mobiles::Mobile;
@@ -56,8 +56,14 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
         Some(lma.max_delay_before_new_bce_assign).filter(|delay| !delay.is_zero());
     wanted.signal_hosted = lma.signal_hosted_moves;
     wanted.flow_lifetime = lma.flow_lifetime.map_or(INFINITE, whole_seconds);
-    wanted.fmi_interval = lma.fmi_retry;
-    wanted.fmi_retries = u32::from(lma.fmi_retries);
+    wanted.fmi = Retransmission {
+        interval: lma.fmi_retry,
+        retries: lma.fmi_retries.into(),
+    };
+    wanted.upn = Retransmission {
+        interval: lma.upn_retry,
+        retries: lma.upn_retries.into(),
+    };
     wanted.drain = lma.drain;
     wanted.max_mobiles = usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX);
     wanted.max_sessions_per_mobile = usize::from(lma.max_sessions_per_mobile);
@@ -137,6 +143,7 @@ fn prefix_model(model: PrefixModel) -> pmip_proto::PrefixModel {
     match model {
         PrefixModel::Unique => pmip_proto::PrefixModel::Unique,
         PrefixModel::Shared => pmip_proto::PrefixModel::Shared,
+        PrefixModel::Hybrid => pmip_proto::PrefixModel::Hybrid,
     }
 }
 

@@ -7,7 +7,7 @@ use pmip_wire::{BindingLifetime, BindingStatus, MnIdOption, Pbu, PbuFlags, Times
 
 use super::binding_cache::{Bce, BceState, Interface, Mobile};
 use super::lookup::{Lookup, Policy, Request, lookup};
-use super::sync::Sync;
+use super::sync::{Statements, Sync};
 use super::{Lma, Timer};
 use crate::config::{MobileProfile, PrefixModel};
 use crate::event::LmaEvent;
@@ -137,9 +137,8 @@ impl Lma {
         if pbu.flags.contains(PbuFlags::FORCE_UDP) {
             return Err(BindingStatus::PROHIBITED.into());
         }
-        let model = profile.prefix_model.unwrap_or(self.config.prefix_model);
         let policy = Policy {
-            sharing: model == PrefixModel::Shared,
+            sharing: self.prefix_model(&profile) != PrefixModel::Unique,
             wait: !waited && self.config.max_delay_before_new_bce_assign.is_some(),
         };
         let request = request(arrival);
@@ -180,6 +179,10 @@ impl Lma {
             return Err(BindingStatus::PROXY_REG_NOT_ENABLED.into());
         }
         Ok(profile)
+    }
+
+    fn prefix_model(&self, profile: &MobileProfile) -> PrefixModel {
+        profile.prefix_model.unwrap_or(self.config.prefix_model)
     }
 
     /// RFC 5213 §5.5: timestamps order PBUs, or else sequence numbers do; for each session on its
@@ -294,6 +297,11 @@ impl Lma {
             .and_then(|bid| mobile.session(bid))
             .map(|s| s.hnps.clone());
         let hnps = match shared {
+            Some(mut hnps) if self.prefix_model(profile) == PrefixModel::Hybrid => {
+                hnps.extend(self.allocate(now.monotonic, mobile, profile)?);
+                hnps.sort_unstable();
+                hnps
+            }
             Some(hnps) => hnps,
             None if request.hnps.is_empty() => self.allocate(now.monotonic, mobile, profile)?,
             None => self.claim(now.monotonic, mobile, &request.hnps, profile)?,
@@ -354,7 +362,7 @@ impl Lma {
             self.outbox.event(LmaEvent::BindingRenewed { mn_id, bid });
         }
         if anew {
-            self.forget_signalling(mobile, bid);
+            self.forget_signalling(now.monotonic, mobile, bid);
         }
         self.timers.cancel((mobile.id, Timer::Delete(bid)));
         let interface = Interface {
@@ -396,7 +404,8 @@ impl Lma {
         self.timers
             .set((mobile.id, Timer::Expiry(bid)), session.expires);
         self.switch(now.monotonic, mobile);
-        self.accept(arrival, mobile, bid, lifetime);
+        let offered = self.offer(now.monotonic, mobile, bid);
+        self.accept(arrival, mobile, bid, lifetime, &offered);
         self.signal(now.monotonic, mobile);
     }
 
@@ -426,14 +435,15 @@ impl Lma {
                 let mn_id = mobile.mn_id.clone();
                 lma.outbox
                     .event(LmaEvent::BindingDeregistered { mn_id, bid });
-                lma.forget_signalling(mobile, bid);
+                lma.forget_signalling(now.monotonic, mobile, bid);
                 lma.timers.cancel((id, Timer::Expiry(bid)));
                 let delay = lma.config.min_delay_before_bce_delete;
                 lma.timers
                     .set((id, Timer::Delete(bid)), now.monotonic + delay);
                 lma.switch(now.monotonic, mobile);
             }
-            lma.accept(arrival, mobile, bid, BindingLifetime::ZERO);
+            let nothing = Statements::new();
+            lma.accept(arrival, mobile, bid, BindingLifetime::ZERO, &nothing);
             lma.signal(now.monotonic, mobile);
         });
         self.resume_deferred(now, id);

@@ -70,8 +70,10 @@ impl World {
                 let acknowledged = self.acknowledged.get(&key);
                 assert!(
                     hosts || acknowledged.is_some_and(|hnps| hnps.contains(hnp)),
-                    "flow {} of {name} to {hnp} goes to MAG {mag}, which has not acknowledged it",
-                    flow.fid
+                    "flow {} of {name} to {hnp} goes to MAG {mag}, which has not acknowledged it: {flow:?}, {:?} at {:?}",
+                    flow.fid,
+                    self.acknowledged.keys(),
+                    self.clock
                 );
             }
         }

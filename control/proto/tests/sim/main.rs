@@ -9,6 +9,7 @@
 )]
 
 mod checks;
+mod lists;
 mod losses;
 mod model;
 mod scenarios;

@@ -10,10 +10,10 @@ use flow::{
     Path, PortId, ProxyCoa, Selector, TrafficSelector,
 };
 use pmip_proto::{
-    Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagEvent,
-    MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
+    Attachment, Command, Dialect, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig,
+    MagEvent, MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
 };
-use pmip_wire::Message;
+use pmip_wire::{HnpOption, Message};
 
 use crate::model::Tables;
 
@@ -105,7 +105,7 @@ pub(crate) struct World {
     pub(crate) attached: BTreeMap<(MnId, u8), usize>,
     /// Off-link prefixes that a MAG has acknowledged for a flow: what the LMA may rely on.
     pub(crate) acknowledged: BTreeMap<(usize, MnId, TrafficSelector2), BTreeSet<Hnp>>,
-    asked: BTreeMap<(usize, u16), (MnId, TrafficSelector2, BTreeSet<Hnp>)>,
+    asked: BTreeMap<(usize, u16), (MnId, Asked)>,
     wire: BTreeMap<(Duration, u64), Packet>,
     packets: u64,
     receiver: Receiver,
@@ -113,6 +113,9 @@ pub(crate) struct World {
 
 /// A selector as a key.
 type TrafficSelector2 = String;
+
+/// What an FMI asks for: flows, and the off-link prefixes they need.
+type Asked = Vec<(TrafficSelector2, BTreeSet<Hnp>)>;
 
 pub(crate) fn mn(n: u64) -> MnId {
     MnId::new(&format!("mn{n}@example.net")).unwrap()
@@ -178,6 +181,17 @@ pub(crate) fn lma_config() -> LmaConfig {
 
 pub(crate) fn mag_config(mag: usize) -> MagConfig {
     MagConfig::new(COAS[mag], vec![LmaPeer::new(LMAA)])
+}
+
+/// Makes an LMA and a MAG speak this dialect to each other.
+pub(crate) fn speak(lma: &mut LmaConfig, mag: &mut MagConfig, dialect: Dialect) {
+    let peer = lma
+        .peers
+        .iter_mut()
+        .find(|p| p.proxy_coa == mag.proxy_coa)
+        .unwrap();
+    peer.dialect = dialect;
+    mag.lmas[0].dialect = dialect;
 }
 
 impl World {
@@ -443,38 +457,57 @@ impl World {
     }
 
     fn note_sent(&mut self, to: Ipv6Addr, message: &Message) {
-        let Message::Fmi(fmi) = message else {
+        let off_link = |hnps: &[HnpOption]| -> BTreeSet<Hnp> {
+            let granted = hnps.iter().filter(|h| h.off_link);
+            granted.map(|h| h.prefix).collect()
+        };
+        let Some(mag) = COAS.iter().position(|coa| coa.0 == to) else {
             return;
         };
-        let mag = COAS.iter().position(|coa| coa.0 == to).unwrap();
-        let name = fmi.mn_id.as_ref().unwrap().nai().unwrap().clone();
-        let selector = format!("{:?}", fmi.selectors);
-        let hnps = fmi
-            .hnps
-            .iter()
-            .filter(|h| h.off_link)
-            .map(|h| h.prefix)
-            .collect();
-        if fmi.is_deletion() {
-            self.acknowledged
-                .remove(&(mag, name.clone(), selector.clone()));
-            self.asked
-                .insert((mag, fmi.sequence), (name, selector, BTreeSet::new()));
-        } else {
-            self.asked
-                .insert((mag, fmi.sequence), (name, selector, hnps));
+        match message {
+            Message::Fmi(fmi) => {
+                let name = fmi.mn_id.as_ref().unwrap().nai().unwrap().clone();
+                let selector = format!("{:?}", fmi.selectors);
+                let hnps = if fmi.is_deletion() {
+                    self.acknowledged
+                        .remove(&(mag, name.clone(), selector.clone()));
+                    BTreeSet::new()
+                } else {
+                    off_link(&fmi.hnps)
+                };
+                let asked = vec![(selector, hnps)];
+                self.asked.insert((mag, fmi.sequence), (name, asked));
+            }
+            Message::Upn(upn) => {
+                let name = upn.mn_id.as_ref().unwrap().nai().unwrap().clone();
+                let hnps = off_link(&upn.hnps);
+                let selectors = upn.flows.iter().map(|f| f.selector.clone().unwrap());
+                let asked: Asked = selectors
+                    .map(|selector| (format!("{:?}", vec![selector]), hnps.clone()))
+                    .collect();
+                // What a list leaves out is over; of one of several sessions nobody knows whose it was.
+                if upn.ll_id.is_none() {
+                    self.acknowledged.retain(|(at, mn_id, selector), _| {
+                        (*at, mn_id) != (mag, &name) || asked.iter().any(|(s, _)| s == selector)
+                    });
+                }
+                self.asked.insert((mag, upn.sequence), (name, asked));
+            }
+            _ => {}
         }
     }
 
     fn note_delivered(&mut self, from: Ipv6Addr, message: &Message) {
-        let Message::Fma(fma) = message else {
-            return;
+        let sequence = match message {
+            Message::Fma(fma) if fma.status.is_success() => fma.sequence,
+            Message::Upa(upa) if upa.status.is_success() => upa.sequence,
+            _ => return,
         };
         let mag = COAS.iter().position(|coa| coa.0 == from).unwrap();
-        if fma.status.is_success()
-            && let Some((name, selector, hnps)) = self.asked.get(&(mag, fma.sequence))
-            && !hnps.is_empty()
-        {
+        let Some((name, asked)) = self.asked.get(&(mag, sequence)) else {
+            return;
+        };
+        for (selector, hnps) in asked.iter().filter(|(_, hnps)| !hnps.is_empty()) {
             let key = (mag, name.clone(), selector.clone());
             self.acknowledged.insert(key, hnps.clone());
         }
@@ -506,6 +539,19 @@ impl World {
                 }
                 Message::Fma(fma) => {
                     names.push(format!("FMA {} MAG{}", fma.status.0, last.unwrap()));
+                }
+                Message::Upn(upn) => {
+                    last = mag(sent.to);
+                    let hnps = upn.hnps.iter().map(|hnp| {
+                        let off_link = if hnp.off_link { " off-link" } else { "" };
+                        format!("{}{off_link}", hnp.prefix)
+                    });
+                    let hnps = hnps.collect::<Vec<_>>().join(", ");
+                    let fids: Vec<u16> = upn.flows.iter().map(|f| f.fid.0.get()).collect();
+                    names.push(format!("UPN MAG{}: {hnps}, flows {fids:?}", last.unwrap()));
+                }
+                Message::Upa(upa) => {
+                    names.push(format!("UPA {} MAG{}", upa.status.0, last.unwrap()));
                 }
                 _ => {}
             }
