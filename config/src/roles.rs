@@ -25,10 +25,9 @@ words! {
 words! {
     /// How flow moves are signalled to a peer.
     Signalling {
-        /// FMI and FMA of draft-bernardos-netext-pmipv6-flowmob.
+        /// FMI and FMA of draft-bernardos-netext-pmipv6-flowmob, one change a message.
         Draft = "draft",
-        /// Update notifications (RFC 7864 §4, RFC 7077). Refused for the time being: no checked
-        /// configuration has it.
+        /// Update notifications with full lists (RFC 7864 §4, RFC 7077).
         Rfc7864 = "rfc7864",
     }
 }
@@ -103,10 +102,15 @@ pub struct Lma {
     pub min_delay_before_bce_delete: Duration,
     /// MaxDelayBeforeNewBCEAssign (RFC 5213 §9.1).
     pub max_delay_before_new_bce_assign: Duration,
-    /// Time until an unanswered FMI is sent again.
+    /// Time until an unanswered FMI of the draft is sent again.
     pub fmi_retry: Duration,
     /// How often an unanswered FMI is sent again.
     pub fmi_retries: u8,
+    /// MIN_DELAY_BETWEEN_UPDATE_NOTIFICATION_REPLAY: time until an unanswered update notification is
+    /// sent again (RFC 7077 §7).
+    pub upn_retry: Duration,
+    /// MAX_UPDATE_NOTIFICATION_RETRANSMIT_COUNT: how often it is sent again (RFC 7077 §7).
+    pub upn_retries: u8,
     /// Lifetime of flow state at MAGs, in whole seconds; `None` for infinite.
     pub flow_lifetime: Option<Duration>,
     /// Time between the switch of a flow to its new path and the removal of the old one, so that

@@ -163,17 +163,10 @@ fn tunnel(t: &mut Table<'_>) -> TunnelOptions {
 fn peer<A>(t: &mut Table<'_>, role: fn(std::net::Ipv6Addr) -> A) -> Peer<A> {
     let name = t.required("name");
     let Routable(address) = t.required("address");
-    let signalling = t.or("signalling", Signalling::Draft);
-    if signalling == Signalling::Rfc7864 {
-        let draft = Draft::error(t.at("signalling"), "this dialect is not there yet")
-            .label("known, but not implemented")
-            .help("use \"draft\", or leave the key out");
-        t.notes().fault(draft);
-    }
     Peer {
         name,
         address: role(address),
-        signalling,
+        signalling: t.or("signalling", Signalling::Draft),
     }
 }
 
@@ -214,6 +207,8 @@ fn lma(t: &mut Table<'_>) -> Lma {
         ),
         fmi_retry: t.millis("fmi_retry_ms", 3000, 10..=60_000),
         fmi_retries: t.number("fmi_retries", 3, 0..=10),
+        upn_retry: t.millis("upn_retry_ms", 1000, 500..=5000),
+        upn_retries: t.number("upn_retries", 3, 0..=5),
         flow_lifetime: t.seconds_or_infinite("flow_lifetime", 4..=MAX_FLOW_LIFETIME),
         drain: t.millis("drain_ms", 1000, 0..=60_000),
         signal_hosted_moves: t.or("signal_hosted_moves", true),

@@ -14,9 +14,17 @@ pub enum Dialect {
     /// FMI and FMA of `draft-bernardos-netext-pmipv6-flowmob`, one change a message, as MH type 11.
     #[default]
     Draft,
-    /// Update notifications with full lists (RFC 7864 §4). Flows cannot be put on such a peer
-    /// unless no signalling is needed for it.
+    /// Update notifications with full lists (RFC 7864 §4).
     Rfc7864,
+}
+
+/// How a message without answer is repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retransmission {
+    /// Time between two copies.
+    pub interval: Duration,
+    /// Copies after the first.
+    pub retries: u32,
 }
 
 /// The outer header of a peer's tunnel.
@@ -143,10 +151,11 @@ pub struct LmaConfig {
     /// Lifetime of flow state asked for in FMIs, in seconds; 0xffff is for ever. State with an end is
     /// refreshed at half of it.
     pub flow_lifetime: u16,
-    /// Time between two copies of an FMI (LRA_WAIT_TIME of RFC 6705 §12).
-    pub fmi_interval: Duration,
-    /// Copies of an FMI after the first (LRI_RETRIES of RFC 6705 §12).
-    pub fmi_retries: u32,
+    /// When FMIs of the draft are repeated (LRA_WAIT_TIME and LRI_RETRIES of RFC 6705 §12).
+    pub fmi: Retransmission,
+    /// When update notifications are repeated (MIN_DELAY_BETWEEN_UPDATE_NOTIFICATION_REPLAY and
+    /// MAX_UPDATE_NOTIFICATION_RETRANSMIT_COUNT of RFC 7077 §7).
+    pub upn: Retransmission,
     /// How long after a move the old MAG keeps its flow state, so that uplink packets sent
     /// through it before the move are not lost.
     pub drain: Duration,
@@ -182,8 +191,15 @@ impl LmaConfig {
             mobile_node_generated_timestamps: false,
             signal_hosted: true,
             flow_lifetime: 0xffff,
-            fmi_interval: Duration::from_secs(3),
-            fmi_retries: 3,
+            fmi: Retransmission {
+                interval: Duration::from_secs(3),
+                retries: 3,
+            },
+            // RFC 7077 §7 repeats once, which is thin where a flow waits for it.
+            upn: Retransmission {
+                interval: Duration::from_secs(1),
+                retries: 3,
+            },
             drain: Duration::from_secs(1),
             resync_interval: Duration::from_secs(30),
             fmi_window: 4096,

@@ -9,7 +9,7 @@ use flow::{HandoffIndicator, PortId};
 use ipnet::Ipv6Net;
 use pmip_proto::{
     Attachment, Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixPool,
-    TunnelConfig,
+    Retransmission, TunnelConfig,
 };
 
 use super::mobiles::Mobile;
@@ -80,8 +80,14 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
         Some(lma.max_delay_before_new_bce_assign).filter(|delay| !delay.is_zero());
     wanted.signal_hosted = lma.signal_hosted_moves;
     wanted.flow_lifetime = lma.flow_lifetime.map_or(INFINITE, whole_seconds);
-    wanted.fmi_interval = lma.fmi_retry;
-    wanted.fmi_retries = u32::from(lma.fmi_retries);
+    wanted.fmi = Retransmission {
+        interval: lma.fmi_retry,
+        retries: lma.fmi_retries.into(),
+    };
+    wanted.upn = Retransmission {
+        interval: lma.upn_retry,
+        retries: lma.upn_retries.into(),
+    };
     wanted.drain = lma.drain;
     wanted.max_mobiles = usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX);
     wanted.max_sessions_per_mobile = usize::from(lma.max_sessions_per_mobile);

@@ -192,6 +192,7 @@ impl Lma {
         match message {
             Message::Pbu(pbu) => self.handle_pbu(now, from, to, pbu),
             Message::Fma(fma) => self.handle_fma(now.monotonic, ProxyCoa(from), fma),
+            Message::Upa(upa) => self.handle_upa(now.monotonic, ProxyCoa(from), upa),
             Message::BindingError(error) => match error.status {
                 BindingErrorStatus::UNRECOGNIZED_MH_TYPE => {
                     self.handle_unrecognized(now.monotonic, ProxyCoa(from));
@@ -204,8 +205,7 @@ impl Lma {
             | Message::Heartbeat(_)
             | Message::Bri(_)
             | Message::Bra(_)
-            | Message::Upn(_)
-            | Message::Upa(_) => self.counters.unexpected += 1,
+            | Message::Upn(_) => self.counters.unexpected += 1,
         }
         self.use_windows(now.monotonic);
     }
@@ -382,7 +382,7 @@ impl Lma {
         bid: Bid,
         reason: DeletionReason,
     ) {
-        self.forget_signalling(mobile, bid);
+        self.forget_signalling(now, mobile, bid);
         self.timers.cancel((mobile.id, Timer::Expiry(bid)));
         self.timers.cancel((mobile.id, Timer::Delete(bid)));
         let Some(at) = mobile.sessions.iter().position(|s| s.bid == bid) else {

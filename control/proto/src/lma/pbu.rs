@@ -7,7 +7,7 @@ use pmip_wire::{BindingLifetime, BindingStatus, MnIdOption, Pbu, PbuFlags, Times
 
 use super::binding_cache::{Bce, BceState, Interface, Mobile};
 use super::lookup::{Lookup, Policy, Request, lookup};
-use super::sync::Sync;
+use super::sync::{Statements, Sync};
 use super::{Lma, Timer};
 use crate::config::{MobileProfile, PrefixModel};
 use crate::event::LmaEvent;
@@ -365,7 +365,7 @@ impl Lma {
             self.outbox.event(LmaEvent::BindingRenewed { mn_id, bid });
         }
         if anew {
-            self.forget_signalling(mobile, bid);
+            self.forget_signalling(now.monotonic, mobile, bid);
         }
         self.timers.cancel((mobile.id, Timer::Delete(bid)));
         let interface = Interface {
@@ -407,7 +407,8 @@ impl Lma {
         self.timers
             .set((mobile.id, Timer::Expiry(bid)), session.expires);
         self.switch(now.monotonic, mobile);
-        self.accept(arrival, mobile, bid, lifetime);
+        let offered = self.offer(now.monotonic, mobile, bid);
+        self.accept(arrival, mobile, bid, lifetime, &offered);
         self.signal(now.monotonic, mobile);
     }
 
@@ -437,14 +438,15 @@ impl Lma {
                 let mn_id = mobile.mn_id.clone();
                 lma.outbox
                     .event(LmaEvent::BindingDeregistered { mn_id, bid });
-                lma.forget_signalling(mobile, bid);
+                lma.forget_signalling(now.monotonic, mobile, bid);
                 lma.timers.cancel((id, Timer::Expiry(bid)));
                 let delay = lma.config.min_delay_before_bce_delete;
                 lma.timers
                     .set((id, Timer::Delete(bid)), now.monotonic + delay);
                 lma.switch(now.monotonic, mobile);
             }
-            lma.accept(arrival, mobile, bid, BindingLifetime::ZERO);
+            let nothing = Statements::new();
+            lma.accept(arrival, mobile, bid, BindingLifetime::ZERO, &nothing);
             lma.signal(now.monotonic, mobile);
         });
         self.resume_deferred(now, id);

@@ -5,10 +5,10 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use flow::{
-    AccessTechnology, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, MnLinkLayerId, MobileId, PortId,
-    TrafficSelector,
+    AccessTechnology, Fid, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, MnLinkLayerId, MobileId,
+    PortId, TrafficSelector,
 };
-use pmip_wire::{Fma, Timestamp};
+use pmip_wire::{Message, Timestamp};
 
 use crate::table::Installed;
 
@@ -69,8 +69,12 @@ pub struct Bule {
     pub link_local: Ipv6Addr,
     /// When the registration runs out, on the monotonic clock.
     pub expires: Duration,
-    /// Flows that the LMA put on it (draft-bernardos-netext-pmipv6-flowmob).
+    /// Flows that the LMA put on it.
     pub flows: Vec<FlowEntry>,
+    /// Prefixes of other sessions that the LMA listed for it, for all flows alike (RFC 7864 §3.2.2).
+    pub granted: Vec<Hnp>,
+    /// When the last full list came: PBAs to earlier PBUs have nothing to say about flows.
+    pub(crate) listed: Option<Duration>,
     /// The PBU without answer.
     pub(crate) request: Option<Request>,
     /// Whether the mobile appeared again while it was registered, and the LMA has not confirmed.
@@ -97,8 +101,9 @@ impl Bule {
 
     /// Prefixes routed to it that are not its own.
     pub fn off_link(&self) -> BTreeSet<Hnp> {
-        let granted = self.flows.iter().flat_map(|f| &f.off_link);
-        granted
+        let of_flows = self.flows.iter().flat_map(|f| &f.off_link);
+        of_flows
+            .chain(&self.granted)
             .filter(|hnp| !self.hnps.contains(hnp))
             .copied()
             .collect()
@@ -112,6 +117,8 @@ impl Bule {
 /// A flow that the LMA put on a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FlowEntry {
+    /// Its number, where the LMA's dialect has one (RFC 7864 §3.4).
+    pub fid: Option<Fid>,
     /// Its downlink packets.
     pub selector: TrafficSelector,
     /// Prefixes that they can be addressed to and that are another MAG's: routed for this flow.
@@ -142,10 +149,21 @@ pub(crate) struct MobileEntry {
     pub(crate) mn_id: MnId,
     pub(crate) sessions: BTreeSet<SessionId>,
     pub(crate) installed: Installed,
-    /// The last FMI that was not a copy of an earlier one: from whom, its number, our answer.
-    pub(crate) last_fmi: Option<(Lmaa, u16, Fma)>,
+    /// The last FMI that was not a copy of an earlier one.
+    pub(crate) last_fmi: Option<Answered>,
     /// When its last PBUs were sent, no more than the update rate asks for.
     sent: VecDeque<Duration>,
+}
+
+/// An FMI that was answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    pub(crate) lmaa: Lmaa,
+    pub(crate) sequence: u16,
+    /// When it came.
+    pub(crate) at: Duration,
+    /// What a copy of it is answered with.
+    pub(crate) answer: Message,
 }
 
 /// All attached interfaces.
@@ -199,6 +217,8 @@ impl Bul {
             link_local: Ipv6Addr::UNSPECIFIED,
             expires: Duration::ZERO,
             flows: Vec::new(),
+            granted: Vec::new(),
+            listed: None,
             request: None,
             reappeared: false,
             muted: false,

@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `bul` | attached interfaces and what the LMA said about each |
 //! | `signalling` | Proxy Binding Updates and their answers (RFC 5213 §6.9) |
-//! | `flow_mobility` | flows that the LMA puts on a session |
+//! | `flow_mobility` | flows that the LMA puts on a session, one change at a time |
+//! | `answers` | what is answered to either |
+//! | `notification` | the same, as full lists (RFC 7864) |
 //! | `advertising` | Router Advertisements (RFC 5213 §6.7) |
 //! | `tables` | what follows for the workers |
 
@@ -23,8 +25,10 @@ use crate::time::Now;
 use crate::timer::Timers;
 
 mod advertising;
+mod answers;
 mod bul;
 mod flow_mobility;
+mod notification;
 mod signalling;
 mod tables;
 
@@ -156,6 +160,7 @@ impl Mag {
         match message {
             Message::Pba(pba) => self.handle_pba(now, from, pba),
             Message::Fmi(fmi) => self.handle_fmi(now.monotonic, from, fmi),
+            Message::Upn(upn) => self.handle_upn(now.monotonic, from, upn),
             // TODO-correctness RFC 5847 §3.1: a heartbeat request must be answered.
             // TODO-correctness RFC 5846 §9.1: a revocation must be answered.
             Message::Pbu(_)
@@ -164,7 +169,6 @@ impl Mag {
             | Message::Heartbeat(_)
             | Message::Bri(_)
             | Message::Bra(_)
-            | Message::Upn(_)
             | Message::Upa(_) => self.counters.unexpected += 1,
         }
     }
@@ -347,6 +351,7 @@ impl Mag {
         };
         bule.withdrawn = true;
         bule.flows.clear();
+        bule.granted.clear();
         let hnps = std::mem::take(&mut bule.hnps);
         let mobile = bule.mobile;
         let gone = matches!(bule.state, BuleState::Deregistering);

@@ -44,6 +44,7 @@ impl Mag {
                 bule.attachment = attachment;
                 bule.reappeared = true;
                 bule.flows.clear();
+                bule.granted.clear();
                 let mobile = bule.mobile;
                 self.timers.cancel(Timer::Flows(id));
                 self.update_routes(mobile);
@@ -326,6 +327,7 @@ impl Mag {
         let mobile = bule.mobile;
         let mn_id = bule.attachment.mn_id.clone();
         let access = bule.attachment.access;
+        self.take_offer(id, request, pba);
         self.update_routes(mobile);
         let gone: Vec<Hnp> = old.into_iter().filter(|hnp| !hnps.contains(hnp)).collect();
         self.advertise(now.monotonic, id, &gone);
@@ -348,6 +350,7 @@ impl Mag {
                 for other in self.bul.sessions_of(loser) {
                     if let Some(bule) = self.bul.sessions.get_mut(&other) {
                         bule.hnps.retain(|h| *h != old);
+                        bule.granted.retain(|h| *h != old);
                         for flow in &mut bule.flows {
                             flow.off_link.retain(|h| *h != old);
                         }

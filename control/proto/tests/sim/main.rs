@@ -10,6 +10,7 @@
 
 mod checks;
 mod handoffs;
+mod lists;
 mod losses;
 mod model;
 mod ordering;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use flow::HandoffIndicator;
-use pmip_proto::{LmaConfig, PrefixModel};
+use pmip_proto::{Dialect, LmaConfig, PrefixModel};
 
 use crate::seeds::for_seeds;
-use crate::world::{Dice, Weather, World, bid, lma_config, mag_config, mn, pool, udp};
+use crate::world::{Dice, Weather, World, bid, lma_config, mag_config, mn, pool, speak, udp};
 
 fn random_config(dice: &mut Dice) -> LmaConfig {
     LmaConfig {
@@ -16,6 +16,7 @@ fn random_config(dice: &mut Dice) -> LmaConfig {
             PrefixModel::Unique,
             PrefixModel::Unique,
             PrefixModel::Shared,
+            PrefixModel::Hybrid,
         ]),
         signal_hosted: dice.chance(60),
         flow_lifetime: dice.pick(&[0xffff, 0xffff, 20]),
@@ -29,12 +30,14 @@ fn random_config(dice: &mut Dice) -> LmaConfig {
 
 fn build(seed: u64, weather: impl FnOnce(&mut Dice) -> Weather) -> World {
     let mut dice = Dice(seed ^ 0x5eed);
-    let config = random_config(&mut dice);
+    let mut config = random_config(&mut dice);
     let mags = [0, 1].map(|mag| {
-        let mut config = mag_config(mag);
-        config.lifetime = Duration::from_secs(40);
-        config.refused_retry = Duration::from_secs(5);
-        config
+        let mut mag = mag_config(mag);
+        mag.lifetime = Duration::from_secs(40);
+        mag.refused_retry = Duration::from_secs(5);
+        let dialect = dice.pick(&[Dialect::Draft, Dialect::Rfc7864]);
+        speak(&mut config, &mut mag, dialect);
+        mag
     });
     let mut world = World::new(seed, config, mags);
     world.weather = weather(&mut dice);

@@ -10,10 +10,10 @@ use flow::{
     MnLinkLayerId, Path, PortId, ProxyCoa, Selector, TrafficSelector,
 };
 use pmip_proto::{
-    Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagEvent,
-    MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
+    Attachment, Command, Dialect, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig,
+    MagEvent, MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
 };
-use pmip_wire::Message;
+use pmip_wire::{HnpOption, Message};
 
 use crate::model::Tables;
 use crate::seeds::replaying;
@@ -110,7 +110,7 @@ pub(crate) struct World {
     pub(crate) contested: BTreeSet<MnId>,
     /// Off-link prefixes that a MAG has acknowledged for a flow: what the LMA may rely on.
     acknowledged: BTreeMap<FlowAtMag, BTreeSet<Hnp>>,
-    asked: BTreeMap<(usize, u16), (FlowAtMag, BTreeSet<Hnp>)>,
+    asked: BTreeMap<(usize, u16), Asked>,
     wire: BTreeMap<(Duration, u64), Packet>,
     packets: u64,
     receiver: Receiver,
@@ -124,6 +124,16 @@ struct FlowAtMag {
     session: Option<MnLinkLayerId>,
     selectors: String,
 }
+
+impl FlowAtMag {
+    /// Whether both are of one mobile at one MAG.
+    fn is_beside(&self, other: &Self) -> bool {
+        (self.mag, &self.mn_id) == (other.mag, &other.mn_id)
+    }
+}
+
+/// What an FMI asks for: flows, and the off-link prefixes they need.
+type Asked = Vec<(FlowAtMag, BTreeSet<Hnp>)>;
 
 pub(crate) fn mn(n: u64) -> MnId {
     MnId::new(&format!("mn{n}@example.net")).unwrap()
@@ -204,6 +214,17 @@ pub(crate) fn lma_config() -> LmaConfig {
 
 pub(crate) fn mag_config(mag: usize) -> MagConfig {
     MagConfig::new(COAS[mag], vec![LmaPeer::new(LMAA)])
+}
+
+/// Makes an LMA and a MAG speak this dialect to each other.
+pub(crate) fn speak(lma: &mut LmaConfig, mag: &mut MagConfig, dialect: Dialect) {
+    let peer = lma
+        .peers
+        .iter_mut()
+        .find(|p| p.proxy_coa == mag.proxy_coa)
+        .unwrap();
+    peer.dialect = dialect;
+    mag.lmas[0].dialect = dialect;
 }
 
 impl World {
@@ -483,30 +504,68 @@ impl World {
     }
 
     fn note_sent(&mut self, to: Ipv6Addr, message: &Message) {
-        let Message::Fmi(fmi) = message else {
+        let off_link = |hnps: &[HnpOption]| -> BTreeSet<Hnp> {
+            let granted = hnps.iter().filter(|h| h.off_link);
+            granted.map(|h| h.prefix).collect()
+        };
+        let Some(mag) = COAS.iter().position(|coa| coa.0 == to) else {
             return;
         };
-        let mag = COAS.iter().position(|coa| coa.0 == to).unwrap();
-        let flow = FlowAtMag {
-            mag,
-            mn_id: fmi.mn_id.as_ref().unwrap().nai().unwrap().clone(),
-            session: fmi.ll_id.clone(),
-            selectors: format!("{:?}", fmi.selectors),
+        let asked: Asked = match message {
+            Message::Fmi(fmi) => {
+                let flow = FlowAtMag {
+                    mag,
+                    mn_id: fmi.mn_id.as_ref().unwrap().nai().unwrap().clone(),
+                    session: fmi.ll_id.clone(),
+                    selectors: format!("{:?}", fmi.selectors),
+                };
+                if fmi.is_deletion() {
+                    let session = flow.session.as_ref();
+                    self.acknowledged.retain(|other, _| {
+                        !other.is_beside(&flow)
+                            || other.selectors != flow.selectors
+                            || session
+                                .is_some_and(|s| other.session.as_ref().is_some_and(|o| o != s))
+                    });
+                    vec![(flow, BTreeSet::new())]
+                } else {
+                    vec![(flow, off_link(&fmi.hnps))]
+                }
+            }
+            Message::Upn(upn) => {
+                let flow = FlowAtMag {
+                    mag,
+                    mn_id: upn.mn_id.as_ref().unwrap().nai().unwrap().clone(),
+                    session: upn.ll_id.clone(),
+                    selectors: String::new(),
+                };
+                let hnps = off_link(&upn.hnps);
+                let selectors = upn.flows.iter().map(|f| vec![f.selector.clone().unwrap()]);
+                let listed = selectors.map(|selectors| FlowAtMag {
+                    selectors: format!("{selectors:?}"),
+                    ..flow.clone()
+                });
+                let asked: Asked = listed.map(|flow| (flow, hnps.clone())).collect();
+                // What a list leaves out is over.
+                self.acknowledged.retain(|other, _| {
+                    !other.is_beside(&flow)
+                        || asked.iter().any(|(f, _)| f.selectors == other.selectors)
+                        || (flow.session.is_some() && other.session != flow.session)
+                });
+                asked
+            }
+            _ => return,
         };
-        let off_link = fmi.hnps.iter().filter(|h| h.off_link);
-        let mut hnps = off_link.map(|h| h.prefix).collect();
-        if fmi.is_deletion() {
-            let session = flow.session.as_ref();
-            self.acknowledged.retain(|other, _| {
-                other.selectors != flow.selectors
-                    || (other.mag, &other.mn_id) != (flow.mag, &flow.mn_id)
-                    || session.is_some_and(|s| other.session.as_ref().is_some_and(|o| o != s))
-            });
-            hnps = BTreeSet::new();
-        }
+        let sequence = match message {
+            Message::Fmi(fmi) => fmi.sequence,
+            Message::Upn(upn) => upn.sequence,
+            _ => return,
+        };
         // An answer to an earlier message says nothing any more.
-        self.asked.retain(|_, (other, _)| *other != flow);
-        self.asked.insert((mag, fmi.sequence), (flow, hnps));
+        for earlier in self.asked.values_mut() {
+            earlier.retain(|(flow, _)| !asked.iter().any(|(f, _)| f == flow));
+        }
+        self.asked.insert((mag, sequence), asked);
     }
 
     fn note_delivered(&mut self, from: Ipv6Addr, message: &Message) {
@@ -520,15 +579,17 @@ impl World {
                 self.contested.insert(mn_id.clone());
             }
         }
-        let Message::Fma(fma) = message else {
-            return;
+        let sequence = match message {
+            Message::Fma(fma) if fma.status.is_success() => fma.sequence,
+            Message::Upa(upa) if upa.status.is_success() => upa.sequence,
+            _ => return,
         };
         let mag = COAS.iter().position(|coa| coa.0 == from).unwrap();
-        if fma.status.is_success()
-            && let Some((flow, hnps)) = self.asked.get(&(mag, fma.sequence))
-            && !hnps.is_empty()
-        {
-            self.acknowledged.insert(flow.clone(), hnps.clone());
+        let asked = self.asked.get(&(mag, sequence));
+        for (flow, hnps) in asked.into_iter().flatten() {
+            if !hnps.is_empty() {
+                self.acknowledged.insert(flow.clone(), hnps.clone());
+            }
         }
     }
 
@@ -574,6 +635,19 @@ impl World {
                 }
                 Message::Fma(fma) => {
                     names.push(format!("FMA {} MAG{}", fma.status.0, last.unwrap()));
+                }
+                Message::Upn(upn) => {
+                    last = mag(sent.to);
+                    let hnps = upn.hnps.iter().map(|hnp| {
+                        let off_link = if hnp.off_link { " off-link" } else { "" };
+                        format!("{}{off_link}", hnp.prefix)
+                    });
+                    let hnps = hnps.collect::<Vec<_>>().join(", ");
+                    let fids: Vec<u16> = upn.flows.iter().map(|f| f.fid.0.get()).collect();
+                    names.push(format!("UPN MAG{}: {hnps}, flows {fids:?}", last.unwrap()));
+                }
+                Message::Upa(upa) => {
+                    names.push(format!("UPA {} MAG{}", upa.status.0, last.unwrap()));
                 }
                 _ => {}
             }
