@@ -78,7 +78,7 @@ pub enum PrefixModel {
     Unique,
     /// Those of the mobile's first access (RFC 7864 §3.2.1).
     Shared,
-    /// Those of the mobile's first access, and as many of its own (RFC 7864 §3.1).
+    /// One of the mobile's first access, and others of its own (RFC 7864 §3.1).
     Hybrid,
 }
 
@@ -87,10 +87,14 @@ pub enum PrefixModel {
 pub struct MobileProfile {
     /// Whether it is entitled to service; otherwise its PBUs are refused with 152.
     pub enabled: bool,
-    /// Prefixes reserved for it; used before those of the pools, one per session.
+    /// Prefixes reserved for it; used before those of the pools.
     pub prefixes: Vec<Hnp>,
+    /// Prefixes of each of its sessions, if not as many as the LMA gives to others.
+    pub prefixes_per_session: Option<usize>,
     /// MAGs that may register it; any configured one if `None`. Others get 154.
     pub mags: Option<BTreeSet<ProxyCoa>>,
+    /// Technologies that it may attach by; any if `None`. By others it is refused with 129.
+    pub access_technologies: Option<BTreeSet<AccessTechnology>>,
     /// Prefix model, if it differs from the LMA's.
     pub prefix_model: Option<PrefixModel>,
 }
@@ -100,7 +104,9 @@ impl Default for MobileProfile {
         Self {
             enabled: true,
             prefixes: Vec::new(),
+            prefixes_per_session: None,
             mags: None,
+            access_technologies: None,
             prefix_model: None,
         }
     }
@@ -115,7 +121,7 @@ pub struct LmaConfig {
     pub peers: Vec<MagPeer>,
     /// Where prefixes come from; the first with a free one is used. They must not overlap.
     pub pools: Vec<PrefixPool>,
-    /// Prefixes a new session gets, at least one.
+    /// Prefixes a new session gets, 1 to [`Hnp::MAX_PER_SESSION`].
     pub prefixes_per_session: usize,
     /// What a second access gets.
     pub prefix_model: PrefixModel,
@@ -254,6 +260,10 @@ pub struct MagConfig {
     pub link_mtu: u16,
     /// Longest lifetime granted to flow state, in seconds; 0xffff grants what is asked.
     pub max_flow_lifetime: u16,
+    /// MAX_UPDATE_RATE (RFC 6275 §12): most PBUs per second about one mobile. Further ones wait.
+    pub max_update_rate: usize,
+    /// Most prefixes of sessions, over all mobiles; a session whose prefixes find no room is not served.
+    pub max_prefixes: usize,
     /// Most attached interfaces.
     pub max_sessions: usize,
     /// Most flows per session; further ones are refused with 128.
@@ -276,6 +286,8 @@ impl MagConfig {
             ra_interval: Duration::from_secs(200),
             link_mtu: 1500,
             max_flow_lifetime: 0xffff,
+            max_update_rate: 3,
+            max_prefixes: 1 << 20,
             max_sessions: 1 << 20,
             max_flows_per_session: Binding::MAX_RULES,
         }

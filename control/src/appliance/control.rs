@@ -207,7 +207,7 @@ impl Control {
         }
         match self.mobiles.automatic(port, mac) {
             Some(attachment) => {
-                if let Err(error) = mag.attach(now, attachment) {
+                if let Err(error) = mag.notice(now, attachment) {
                     tracing::warn!(%error, "not attached");
                 }
             }

@@ -40,8 +40,8 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
         let profile = MobileProfile {
             enabled: mobile.service,
             prefixes: mobile.prefixes.clone(),
-            mags: None,
             prefix_model: mobile.prefix_model.map(prefix_model),
+            ..MobileProfile::default()
         };
         (mobile.id.clone(), profile)
     });

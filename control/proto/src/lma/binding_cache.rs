@@ -53,7 +53,7 @@ pub struct Bce {
     pub expires: Duration,
     /// When it was last registered, on the monotonic clock.
     pub updated: Duration,
-    /// Timestamp of the last accepted PBU, if it had one.
+    /// Timestamp of the last accepted PBU; `None` when sequence numbers are in use.
     pub timestamp: Option<Timestamp>,
     /// Sequence number of the last accepted PBU.
     pub sequence: u16,

@@ -155,8 +155,11 @@ impl Lma {
         if pbu.handoff.is_none() {
             return Err(BindingStatus::MISSING_HANDOFF_INDICATOR_OPTION.into());
         }
-        if pbu.access.is_none() {
-            return Err(BindingStatus::MISSING_ACCESS_TECH_TYPE_OPTION.into());
+        let access = pbu.access;
+        let access = access.ok_or(BindingStatus::MISSING_ACCESS_TECH_TYPE_OPTION)?;
+        let allowed = profile.access_technologies.as_ref();
+        if allowed.is_some_and(|allowed| !allowed.contains(&access)) && !pbu.lifetime.is_zero() {
+            return Err(BindingStatus::PROHIBITED.into());
         }
         self.dispatch(now, arrival, mn_id, &request, &profile, found)
     }
@@ -181,7 +184,7 @@ impl Lma {
         Ok(profile)
     }
 
-    fn prefix_model(&self, profile: &MobileProfile) -> PrefixModel {
+    pub(super) fn prefix_model(&self, profile: &MobileProfile) -> PrefixModel {
         profile.prefix_model.unwrap_or(self.config.prefix_model)
     }
 
@@ -296,14 +299,14 @@ impl Lma {
         let shared = share
             .and_then(|bid| mobile.session(bid))
             .map(|s| s.hnps.clone());
+        let any = request.hnps.is_empty();
+        let hybrid = any && self.prefix_model(profile) == PrefixModel::Hybrid;
         let hnps = match shared {
-            Some(mut hnps) if self.prefix_model(profile) == PrefixModel::Hybrid => {
-                hnps.extend(self.allocate(now.monotonic, mobile, profile)?);
-                hnps.sort_unstable();
-                hnps
+            Some(hnps) if hybrid => {
+                self.allocate(now.monotonic, mobile, profile, hnps.first().copied())?
             }
             Some(hnps) => hnps,
-            None if request.hnps.is_empty() => self.allocate(now.monotonic, mobile, profile)?,
+            None if any => self.allocate(now.monotonic, mobile, profile, None)?,
             None => self.claim(now.monotonic, mobile, &request.hnps, profile)?,
         };
         let pbu = &arrival.pbu;
@@ -382,7 +385,7 @@ impl Lma {
             session.state = BceState::Active;
             session.expires = now.monotonic + lifetime.duration();
             session.updated = now.monotonic;
-            session.timestamp = pbu.timestamp.or(session.timestamp);
+            session.timestamp = pbu.timestamp;
             session.sequence = pbu.sequence;
         }
         self.accepted(now, arrival, mobile, bid, lifetime);
@@ -428,7 +431,7 @@ impl Lma {
             let Some(session) = mobile.session_mut(bid) else {
                 return;
             };
-            session.timestamp = arrival.pbu.timestamp.or(session.timestamp);
+            session.timestamp = arrival.pbu.timestamp;
             session.sequence = arrival.pbu.sequence;
             if session.is_active() {
                 session.state = BceState::Deregistering;

@@ -1,6 +1,6 @@
 //! The binding update list: attached interfaces and what the LMA said about each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use flow::{
 use pmip_wire::{Message, Timestamp};
 
 use crate::table::Installed;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A mobile that appeared on an access link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,6 +77,12 @@ pub struct Bule {
     pub(crate) listed: Option<Duration>,
     /// The PBU without answer.
     pub(crate) request: Option<Request>,
+    /// Whether the mobile appeared again while it was registered, and the LMA has not confirmed.
+    pub(crate) reappeared: bool,
+    /// Whether the LMA repeated other identifiers than were sent: no PBU until an operator acts.
+    pub(crate) muted: bool,
+    /// Sequence number of the last PBU, once the session's own numbers order them.
+    pub(crate) sequence: Option<u16>,
     /// Of the last PBU; timestamps never repeat.
     pub(crate) last_timestamp: Timestamp,
     /// Whether its routes are gone although it is not.
@@ -141,6 +149,8 @@ pub(crate) struct MobileEntry {
     pub(crate) installed: Installed,
     /// The last FMI that was not a copy of an earlier one.
     pub(crate) last_fmi: Option<Answered>,
+    /// When its last PBUs were sent, no more than the update rate asks for.
+    sent: VecDeque<Duration>,
 }
 
 /// An FMI that was answered.
@@ -208,6 +218,9 @@ impl Bul {
             granted: Vec::new(),
             listed: None,
             request: None,
+            reappeared: false,
+            muted: false,
+            sequence: None,
             last_timestamp: Timestamp::default(),
             withdrawn: false,
         })
@@ -228,9 +241,29 @@ impl Bul {
             sessions: BTreeSet::new(),
             installed: Installed::default(),
             last_fmi: None,
+            sent: VecDeque::new(),
         };
         self.mobiles.insert(id, entry);
         id
+    }
+
+    /// Takes a mobile's turn to send a PBU, of which there are `rate` in any second (RFC 6275 §11.8);
+    /// if it has none left, when it has one again.
+    pub(crate) fn take_turn(
+        &mut self,
+        mobile: MobileId,
+        now: Duration,
+        rate: usize,
+    ) -> Option<Duration> {
+        let sent = &mut self.mobiles.get_mut(&mobile)?.sent;
+        while sent.front().is_some_and(|at| *at + SECOND <= now) {
+            sent.pop_front();
+        }
+        if sent.len() < rate.max(1) {
+            sent.push_back(now);
+            return None;
+        }
+        sent.front().map(|at| *at + SECOND)
     }
 
     /// Gives the link up to another mobile, while the session ends on its own.

@@ -203,8 +203,8 @@ impl Mag {
         self.outbox.poll_event()
     }
 
-    /// A mobile appeared on an access link: it is registered at its LMA. Nothing happens if it is
-    /// registered there already.
+    /// A mobile appeared on an access link: it is registered at its LMA, once more if it is registered
+    /// there already.
     ///
     /// # Errors
     /// [`AttachError`]; then nothing has changed.
@@ -245,6 +245,24 @@ impl Mag {
         self.timers.cancel(Timer::Forget(mobile));
         self.register(now, id);
         Ok(())
+    }
+
+    /// A mobile that may attach by being heard of was heard of. Unlike [`Mag::attach`], for which an
+    /// operator or a link event asks, this does nothing for one that is registered already, or that the
+    /// LMA has refused (RFC 5213 §6.9.1.2).
+    ///
+    /// # Errors
+    /// [`AttachError`]; then nothing has changed.
+    pub fn notice(&mut self, now: Now, attachment: Attachment) -> Result<(), AttachError> {
+        let present = self.bul.by_link((attachment.port, attachment.mac));
+        let settled = present.filter(|bule| match bule.state {
+            BuleState::Registering | BuleState::Active | BuleState::Refused(_) => true,
+            BuleState::Deregistering => false,
+        });
+        if settled.is_some_and(|bule| bule.attachment.mn_id == attachment.mn_id) {
+            return Ok(());
+        }
+        self.attach(now, attachment)
     }
 
     /// A mobile left an access link: it is deregistered. Returns whether it was there.

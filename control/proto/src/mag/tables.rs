@@ -38,6 +38,17 @@ impl Routes {
         Some((*other.0, *other.1))
     }
 
+    /// Prefixes that are not routed to the mobile yet.
+    pub(crate) fn missing(&self, hnps: &[Hnp], mobile: MobileId) -> usize {
+        let here = |hnp: &&Hnp| self.owners.get(hnp) == Some(&mobile);
+        hnps.len() - hnps.iter().filter(here).count()
+    }
+
+    /// Prefixes routed.
+    pub(crate) fn len(&self) -> usize {
+        self.owners.len()
+    }
+
     /// Brings what the workers know about a mobile up to date, and says no more than needed.
     pub(crate) fn update(
         &mut self,

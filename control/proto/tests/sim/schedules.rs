@@ -1,31 +1,12 @@
 //! Thousands of random schedules of attachments, flow moves and restarts in bad weather.
-//!
-//! `FLOWMOB_SIM_SEED=n` replays one schedule, `FLOWMOB_SIM_RUNS=n` runs more of them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use flow::HandoffIndicator;
 use pmip_proto::{Dialect, LmaConfig, PrefixModel};
 
+use crate::seeds::for_seeds;
 use crate::world::{Dice, Weather, World, bid, lma_config, mag_config, mn, pool, speak, udp};
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
-}
-
-/// Runs a schedule for every seed, and names the seed of one that fails.
-fn for_seeds(runs: u64, schedule: fn(u64)) {
-    if let Some(seed) = number("FLOWMOB_SIM_SEED") {
-        return schedule(seed);
-    }
-    for seed in 0..number("FLOWMOB_SIM_RUNS").unwrap_or(runs) {
-        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| schedule(seed))) {
-            eprintln!("replay with FLOWMOB_SIM_SEED={seed}");
-            resume_unwind(cause);
-        }
-    }
-}
 
 fn random_config(dice: &mut Dice) -> LmaConfig {
     LmaConfig {
