@@ -13,7 +13,7 @@ use pmip_proto::{
     Attachment, Command, Dialect, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig,
     MagEvent, MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
 };
-use pmip_wire::{HnpOption, Message};
+use pmip_wire::{HnpOption, Message, MnIdOption};
 
 use crate::model::Tables;
 use crate::seeds::replaying;
@@ -105,8 +105,8 @@ pub(crate) struct World {
     pub(crate) advertisements: Vec<RouterAdvertisement>,
     /// Where each interface is attached.
     pub(crate) attached: BTreeMap<(MnId, u8), usize>,
-    /// Mobiles of which a MAG refreshed a session that the LMA had not, or elsewhere. The draft's
-    /// messages name single flows, so the LMA cannot end there what it no longer knows of.
+    /// Mobiles whose session a MAG took back by a refresh, not knowing that it had gone elsewhere. The
+    /// draft's messages name single flows, so the LMA cannot end there what it no longer knows of.
     pub(crate) contested: BTreeSet<MnId>,
     /// Off-link prefixes that a MAG has acknowledged for a flow: what the LMA may rely on.
     acknowledged: BTreeMap<FlowAtMag, BTreeSet<Hnp>>,
@@ -125,15 +125,16 @@ struct FlowAtMag {
     selectors: String,
 }
 
-impl FlowAtMag {
-    /// Whether both are of one mobile at one MAG.
-    fn is_beside(&self, other: &Self) -> bool {
-        (self.mag, &self.mn_id) == (other.mag, &other.mn_id)
-    }
-}
-
 /// What an FMI asks for: flows, and the off-link prefixes they need.
 type Asked = Vec<(FlowAtMag, BTreeSet<Hnp>)>;
+
+impl FlowAtMag {
+    /// Whether this can be a flow of the session that `other` is of.
+    fn is_at_the_same(&self, other: &Self) -> bool {
+        let sessions = self.session.as_ref().zip(other.session.as_ref());
+        (self.mag, &self.mn_id) == (other.mag, &other.mn_id) && sessions.is_none_or(|(a, b)| a == b)
+    }
+}
 
 pub(crate) fn mn(n: u64) -> MnId {
     MnId::new(&format!("mn{n}@example.net")).unwrap()
@@ -511,59 +512,50 @@ impl World {
         let Some(mag) = COAS.iter().position(|coa| coa.0 == to) else {
             return;
         };
-        let asked: Asked = match message {
+        let named = |mn_id: &Option<MnIdOption>| mn_id.as_ref().unwrap().nai().unwrap().clone();
+        let (sequence, asked): (u16, Vec<(FlowAtMag, BTreeSet<Hnp>)>) = match message {
             Message::Fmi(fmi) => {
                 let flow = FlowAtMag {
                     mag,
-                    mn_id: fmi.mn_id.as_ref().unwrap().nai().unwrap().clone(),
+                    mn_id: named(&fmi.mn_id),
                     session: fmi.ll_id.clone(),
                     selectors: format!("{:?}", fmi.selectors),
                 };
-                if fmi.is_deletion() {
-                    let session = flow.session.as_ref();
+                let hnps = if fmi.is_deletion() {
                     self.acknowledged.retain(|other, _| {
-                        !other.is_beside(&flow)
-                            || other.selectors != flow.selectors
-                            || session
-                                .is_some_and(|s| other.session.as_ref().is_some_and(|o| o != s))
+                        other.selectors != flow.selectors || !other.is_at_the_same(&flow)
                     });
-                    vec![(flow, BTreeSet::new())]
+                    BTreeSet::new()
                 } else {
-                    vec![(flow, off_link(&fmi.hnps))]
-                }
+                    off_link(&fmi.hnps)
+                };
+                (fmi.sequence, vec![(flow, hnps)])
             }
             Message::Upn(upn) => {
-                let flow = FlowAtMag {
+                let at = FlowAtMag {
                     mag,
-                    mn_id: upn.mn_id.as_ref().unwrap().nai().unwrap().clone(),
+                    mn_id: named(&upn.mn_id),
                     session: upn.ll_id.clone(),
                     selectors: String::new(),
                 };
-                let hnps = off_link(&upn.hnps);
-                let selectors = upn.flows.iter().map(|f| vec![f.selector.clone().unwrap()]);
-                let listed = selectors.map(|selectors| FlowAtMag {
-                    selectors: format!("{selectors:?}"),
-                    ..flow.clone()
+                let selectors = upn.flows.iter().map(|f| f.selector.clone().unwrap());
+                let flows = selectors.map(|selector| FlowAtMag {
+                    selectors: format!("{:?}", vec![selector]),
+                    ..at.clone()
                 });
-                let asked: Asked = listed.map(|flow| (flow, hnps.clone())).collect();
+                let asked: Vec<_> = flows.map(|flow| (flow, off_link(&upn.hnps))).collect();
                 // What a list leaves out is over.
                 self.acknowledged.retain(|other, _| {
-                    !other.is_beside(&flow)
-                        || asked.iter().any(|(f, _)| f.selectors == other.selectors)
-                        || (flow.session.is_some() && other.session != flow.session)
+                    let listed = asked.iter().any(|(f, _)| f.selectors == other.selectors);
+                    listed || !other.is_at_the_same(&at)
                 });
-                asked
+                (upn.sequence, asked)
             }
-            _ => return,
-        };
-        let sequence = match message {
-            Message::Fmi(fmi) => fmi.sequence,
-            Message::Upn(upn) => upn.sequence,
             _ => return,
         };
         // An answer to an earlier message says nothing any more.
         for earlier in self.asked.values_mut() {
-            earlier.retain(|(flow, _)| !asked.iter().any(|(f, _)| f == flow));
+            earlier.retain(|(other, _)| asked.iter().all(|(flow, _)| flow != other));
         }
         self.asked.insert((mag, sequence), asked);
     }
@@ -572,12 +564,13 @@ impl World {
         if let Message::Pbu(pbu) = message
             && pbu.handoff == Some(HandoffIndicator::NO_CHANGE)
             && let Some(mn_id) = pbu.mn_id.as_ref().and_then(|id| id.nai())
+            && let Some(view) = self.lma.binding(mn_id)
+            && view
+                .sessions
+                .iter()
+                .any(|s| s.ll_id == pbu.ll_id && s.proxy_coa.0 != from)
         {
-            let view = self.lma.binding(mn_id);
-            let mut sessions = view.iter().flat_map(|view| view.sessions);
-            if !sessions.any(|s| s.ll_id == pbu.ll_id && s.proxy_coa.0 == from) {
-                self.contested.insert(mn_id.clone());
-            }
+            self.contested.insert(mn_id.clone());
         }
         let sequence = match message {
             Message::Fma(fma) if fma.status.is_success() => fma.sequence,
@@ -585,11 +578,9 @@ impl World {
             _ => return,
         };
         let mag = COAS.iter().position(|coa| coa.0 == from).unwrap();
-        let asked = self.asked.get(&(mag, sequence));
-        for (flow, hnps) in asked.into_iter().flatten() {
-            if !hnps.is_empty() {
-                self.acknowledged.insert(flow.clone(), hnps.clone());
-            }
+        let asked = self.asked.get(&(mag, sequence)).into_iter().flatten();
+        for (flow, hnps) in asked.filter(|(_, hnps)| !hnps.is_empty()) {
+            self.acknowledged.insert(flow.clone(), hnps.clone());
         }
     }
 
