@@ -12,9 +12,10 @@ use super::{Mag, Timer};
 use crate::event::MagEvent;
 use crate::time::Now;
 
-/// Copies of a PBU that may be sent as soon as the LMA disliked the last one's timestamp or sequence
-/// number; further ones wait their turn (RFC 6275 §11.8 allows three a second).
-const PROMPT_COPIES: u32 = 3;
+/// Copies of a PBU in a row that may be sent as soon as the LMA disliked the last one's timestamp or
+/// sequence number; then one has to wait again. Another interface that claims the same session may be
+/// using up the numbers meanwhile.
+const PROMPT_COPIES: u32 = 2;
 
 /// How far apart sessions begin that number their PBUs themselves, so that an answer to one is hardly
 /// taken for another's. Being odd, it reaches every number.
@@ -109,10 +110,13 @@ impl Mag {
 
     /// A PBU was not answered in time (RFC 5213 §6.9.4).
     pub(super) fn handle_no_answer(&mut self, now: Now, id: SessionId) {
-        let Some(bule) = self.bul.sessions.get(&id) else {
+        let Some(bule) = self.bul.sessions.get_mut(&id) else {
             return;
         };
-        let copies = bule.request.as_ref().map_or(0, |r| r.copies);
+        let copies = bule.request.as_mut().map_or(0, |request| {
+            request.prompt = 0;
+            request.copies
+        });
         match bule.state {
             BuleState::Registering | BuleState::Active => self.send_pbu(now, id),
             // The first one has waited for its turn.
@@ -157,12 +161,13 @@ impl Mag {
             BuleState::Refused(_) => return,
         };
         let first = self.config.initial_bindack_timeout;
-        let (copies, patience) = match &bule.request {
+        let (copies, prompt, patience) = match &bule.request {
             Some(r) => (
                 r.copies + 1,
+                r.prompt,
                 (r.patience * 2).min(self.config.max_bindack_timeout),
             ),
-            None => (1, first),
+            None => (1, 0, first),
         };
         let sequence = match bule.sequence {
             Some(last) => last.wrapping_add(1),
@@ -186,6 +191,7 @@ impl Mag {
             handoff,
             sent: now.monotonic,
             copies,
+            prompt,
             patience,
         });
         let pbu = Pbu {
@@ -239,7 +245,7 @@ impl Mag {
                 self.handle_accepted(now, id, &request, pba);
             }
             BuleState::Registering | BuleState::Active => {
-                self.handle_refused(now, id, &request, pba);
+                self.handle_refused(now, id, pba);
             }
             // Whatever the LMA says, it has no session of this mobile here.
             BuleState::Deregistering => self.end_session(now.monotonic, id, accepted),
@@ -362,18 +368,18 @@ impl Mag {
     }
 
     /// RFC 5213 §6.9.1.2: what a refusal means depends on its status.
-    fn handle_refused(&mut self, now: Now, id: SessionId, request: &Request, pba: &Pba) {
+    fn handle_refused(&mut self, now: Now, id: SessionId, pba: &Pba) {
         let Some(bule) = self.bul.sessions.get_mut(&id) else {
             return;
         };
         match pba.status {
             BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED => {
                 // Register again; every copy has a later timestamp.
-                self.repeat(now, id, request);
+                self.repeat(now, id);
             }
             BindingStatus::SEQUENCE_OUT_OF_WINDOW => {
                 bule.sequence = Some(pba.sequence);
-                self.repeat(now, id, request);
+                self.repeat(now, id);
             }
             BindingStatus::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
             | BindingStatus::BCE_PBU_PREFIX_SET_DO_NOT_MATCH
@@ -395,8 +401,12 @@ impl Mag {
         }
     }
 
-    fn repeat(&mut self, now: Now, id: SessionId, request: &Request) {
-        if request.copies < PROMPT_COPIES {
+    fn repeat(&mut self, now: Now, id: SessionId) {
+        let bule = self.bul.sessions.get_mut(&id);
+        if let Some(request) = bule.and_then(|bule| bule.request.as_mut())
+            && request.prompt < PROMPT_COPIES
+        {
+            request.prompt += 1;
             self.send_pbu(now, id);
         }
     }
