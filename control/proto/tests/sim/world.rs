@@ -110,7 +110,7 @@ pub(crate) struct World {
     pub(crate) contested: BTreeSet<MnId>,
     /// Off-link prefixes that a MAG has acknowledged for a flow: what the LMA may rely on.
     acknowledged: BTreeMap<FlowAtMag, BTreeSet<Hnp>>,
-    asked: BTreeMap<(usize, u16), Vec<(FlowAtMag, BTreeSet<Hnp>)>>,
+    asked: BTreeMap<(usize, u16), Asked>,
     wire: BTreeMap<(Duration, u64), Packet>,
     packets: u64,
     receiver: Receiver,
@@ -124,6 +124,9 @@ struct FlowAtMag {
     session: Option<MnLinkLayerId>,
     selectors: String,
 }
+
+/// What an FMI asks for: flows, and the off-link prefixes they need.
+type Asked = Vec<(FlowAtMag, BTreeSet<Hnp>)>;
 
 impl FlowAtMag {
     /// Whether this can be a flow of the session that `other` is of.
@@ -510,7 +513,7 @@ impl World {
             return;
         };
         let named = |mn_id: &Option<MnIdOption>| mn_id.as_ref().unwrap().nai().unwrap().clone();
-        let (sequence, asked): (u16, Vec<(FlowAtMag, BTreeSet<Hnp>)>) = match message {
+        let (sequence, asked): (u16, Asked) = match message {
             Message::Fmi(fmi) => {
                 let flow = FlowAtMag {
                     mag,
