@@ -17,7 +17,7 @@ words! {
         Unique = "unique",
         /// All attachments of a mobile share their prefixes (RFC 7864 §3.2.1).
         Shared = "shared",
-        /// A later attachment shares the prefixes of the first and gets some of its own (RFC 7864 §3.1).
+        /// All attachments of a mobile share one prefix and have others of their own (RFC 7864 §3.1).
         Hybrid = "hybrid",
     }
 }
@@ -29,6 +29,17 @@ words! {
         Draft = "draft",
         /// Update notifications with full lists (RFC 7864 §4, RFC 7077).
         Rfc7864 = "rfc7864",
+    }
+}
+
+words! {
+    /// What a MAG says about where an attachment comes from, if nothing more is known (RFC 5213
+    /// §6.9.1.1).
+    Handoff {
+        /// An interface that was not attached before: handoff indicator 1.
+        New = "new",
+        /// It may have been attached elsewhere: handoff indicator 4.
+        Unknown = "unknown",
     }
 }
 
@@ -74,12 +85,17 @@ pub struct Lma {
     pub pools: Vec<Hnp>,
     /// Length in bits of the prefixes taken from the pools; no pool is longer.
     pub prefix_length: u8,
+    /// Prefixes of each session, unless the mobile's entry says otherwise: 1 to
+    /// [`Hnp::MAX_PER_SESSION`].
+    pub prefixes_per_session: u8,
     /// Whose a prefix is, unless the mobile's entry says otherwise.
     pub prefix_model: PrefixModel,
     /// Whether mobiles without an entry are served.
     pub any_mobile: bool,
     /// Longest binding lifetime granted, a multiple of 4 s (RFC 6275 §6.1.8).
     pub max_lifetime: Duration,
+    /// MobileNodeGeneratedTimestampInUse (RFC 5213 §9.3).
+    pub mobile_timestamps: bool,
     /// TimestampValidityWindow (RFC 5213 §9.1).
     pub timestamp_validity_window: Duration,
     /// MinDelayBeforeBCEDelete (RFC 5213 §9.1).
@@ -123,8 +139,14 @@ pub struct LmaMobile {
     pub id: MnId,
     /// Prefixes that are always this mobile's, given out in this order before any of the pools.
     pub prefixes: Vec<Hnp>,
+    /// Prefixes of each of its sessions; `None` as for all mobiles.
+    pub prefixes_per_session: Option<u8>,
     /// Whose a prefix is; `None` as for all mobiles.
     pub prefix_model: Option<PrefixModel>,
+    /// The MAGs that may register it, as indexes in [`Lma::peers`]; any if empty.
+    pub mags: Vec<usize>,
+    /// The technologies it may attach by; any if empty.
+    pub access_technologies: Vec<AccessTechnology>,
     /// Whether it is served at all.
     pub service: bool,
 }
@@ -138,6 +160,9 @@ pub struct Mag {
     pub access_ports: Vec<PortId>,
     /// The MAG's address on all access links (RFC 6543 §3).
     pub link_local: Ipv6Addr,
+    /// TimestampBasedApproachInUse (RFC 5213 §9.3): whether timestamps order the PBUs, or sequence
+    /// numbers.
+    pub timestamps: bool,
     /// Binding lifetime asked for, a multiple of 4 s (RFC 6275 §6.1.7).
     pub lifetime: Duration,
     /// Time between unsolicited router advertisements.
@@ -147,6 +172,10 @@ pub struct Mag {
     pub initial_bindack_timeout: Duration,
     /// MAX_BINDACK_TIMEOUT: where the doubling ends (RFC 6275 §12).
     pub max_bindack_timeout: Duration,
+    /// MAX_UPDATE_RATE: most PBUs a second about one mobile (RFC 6275 §12).
+    pub max_update_rate: u16,
+    /// Prefixes that the tables have room for.
+    pub max_prefixes: u32,
     /// How packets are sent into tunnels.
     pub tunnel: TunnelOptions,
     /// The LMAs.
@@ -166,8 +195,10 @@ pub struct MagMobile {
     pub access_technology: AccessTechnology,
     /// The access port.
     pub port: PortId,
+    /// What the LMA is told about where an attachment comes from.
+    pub handoff: Handoff,
     /// Whether the attachment asks to share the prefixes of the mobile's others: handoff
-    /// indicator 6 (RFC 7864 §3.2.1).
+    /// indicator 6 (RFC 7864 §3.2.1). Then `handoff` is [`Handoff::New`].
     pub share_prefixes: bool,
     /// Its LMA, as index in [`Mag::peers`].
     pub lma: usize,

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flow::{Lmaa, MacAddr, PortId, ProxyCoa};
+use flow::{Hnp, Lmaa, MacAddr, PortId, ProxyCoa};
 
 use crate::device::Device;
 use crate::notes::Draft;
 use crate::read::{Names, Table};
 use crate::roles::{
-    Attach, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Signalling,
+    Attach, Handoff, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Signalling,
     TunnelOptions,
 };
 use crate::schema::{
@@ -187,13 +187,17 @@ fn lifetime(t: &mut Table<'_>, key: &'static str, default: u64) -> Duration {
 
 fn lma(t: &mut Table<'_>) -> Lma {
     let Routable(address) = t.required("address");
+    let peers = t.tables("peer", |t| peer(t, ProxyCoa));
+    let mags = names(t, "peer", peers.iter().map(|peer| &peer.name));
     Lma {
         address: Lmaa(address),
         pools: t.list("pools"),
         prefix_length: t.number("prefix_length", 64, 8..=128),
+        prefixes_per_session: t.number("prefixes_per_session", 1, 1..=max_prefixes()),
         prefix_model: t.or("prefix_model", PrefixModel::Unique),
         any_mobile: t.or("any_mobile", true),
         max_lifetime: lifetime(t, "max_lifetime", 3600),
+        mobile_timestamps: t.or("mobile_timestamps", false),
         timestamp_validity_window: t.millis("timestamp_validity_window_ms", 300, 1..=HOUR),
         min_delay_before_bce_delete: t.millis("min_delay_before_bce_delete_ms", 10_000, 0..=HOUR),
         max_delay_before_new_bce_assign: t.millis(
@@ -212,20 +216,31 @@ fn lma(t: &mut Table<'_>) -> Lma {
         max_sessions_per_mobile: t.number("max_sessions_per_mobile", 4, 1..=4),
         max_flows_per_mobile: t.number("max_flows_per_mobile", 64, 1..=max_flows()),
         tunnel: t.section("tunnel", tunnel),
-        peers: t.tables("peer", |t| peer(t, ProxyCoa)),
-        mobiles: t.tables("mobile", lma_mobile),
+        mobiles: t.tables("mobile", |t| lma_mobile(t, &mags)),
+        peers,
     }
+}
+
+fn max_prefixes() -> u8 {
+    u8::try_from(Hnp::MAX_PER_SESSION).unwrap_or(u8::MAX)
 }
 
 fn max_flows() -> u16 {
     u16::try_from(flow::Binding::MAX_RULES).unwrap_or(u16::MAX)
 }
 
-fn lma_mobile(t: &mut Table<'_>) -> LmaMobile {
+fn lma_mobile(t: &mut Table<'_>, mags: &Names) -> LmaMobile {
     LmaMobile {
         id: t.required("id"),
         prefixes: t.list("prefixes"),
+        prefixes_per_session: t.optional_number("prefixes_per_session", 1..=max_prefixes()),
         prefix_model: t.optional("prefix_model"),
+        mags: t
+            .references("mags", "peer", mags)
+            .into_iter()
+            .flatten()
+            .collect(),
+        access_technologies: t.list("access_technologies"),
         service: t.or("service", true),
     }
 }
@@ -248,10 +263,13 @@ fn mag(t: &mut Table<'_>, ports: &Names) -> Mag {
         address: ProxyCoa(address),
         access_ports,
         link_local,
+        timestamps: t.or("timestamps", true),
         lifetime: lifetime(t, "lifetime", 300),
         ra_interval: t.millis("ra_interval_ms", 30_000, 200..=1_800_000),
         initial_bindack_timeout: t.millis("initial_bindack_timeout_ms", 1000, 100..=60_000),
         max_bindack_timeout: t.millis("max_bindack_timeout_ms", 32_000, 100..=HOUR),
+        max_update_rate: t.number("max_update_rate", 3, 1..=100),
+        max_prefixes: t.number("max_prefixes", 65_536, 8..=16_000_000),
         tunnel: t.section("tunnel", tunnel),
         mobiles: t.tables("mobile", |t| mag_mobile(t, ports, only_port, &lmas)),
         peers,
@@ -283,6 +301,7 @@ fn mag_mobile(
         link_layer,
         access_technology,
         port,
+        handoff: t.or("handoff", Handoff::New),
         share_prefixes: t.or("share_prefixes", false),
         lma: lma.unwrap_or(0),
         attach: t.or("attach", Attach::Automatic),

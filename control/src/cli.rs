@@ -54,8 +54,15 @@ pub(crate) enum Command {
     /// Add, move or delete the flow rules of a mobile node (at its LMA).
     #[command(subcommand)]
     Flow(Flow),
-    /// Attach a mobile node (at a MAG).
-    Attach(Mobile),
+    /// Attach a mobile node (at a MAG); one that is attached is registered once more.
+    Attach {
+        /// The mobile node and its access port.
+        #[command(flatten)]
+        mobile: Mobile,
+        /// Where the attachment comes from, if that is known. Default: as configured.
+        #[arg(long)]
+        handoff: Option<crate::api::Handoff>,
+    },
     /// Detach a mobile node (at a MAG).
     Detach(Mobile),
     /// A whole network in network namespaces on this machine: CN, LMA, two MAGs and a mobile node.

@@ -58,7 +58,8 @@ pub(crate) fn unsolicited_advertisement(target: Ipv6Addr, mac: MacAddr) -> Vec<u
 /// A router advertisement of a MAG to one mobile (RFC 4861 §4.2, RFC 5213 §6.7).
 pub(crate) fn router_advertisement(advertisement: &RouterAdvertisement, mac: MacAddr) -> Vec<u8> {
     const CURRENT_HOP_LIMIT: u8 = 64;
-    const ON_LINK_AUTONOMOUS: u8 = 0xc0;
+    const ON_LINK: u8 = 0x80;
+    const AUTONOMOUS: u8 = 0x40;
     let mut message = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, CURRENT_HOP_LIMIT, 0];
     // At most 9000 s (RFC 4861 §6.2.1).
     let lifetime = u16::try_from(advertisement.router_lifetime.as_secs()).unwrap_or(u16::MAX);
@@ -69,12 +70,12 @@ pub(crate) fn router_advertisement(advertisement: &RouterAdvertisement, mac: Mac
     message.extend([OPTION_MTU, 1, 0, 0]);
     message.extend(u32::from(advertisement.mtu).to_be_bytes());
     for prefix in &advertisement.prefixes {
-        message.extend([
-            OPTION_PREFIX_INFORMATION,
-            4,
-            prefix.hnp.len(),
-            ON_LINK_AUTONOMOUS,
-        ]);
+        // Hosts form addresses by themselves in prefixes of 64 bits only (RFC 4862 §5.5.3).
+        let flags = match prefix.hnp.len() {
+            64 => ON_LINK | AUTONOMOUS,
+            _ => ON_LINK,
+        };
+        message.extend([OPTION_PREFIX_INFORMATION, 4, prefix.hnp.len(), flags]);
         for _valid_and_preferred in 0..2 {
             message.extend(seconds(prefix.lifetime).to_be_bytes());
         }
@@ -229,10 +230,12 @@ mod tests {
             source: MacAddr::MAG.link_local(),
             router_lifetime: Duration::from_mins(30),
             mtu: 1460,
-            prefixes: vec![pmip_proto::AdvertisedPrefix {
-                hnp: flow::Hnp::new("2001:db8:1::".parse().unwrap(), 64).unwrap(),
-                lifetime: Duration::from_mins(10),
-            }],
+            prefixes: [64, 56, 80]
+                .map(|len| pmip_proto::AdvertisedPrefix {
+                    hnp: flow::Hnp::new("2001:db8:1::".parse().unwrap(), len).unwrap(),
+                    lifetime: Duration::from_mins(10),
+                })
+                .to_vec(),
         };
         let packet = router_advertisement(&advertisement, MacAddr::MAG);
         let icmp = read(&packet);
@@ -244,6 +247,10 @@ mod tests {
         assert_eq!(body[32..36], [3, 4, 64, 0xc0]);
         assert_eq!(body[36..40], 600u32.to_be_bytes());
         assert_eq!(body[40..44], 600u32.to_be_bytes());
+        // Others than of 64 bits are on link, and no use for autoconfiguration.
+        assert_eq!(body[64..68], [3, 4, 56, 0x80]);
+        assert_eq!(body[96..100], [3, 4, 80, 0x80]);
+        assert_eq!(body.len(), 128);
     }
 
     #[test]

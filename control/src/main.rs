@@ -55,8 +55,10 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check { config } => check(&config),
         Command::Show { what, json } => say(&show::show(&client, what, json)?),
         Command::Flow(command) => say(&show::flow(&client, command)?),
-        Command::Attach(mobile) => say(&show::mobile(&client, "attach", mobile)?),
-        Command::Detach(mobile) => say(&show::mobile(&client, "detach", mobile)?),
+        Command::Attach { mobile, handoff } => {
+            say(&show::mobile(&client, "attach", mobile, handoff)?)
+        }
+        Command::Detach(mobile) => say(&show::mobile(&client, "detach", mobile, None)?),
         #[cfg(feature = "dpdk")]
         Command::Lab(command) => lab::run(command),
     }

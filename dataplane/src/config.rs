@@ -78,8 +78,10 @@ pub struct LmaConfig {
     /// Where home network prefixes are taken from. A packet to an address in a pool that no binding
     /// covers is not routed.
     pub pools: Vec<Ipv6Net>,
-    /// Prefixes to make room for; a few more fit.
+    /// Prefixes of 64 bits to make room for; a few more fit.
     pub expected_bindings: usize,
+    /// Prefixes of other lengths to make room for; there is always room for 1024.
+    pub other_lengths: usize,
 }
 
 /// The gateway's part of a worker.
@@ -87,8 +89,10 @@ pub struct LmaConfig {
 pub struct MagConfig {
     /// The Proxy-CoAs: tunnel packets to them are for us.
     pub addresses: Vec<Ipv6Addr>,
-    /// Prefixes to make room for; a few more fit.
+    /// Prefixes of 64 bits to make room for; a few more fit.
     pub expected_bindings: usize,
+    /// Prefixes of other lengths to make room for; there is always room for 1024.
+    pub other_lengths: usize,
 }
 
 /// What a worker does while nothing comes in.

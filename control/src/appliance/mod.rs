@@ -197,16 +197,23 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
             access: info.access,
         });
     let mut worker = WorkerConfig::new(id, ports.collect());
-    worker.lma = config.lma.as_ref().map(|lma| LmaConfig {
-        addresses: vec![lma.address.0],
-        pools: lma.pools.iter().map(|pool| pool.net()).collect(),
-        expected_bindings: usize::try_from(lma.max_mobiles)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(usize::from(lma.max_sessions_per_mobile)),
+    worker.lma = config.lma.as_ref().map(|lma| {
+        let (expected_bindings, other_lengths) = wiring::lma_prefixes(lma);
+        LmaConfig {
+            addresses: vec![lma.address.0],
+            pools: lma.pools.iter().map(|pool| pool.net()).collect(),
+            expected_bindings,
+            other_lengths,
+        }
     });
-    worker.mag = config.mag.as_ref().map(|mag| MagConfig {
-        addresses: vec![mag.address.0],
-        expected_bindings: wiring::MAG_PREFIXES,
+    worker.mag = config.mag.as_ref().map(|mag| {
+        // It is for LMAs to say how long prefixes are.
+        let room = usize::try_from(mag.max_prefixes).unwrap_or(usize::MAX);
+        MagConfig {
+            addresses: vec![mag.address.0],
+            expected_bindings: room,
+            other_lengths: room,
+        }
     });
     let next = |route: &config::Route| match route.via {
         Some(via) => RouteNext::Via(route.port, via),

@@ -106,6 +106,7 @@ impl Rig {
                 addresses: vec![lmaa()],
                 pools: vec!["2001:db8:100::/48".parse().unwrap()],
                 expected_bindings: 64,
+                other_lengths: 0,
             }),
             ..WorkerConfig::new(WorkerId(0), ports)
         }
@@ -135,6 +136,7 @@ impl Rig {
             mag: Some(MagConfig {
                 addresses: vec![mag1()],
                 expected_bindings: 64,
+                other_lengths: 0,
             }),
             ..WorkerConfig::new(WorkerId(0), ports)
         }

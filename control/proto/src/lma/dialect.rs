@@ -11,12 +11,11 @@ use pmip_wire::{
 use super::binding_cache::Bce;
 use super::sync::{Change, Outcome, Outstanding, Request, Statements};
 
-/// A flow mobility message for one session.
+/// A flow mobility message for one session. It always names the interface: the mobile may be at the
+/// MAG with another one that the LMA does not know of yet, or not any more.
 pub(crate) struct Notice<'a> {
     pub(crate) mn_id: &'a MnId,
     pub(crate) session: &'a Bce,
-    /// Whether the mobile has more sessions at this MAG: then the message says which is meant.
-    pub(crate) several: bool,
     pub(crate) outstanding: &'a Outstanding,
     /// Lifetime to ask for, where the dialect has one.
     pub(crate) lifetime: u16,
@@ -50,8 +49,8 @@ impl Notice<'_> {
             lifetime: FlowLifetime::from_seconds(lifetime),
             mn_id: Some(self.mn_id.clone().into()),
             hnps: prefixes.collect(),
-            access: self.several.then_some(self.session.access),
-            ll_id: self.session.ll_id.clone().filter(|_| self.several),
+            access: Some(self.session.access),
+            ll_id: self.session.ll_id.clone(),
             selectors: vec![statement.selector.clone().into()],
             others: Vec::new(),
         }
@@ -73,8 +72,8 @@ impl Notice<'_> {
             retransmission: self.outstanding.copies > 1,
             mn_id: Some(self.mn_id.clone().into()),
             hnps,
-            access: self.several.then_some(self.session.access),
-            ll_id: self.session.ll_id.clone().filter(|_| self.several),
+            access: Some(self.session.access),
+            ll_id: self.session.ll_id.clone(),
             flows,
             others: Vec::new(),
         }

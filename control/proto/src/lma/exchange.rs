@@ -86,11 +86,9 @@ impl Lma {
         let Some(outstanding) = session.sync.outstanding() else {
             return;
         };
-        let there = |s: &&Bce| s.proxy_coa == session.proxy_coa;
         let notice = Notice {
             mn_id: &mobile.mn_id,
             session,
-            several: mobile.sessions.iter().filter(there).count() > 1,
             outstanding,
             lifetime: self.config.flow_lifetime,
         };

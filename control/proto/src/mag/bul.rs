@@ -137,7 +137,7 @@ pub(crate) struct Request {
     pub(crate) sent: Duration,
     /// Copies sent, each with a number and timestamp of its own.
     pub(crate) copies: u32,
-    /// How many of the last copies left at once, because the LMA disliked the one before.
+    /// Of these, the last ones that a refusal called for at once.
     pub(crate) prompt: u32,
     /// Time to wait for the answer.
     pub(crate) patience: Duration,

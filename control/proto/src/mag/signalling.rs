@@ -12,9 +12,8 @@ use super::{Mag, Timer};
 use crate::event::MagEvent;
 use crate::time::Now;
 
-/// Copies of a PBU in a row that may be sent as soon as the LMA disliked the last one's timestamp or
-/// sequence number; then one has to wait again. Another interface that claims the same session may be
-/// using up the numbers meanwhile.
+/// Copies of a PBU that may be sent in a row as soon as the LMA disliked the last one's timestamp or
+/// sequence number; then the next one waits its time.
 const PROMPT_COPIES: u32 = 2;
 
 /// How far apart sessions begin that number their PBUs themselves, so that an answer to one is hardly
@@ -113,10 +112,10 @@ impl Mag {
         let Some(bule) = self.bul.sessions.get_mut(&id) else {
             return;
         };
-        let copies = bule.request.as_mut().map_or(0, |request| {
+        if let Some(request) = &mut bule.request {
             request.prompt = 0;
-            request.copies
-        });
+        }
+        let copies = bule.request.as_ref().map_or(0, |r| r.copies);
         match bule.state {
             BuleState::Registering | BuleState::Active => self.send_pbu(now, id),
             // The first one has waited for its turn.

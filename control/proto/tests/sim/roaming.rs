@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use flow::{HandoffIndicator, MnId};
+use flow::HandoffIndicator;
 use pmip_proto::{Dialect, LmaConfig, PrefixModel, PrefixPool};
 
 use crate::seeds::for_seeds;
@@ -47,15 +47,17 @@ fn build(seed: u64) -> World {
     let mut dice = Dice(seed ^ 0x0a37);
     let mut config = random_config(&mut dice);
     let timestamps = dice.pick(&[[true; 3], [true; 3], [false; 3], [true, false, true]]);
-    let mags = [0, 1, 2].map(|mag| {
-        let mut gateway = mag_config(mag);
-        gateway.lifetime = Duration::from_secs(40);
-        gateway.refused_retry = Duration::from_secs(5);
-        gateway.timestamps = timestamps[mag];
-        let dialect = dice.pick(&[Dialect::Draft, Dialect::Rfc7864]);
-        speak(&mut config, &mut gateway, dialect);
-        gateway
+    let mut mags = [0, 1, 2].map(|mag| {
+        let mut config = mag_config(mag);
+        config.lifetime = Duration::from_secs(40);
+        config.refused_retry = Duration::from_secs(5);
+        config.timestamps = timestamps[mag];
+        config
     });
+    for mag in &mut mags {
+        let dialect = dice.pick(&[Dialect::Draft, Dialect::Draft, Dialect::Rfc7864]);
+        speak(&mut config, mag, dialect);
+    }
     let mut world = World::new(seed, config, mags);
     world.weather = Weather {
         loss: dice.pick(&[0, 5, 20]),
@@ -115,11 +117,6 @@ fn hand_off(world: &mut World) {
     } else {
         Vec::new()
     };
-    // Two sessions of a mobile at one MAG are for other schedules.
-    let there = |((m, i), at): (&(MnId, u8), &usize)| *m == mn_id && *i != interface && *at == to;
-    if world.attached.iter().any(there) {
-        return;
-    }
     let pause = world.dice.pick(&[0, 20, 500, 2000, 9000]);
     match world.dice.below(3) {
         0 => {
@@ -170,11 +167,7 @@ fn act(world: &mut World) {
         }
         2..=8 => {
             let mag = usize::from(small(&mut world.dice, 3));
-            let of_mobile = world.attached.iter().filter(|((m, _), _)| *m == mn_id);
-            if of_mobile
-                .clone()
-                .all(|((_, i), at)| *i != interface && *at != mag)
-            {
+            if !world.attached.contains_key(&(mn_id.clone(), interface)) {
                 let handoff = world.dice.pick(&[
                     HandoffIndicator::NEW_INTERFACE,
                     HandoffIndicator::UNKNOWN,
