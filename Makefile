@@ -9,7 +9,7 @@ endif
 
 .PHONY: help
 help:
-	@echo "make demo    the lab: a flow moves between two accesses, in both scenarios"
+	@echo "make demo    the lab: a flow moves between two accesses, in both scenarios and dialects"
 	@echo "make test    every check and every test"
 	@echo "make check   formatting, lints, documentation, import directions, compliance page"
 	@echo "make bench   cycles per packet and latency beside a bare loop and testpmd, in one run"
@@ -27,7 +27,7 @@ build: setup
 
 .PHONY: demo
 demo: build
-	$(SUDO) target/release/flowmob lab run --scenario both --out target/lab
+	$(SUDO) target/release/flowmob lab run --scenario both --dialect all --out target/lab
 
 .PHONY: check
 check: setup

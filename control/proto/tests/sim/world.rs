@@ -13,7 +13,7 @@ use pmip_proto::{
     Attachment, Command, Dialect, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig,
     MagEvent, MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
 };
-use pmip_wire::{HnpOption, Message, MnIdOption};
+use pmip_wire::{HnpOption, Message};
 
 use crate::model::Tables;
 use crate::seeds::replaying;
@@ -105,8 +105,8 @@ pub(crate) struct World {
     pub(crate) advertisements: Vec<RouterAdvertisement>,
     /// Where each interface is attached.
     pub(crate) attached: BTreeMap<(MnId, u8), usize>,
-    /// Mobiles whose session a MAG took back by a refresh, not knowing that it had gone elsewhere. The
-    /// draft's messages name single flows, so the LMA cannot end there what it no longer knows of.
+    /// Mobiles of which a MAG refreshed a session that the LMA had not, or elsewhere. The draft's
+    /// messages name single flows, so the LMA cannot end there what it no longer knows of.
     pub(crate) contested: BTreeSet<MnId>,
     /// Off-link prefixes that a MAG has acknowledged for a flow: what the LMA may rely on.
     acknowledged: BTreeMap<FlowAtMag, BTreeSet<Hnp>>,
@@ -125,16 +125,15 @@ struct FlowAtMag {
     selectors: String,
 }
 
-/// What an FMI asks for: flows, and the off-link prefixes they need.
-type Asked = Vec<(FlowAtMag, BTreeSet<Hnp>)>;
-
 impl FlowAtMag {
-    /// Whether this can be a flow of the session that `other` is of.
-    fn is_at_the_same(&self, other: &Self) -> bool {
-        let sessions = self.session.as_ref().zip(other.session.as_ref());
-        (self.mag, &self.mn_id) == (other.mag, &other.mn_id) && sessions.is_none_or(|(a, b)| a == b)
+    /// Whether both are of one mobile at one MAG.
+    fn is_beside(&self, other: &Self) -> bool {
+        (self.mag, &self.mn_id) == (other.mag, &other.mn_id)
     }
 }
+
+/// What an FMI asks for: flows, and the off-link prefixes they need.
+type Asked = Vec<(FlowAtMag, BTreeSet<Hnp>)>;
 
 pub(crate) fn mn(n: u64) -> MnId {
     MnId::new(&format!("mn{n}@example.net")).unwrap()
@@ -512,50 +511,59 @@ impl World {
         let Some(mag) = COAS.iter().position(|coa| coa.0 == to) else {
             return;
         };
-        let named = |mn_id: &Option<MnIdOption>| mn_id.as_ref().unwrap().nai().unwrap().clone();
-        let (sequence, asked): (u16, Vec<(FlowAtMag, BTreeSet<Hnp>)>) = match message {
+        let asked: Asked = match message {
             Message::Fmi(fmi) => {
                 let flow = FlowAtMag {
                     mag,
-                    mn_id: named(&fmi.mn_id),
+                    mn_id: fmi.mn_id.as_ref().unwrap().nai().unwrap().clone(),
                     session: fmi.ll_id.clone(),
                     selectors: format!("{:?}", fmi.selectors),
                 };
-                let hnps = if fmi.is_deletion() {
+                if fmi.is_deletion() {
+                    let session = flow.session.as_ref();
                     self.acknowledged.retain(|other, _| {
-                        other.selectors != flow.selectors || !other.is_at_the_same(&flow)
+                        !other.is_beside(&flow)
+                            || other.selectors != flow.selectors
+                            || session
+                                .is_some_and(|s| other.session.as_ref().is_some_and(|o| o != s))
                     });
-                    BTreeSet::new()
+                    vec![(flow, BTreeSet::new())]
                 } else {
-                    off_link(&fmi.hnps)
-                };
-                (fmi.sequence, vec![(flow, hnps)])
+                    vec![(flow, off_link(&fmi.hnps))]
+                }
             }
             Message::Upn(upn) => {
-                let at = FlowAtMag {
+                let flow = FlowAtMag {
                     mag,
-                    mn_id: named(&upn.mn_id),
+                    mn_id: upn.mn_id.as_ref().unwrap().nai().unwrap().clone(),
                     session: upn.ll_id.clone(),
                     selectors: String::new(),
                 };
-                let selectors = upn.flows.iter().map(|f| f.selector.clone().unwrap());
-                let flows = selectors.map(|selector| FlowAtMag {
-                    selectors: format!("{:?}", vec![selector]),
-                    ..at.clone()
+                let hnps = off_link(&upn.hnps);
+                let selectors = upn.flows.iter().map(|f| vec![f.selector.clone().unwrap()]);
+                let listed = selectors.map(|selectors| FlowAtMag {
+                    selectors: format!("{selectors:?}"),
+                    ..flow.clone()
                 });
-                let asked: Vec<_> = flows.map(|flow| (flow, off_link(&upn.hnps))).collect();
+                let asked: Asked = listed.map(|flow| (flow, hnps.clone())).collect();
                 // What a list leaves out is over.
                 self.acknowledged.retain(|other, _| {
-                    let listed = asked.iter().any(|(f, _)| f.selectors == other.selectors);
-                    listed || !other.is_at_the_same(&at)
+                    !other.is_beside(&flow)
+                        || asked.iter().any(|(f, _)| f.selectors == other.selectors)
+                        || (flow.session.is_some() && other.session != flow.session)
                 });
-                (upn.sequence, asked)
+                asked
             }
+            _ => return,
+        };
+        let sequence = match message {
+            Message::Fmi(fmi) => fmi.sequence,
+            Message::Upn(upn) => upn.sequence,
             _ => return,
         };
         // An answer to an earlier message says nothing any more.
         for earlier in self.asked.values_mut() {
-            earlier.retain(|(other, _)| asked.iter().all(|(flow, _)| flow != other));
+            earlier.retain(|(flow, _)| !asked.iter().any(|(f, _)| f == flow));
         }
         self.asked.insert((mag, sequence), asked);
     }
@@ -564,13 +572,12 @@ impl World {
         if let Message::Pbu(pbu) = message
             && pbu.handoff == Some(HandoffIndicator::NO_CHANGE)
             && let Some(mn_id) = pbu.mn_id.as_ref().and_then(|id| id.nai())
-            && let Some(view) = self.lma.binding(mn_id)
-            && view
-                .sessions
-                .iter()
-                .any(|s| s.ll_id == pbu.ll_id && s.proxy_coa.0 != from)
         {
-            self.contested.insert(mn_id.clone());
+            let view = self.lma.binding(mn_id);
+            let mut sessions = view.iter().flat_map(|view| view.sessions);
+            if !sessions.any(|s| s.ll_id == pbu.ll_id && s.proxy_coa.0 == from) {
+                self.contested.insert(mn_id.clone());
+            }
         }
         let sequence = match message {
             Message::Fma(fma) if fma.status.is_success() => fma.sequence,
@@ -578,9 +585,11 @@ impl World {
             _ => return,
         };
         let mag = COAS.iter().position(|coa| coa.0 == from).unwrap();
-        let asked = self.asked.get(&(mag, sequence)).into_iter().flatten();
-        for (flow, hnps) in asked.filter(|(_, hnps)| !hnps.is_empty()) {
-            self.acknowledged.insert(flow.clone(), hnps.clone());
+        let asked = self.asked.get(&(mag, sequence));
+        for (flow, hnps) in asked.into_iter().flatten() {
+            if !hnps.is_empty() {
+                self.acknowledged.insert(flow.clone(), hnps.clone());
+            }
         }
     }
 
