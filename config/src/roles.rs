@@ -172,6 +172,9 @@ pub struct Mag {
     pub initial_bindack_timeout: Duration,
     /// MAX_BINDACK_TIMEOUT: where the doubling ends (RFC 6275 §12).
     pub max_bindack_timeout: Duration,
+    /// Whether a mobile is asked if it is still there before its registration is extended (RFC 5213
+    /// §6.13).
+    pub probe: bool,
     /// MAX_UPDATE_RATE: most PBUs a second about one mobile (RFC 6275 §12).
     pub max_update_rate: u16,
     /// Prefixes that the tables have room for.

@@ -158,6 +158,16 @@ impl NeighbourMessage {
     }
 }
 
+/// The address that the sender of a neighbour discovery packet has for its own: that of an
+/// advertisement, or else the source. `None` if it says none, as one that looks for duplicates.
+pub(crate) fn own_address(packet: &[u8]) -> Option<Ipv6Addr> {
+    if let Some(NeighbourMessage::Advertisement { target, .. }) = NeighbourMessage::parse(packet) {
+        return Some(target);
+    }
+    let source: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
+    Some(Ipv6Addr::from(source)).filter(|source| !source.is_unspecified())
+}
+
 /// Whether a whole IPv6 packet is a router solicitation.
 pub(crate) fn is_router_solicitation(packet: &[u8]) -> bool {
     packet.get(6) == Some(&next_header::ICMPV6)
@@ -212,6 +222,21 @@ mod tests {
             link_layer: Some(mac),
         };
         assert_eq!(NeighbourMessage::parse(&packet), Some(expected));
+    }
+
+    #[test]
+    fn senders_say_which_address_is_theirs() {
+        let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+        let from: Ipv6Addr = "fe80::9".parse().unwrap();
+        let target: Ipv6Addr = "2001:db8::2".parse().unwrap();
+        let solicits = |from| neighbour_solicitation(from, target, target, mac);
+        assert_eq!(own_address(&solicits(from)), Some(from));
+        assert_eq!(own_address(&solicits(Ipv6Addr::UNSPECIFIED)), None);
+        assert_eq!(
+            own_address(&unsolicited_advertisement(target, mac)),
+            Some(target)
+        );
+        assert_eq!(own_address(&[0; 12]), None);
     }
 
     #[test]

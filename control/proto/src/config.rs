@@ -260,6 +260,9 @@ pub struct MagConfig {
     pub link_mtu: u16,
     /// Longest lifetime granted to flow state, in seconds; 0xffff grants what is asked.
     pub max_flow_lifetime: u16,
+    /// Whether a mobile is asked if it is still there before its registration is extended (RFC 5213
+    /// §6.13); otherwise link events alone tell.
+    pub probe: bool,
     /// MAX_UPDATE_RATE (RFC 6275 §12): most PBUs per second about one mobile. Further ones wait.
     pub max_update_rate: usize,
     /// Most prefixes of sessions, over all mobiles; a session whose prefixes find no room is not served.
@@ -286,6 +289,7 @@ impl MagConfig {
             ra_interval: Duration::from_secs(200),
             link_mtu: 1500,
             max_flow_lifetime: 0xffff,
+            probe: true,
             max_update_rate: 3,
             max_prefixes: 1 << 20,
             max_sessions: 1 << 20,

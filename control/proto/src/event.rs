@@ -196,6 +196,11 @@ pub enum MagEvent {
         /// The mobile.
         mn_id: MnId,
     },
+    /// A mobile no longer answers on its link: it is deregistered.
+    Vanished {
+        /// The mobile.
+        mn_id: MnId,
+    },
     /// The LMA did not confirm a registration before it ran out; the MAG keeps asking.
     RegistrationExpired {
         /// The mobile.

@@ -39,7 +39,7 @@ pub use config::{
 };
 pub use event::{DeletionReason, LmaEvent, MagEvent, MoveFailure, MoveTimes};
 pub use lma::{FlowError, FlowRequest, Lma, MoveStarted};
-pub use mag::{AttachError, Attachment, Mag};
+pub use mag::{AttachError, Attachment, Mag, Probe};
 pub use pool::{PoolError, PrefixPool};
 pub use receiver::{Receiver, ReceiverCounters, Rejected, Reply};
 pub use time::Now;

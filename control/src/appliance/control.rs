@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::Receiver as Calls;
 use flow::{MacAddr, PortId, Punt, Role, TransmitTo, Update};
-use pmip_proto::{Command, Lma, LmaEvent, Mag, MagEvent, Now, Receiver, Reply};
+use pmip_proto::{Command, Lma, LmaEvent, Mag, MagEvent, Now, Probe, Receiver, Reply};
 use pmip_wire::Message;
 
 use super::calls::{Waiting, WaitingMoves};
@@ -132,6 +132,7 @@ impl Control {
                     } else {
                         self.nd.handle_packet(now.monotonic, port, source, &packet);
                     }
+                    self.sign_of_life(now, port, source, &packet);
                 }
                 Punt::Resolve { port, next_hop } => {
                     self.nd.handle_resolve(now.monotonic, port, next_hop);
@@ -196,6 +197,15 @@ impl Control {
                     self.outbox.push(&self.workers, error, TransmitTo::Routed);
                 }
             }
+        }
+    }
+
+    /// A neighbour discovery message from an access port says that somebody is there.
+    fn sign_of_life(&mut self, now: Now, port: PortId, mac: MacAddr, packet: &[u8]) {
+        if let Some(mag) = &mut self.mag
+            && let Some(address) = icmp6::own_address(packet)
+        {
+            mag.handle_sign_of_life(now, port, mac, address);
         }
     }
 
@@ -268,6 +278,10 @@ impl Control {
             any = true;
             self.command(Role::Mag, command);
         }
+        while let Some(probe) = self.mag.as_mut().and_then(Mag::poll_probe) {
+            any = true;
+            self.probe(&probe);
+        }
         while let Some(update) = self.nd.poll_update() {
             any = true;
             if matches!(update, Update::Transmit(_)) {
@@ -301,6 +315,16 @@ impl Control {
                 self.outbox.push(&self.workers, packet, to);
             }
         }
+    }
+
+    /// Asks a mobile whether it is there.
+    fn probe(&mut self, probe: &Probe) {
+        let Some(ours) = self.setup.port_mac(probe.port) else {
+            return;
+        };
+        let packet = icmp6::neighbour_solicitation(probe.source, probe.target, probe.target, ours);
+        let to = TransmitTo::Link(probe.port, probe.mac);
+        self.outbox.push(&self.workers, packet, to);
     }
 
     /// Sends a message once the tables it speaks of are in force.
@@ -370,6 +394,7 @@ fn mag_event(event: &MagEvent) {
         | MagEvent::RegistrationExpired { .. }
         | MagEvent::PrefixReassigned { .. } => tracing::warn!(?event, "mag"),
         MagEvent::Registered { .. }
+        | MagEvent::Vanished { .. }
         | MagEvent::Detached { .. }
         | MagEvent::FlowMobility { .. }
         | MagEvent::FlowExpired { .. } => tracing::info!(?event, "mag"),

@@ -110,6 +110,7 @@ pub(crate) fn mag(config: &Config, mag: &config::Mag) -> MagConfig {
     let mut wanted = MagConfig::new(mag.address, peers.collect());
     wanted.timestamps = mag.timestamps;
     wanted.lifetime = mag.lifetime;
+    wanted.probe = mag.probe;
     wanted.max_update_rate = usize::from(mag.max_update_rate);
     wanted.link_local = Some(mag.link_local);
     wanted.initial_bindack_timeout = mag.initial_bindack_timeout;

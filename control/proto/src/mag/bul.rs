@@ -10,6 +10,7 @@ use flow::{
 };
 use pmip_wire::{Message, Timestamp};
 
+use super::presence::Presence;
 use crate::table::Installed;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -77,6 +78,7 @@ pub struct Bule {
     pub(crate) listed: Option<Duration>,
     /// The PBU without answer.
     pub(crate) request: Option<Request>,
+    pub(crate) presence: Presence,
     /// Whether the mobile appeared again while it was registered, and the LMA has not confirmed.
     pub(crate) reappeared: bool,
     /// Whether the LMA repeated other identifiers than were sent: no PBU until an operator acts.
@@ -220,6 +222,7 @@ impl Bul {
             granted: Vec::new(),
             listed: None,
             request: None,
+            presence: Presence::default(),
             reappeared: false,
             muted: false,
             sequence: None,

@@ -7,9 +7,11 @@
 //! | `flow_mobility` | flows that the LMA puts on a session, one change at a time |
 //! | `answers` | what is answered to either |
 //! | `notification` | the same, as full lists (RFC 7864) |
+//! | `presence` | whether a mobile is still there (RFC 5213 §6.13) |
 //! | `advertising` | Router Advertisements (RFC 5213 §6.7) |
 //! | `tables` | what follows for the workers |
 
+use std::collections::VecDeque;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -29,10 +31,12 @@ mod answers;
 mod bul;
 mod flow_mobility;
 mod notification;
+mod presence;
 mod signalling;
 mod tables;
 
 pub use bul::{Attachment, Bule, BuleState, FlowEntry};
+pub use presence::Probe;
 
 use bul::{Bul, SessionId};
 use tables::Routes;
@@ -51,6 +55,8 @@ enum Timer {
     Expiry(SessionId),
     /// When a refused mobile is asked for again.
     Retry(SessionId),
+    /// When a mobile was asked whether it is there and has not answered.
+    Probe(SessionId),
     /// When a mobile gets an unsolicited Router Advertisement.
     Advertise(SessionId),
     /// When a flow's lifetime runs out.
@@ -64,7 +70,7 @@ enum Timer {
 /// * Inputs are [`Mag::handle_message`], [`Mag::handle_timeout`], [`Mag::handle_router_solicitation`],
 ///   [`Mag::attach`] and [`Mag::detach`].
 /// * After each input, fetch [`Mag::poll_command`] until it is empty and carry the commands out in
-///   order; then [`Mag::poll_event`]; then [`Mag::poll_timeout`].
+///   order; then [`Mag::poll_probe`] and [`Mag::poll_event`]; then [`Mag::poll_timeout`].
 /// * Call [`Mag::handle_timeout`] when that time has come. Calling it early or often is harmless.
 #[derive(Clone, Debug)]
 pub struct Mag {
@@ -73,6 +79,7 @@ pub struct Mag {
     routes: Routes,
     timers: Timers<Timer>,
     outbox: Outbox<MagEvent>,
+    probes: VecDeque<Probe>,
     next_sequence: u16,
     counters: MagCounters,
 }
@@ -141,6 +148,7 @@ impl Mag {
             routes: Routes::default(),
             timers: Timers::default(),
             outbox: Outbox::default(),
+            probes: VecDeque::new(),
             next_sequence: Random::new(seed).next_u16(),
             counters: MagCounters::default(),
         }
@@ -181,6 +189,7 @@ impl Mag {
                 Timer::Refresh(id) => self.refresh(now, id),
                 Timer::Expiry(id) => self.handle_expiry(now, id),
                 Timer::Retry(id) => self.register(now, id),
+                Timer::Probe(id) => self.handle_no_sign(now, id),
                 Timer::Advertise(id) => self.advertise(now.monotonic, id, &[]),
                 Timer::Flows(id) => self.expire_flows(now.monotonic, id),
                 Timer::Forget(mobile) => self.bul.forget(mobile),
@@ -241,6 +250,7 @@ impl Mag {
         let link_local = self.config.link_local.unwrap_or(Ipv6Addr::UNSPECIFIED);
         let bule = self.bul.insert(attachment, lmaa);
         bule.link_local = link_local;
+        bule.presence.appear(now.monotonic);
         let (id, mobile) = (bule.id, bule.mobile);
         self.timers.cancel(Timer::Forget(mobile));
         self.register(now, id);
@@ -338,6 +348,7 @@ impl Mag {
     /// Stops forwarding for a session, and forgets its prefixes and flows.
     fn withdraw(&mut self, id: SessionId) {
         let timers = [
+            Timer::Probe(id),
             Timer::Refresh(id),
             Timer::Expiry(id),
             Timer::Advertise(id),

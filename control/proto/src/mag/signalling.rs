@@ -42,6 +42,7 @@ impl Mag {
             BuleState::Registering => {}
             BuleState::Active => {
                 bule.attachment = attachment;
+                bule.presence.appear(now.monotonic);
                 bule.reappeared = true;
                 bule.flows.clear();
                 bule.granted.clear();
@@ -53,6 +54,7 @@ impl Mag {
             BuleState::Deregistering | BuleState::Refused(_) => {
                 let known = bule.hnps.clone();
                 bule.attachment = attachment;
+                bule.presence.appear(now.monotonic);
                 if bule.attachment.wanted.is_empty() {
                     bule.attachment.wanted = known;
                 }
@@ -63,11 +65,21 @@ impl Mag {
         }
     }
 
-    /// RFC 5213 §6.9.1.3: half of the lifetime is over and the mobile is still there.
+    /// RFC 5213 §6.9.1.3: half of the lifetime is over, and the mobile is still there if it says so.
     pub(super) fn refresh(&mut self, now: Now, id: SessionId) {
         if let Some(bule) = self.bul.sessions.get_mut(&id) {
             bule.request = None;
-            self.send_pbu(now, id);
+            if self.is_there(now, id) {
+                self.send_pbu(now, id);
+            }
+        }
+    }
+
+    /// A mobile that was asked for is there: what had to wait for that is sent.
+    pub(super) fn go_on(&mut self, now: Now, id: SessionId) {
+        match self.bul.sessions.get(&id).map(|bule| bule.state) {
+            Some(BuleState::Registering | BuleState::Active) => self.send_pbu(now, id),
+            Some(BuleState::Deregistering | BuleState::Refused(_)) | None => {}
         }
     }
 
@@ -115,8 +127,10 @@ impl Mag {
         if let Some(request) = &mut bule.request {
             request.prompt = 0;
         }
+        let state = bule.state;
         let copies = bule.request.as_ref().map_or(0, |r| r.copies);
-        match bule.state {
+        match state {
+            BuleState::Registering | BuleState::Active if !self.is_there(now, id) => {}
             BuleState::Registering | BuleState::Active => self.send_pbu(now, id),
             // The first one has waited for its turn.
             BuleState::Deregistering if copies == 0 => self.send_pbu(now, id),
@@ -319,6 +333,7 @@ impl Mag {
         bule.withdrawn = false;
         bule.muted = false;
         bule.reappeared = false;
+        bule.attachment.handoff = later(bule.attachment.handoff);
         bule.request = None;
         bule.expires = expires;
         if let Some(link_local) = pba.link_local.filter(|a| !a.is_unspecified()) {
@@ -444,6 +459,17 @@ impl Mag {
                 retry,
             });
         }
+    }
+}
+
+/// What a handoff indicator is once the LMA has heard of it: that another session was taken over is
+/// said once, or two interfaces would take it from each other for ever.
+fn later(handoff: HandoffIndicator) -> HandoffIndicator {
+    match handoff {
+        HandoffIndicator::BETWEEN_INTERFACES | HandoffIndicator::BETWEEN_MAGS => {
+            HandoffIndicator::UNKNOWN
+        }
+        other => other,
     }
 }
 

@@ -374,3 +374,29 @@ fn a_mobile_back_at_a_mag_that_did_not_miss_it() {
     world.run_ms(20_000);
     world.check_agreement();
 }
+
+/// Two interfaces that both came as the one's handoff to the other end with a session each.
+#[test]
+fn a_handoff_is_claimed_once() {
+    let mut world = World::new(1, config(), [0, 1, 2].map(mag_config));
+    world.attach(&mn(1), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(100);
+    for (interface, mag) in [(1, 1), (0, 2)] {
+        let handoff = HandoffIndicator::BETWEEN_INTERFACES;
+        world.leave(&mn(1), interface, 0);
+        world.attach(&mn(1), interface, mag, handoff);
+        world.run_ms(100);
+    }
+    world.run_ms(700_000);
+    let events = world.lma_events.len();
+    let refused = world.mag_events.len();
+    world.run_ms(700_000);
+    assert_eq!(world.lma.bindings().count(), 2);
+    assert_eq!(
+        (world.lma_events.len(), world.mag_events.len()),
+        (events, refused)
+    );
+    world.leave(&mn(1), 0, 0);
+    world.run_ms(20_000);
+    world.check_agreement();
+}

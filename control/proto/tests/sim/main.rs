@@ -16,6 +16,7 @@ mod losses;
 mod model;
 mod ordering;
 mod prefixes;
+mod presence;
 mod roaming;
 mod scenarios;
 mod schedules;
