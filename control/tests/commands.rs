@@ -397,6 +397,9 @@ fn mobiles_are_attached_and_detached_or_the_reason_is_said() {
         waiting.iter().all(|row| !row.contains("active")),
         "{waiting:?}"
     );
+    // Once more, and saying where from.
+    let said = mag.command(["attach", MN1, "--handoff", "mags"]).ok();
+    assert_eq!(said, format!("attaching {MN1} on port wlan0\n"));
     let said = mag.command(["detach", MN1]).ok();
     assert_eq!(said, format!("detaching {MN1} from port wlan0\n"));
     let peers = mag.command(["show", "peers"]).ok();
