@@ -5,13 +5,14 @@ use std::fmt;
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit, Nonce, Tag};
 
-use crate::key::{Aes, Key};
+use crate::key::{Aes, Key, KeyCheck};
 use crate::{HEADER_LEN, ICV_LEN, IV_LEN};
 
 /// An expanded key with its salt. The expanded key wipes itself when dropped.
 pub(crate) struct Cipher {
     gcm: Gcm,
     key: Key,
+    check: KeyCheck,
 }
 
 enum Gcm {
@@ -29,11 +30,19 @@ impl Cipher {
             Aes::Bits128(aes) => Gcm::Aes128(Box::new(Aes128Gcm::new(aes.into()))),
             Aes::Bits256(aes) => Gcm::Aes256(Box::new(Aes256Gcm::new(aes.into()))),
         };
-        Self { gcm, key }
+        Self {
+            gcm,
+            check: key.check(),
+            key,
+        }
     }
 
     pub(crate) fn key(&self) -> &Key {
         &self.key
+    }
+
+    pub(crate) fn check(&self) -> KeyCheck {
+        self.check
     }
 
     /// Salt and IV (RFC 4106 §4).

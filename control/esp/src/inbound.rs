@@ -64,7 +64,7 @@ impl InboundSa {
 
     /// The check value of its key.
     pub fn key_check(&self) -> KeyCheck {
-        self.cipher.key().check()
+        self.cipher.check()
     }
 
     /// The highest sequence number of an authentic packet.

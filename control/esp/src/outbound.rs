@@ -59,7 +59,7 @@ impl OutboundSa {
 
     /// The check value of its key.
     pub fn key_check(&self) -> KeyCheck {
-        self.cipher.key().check()
+        self.cipher.check()
     }
 
     /// The last sequence number used.
