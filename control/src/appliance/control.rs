@@ -58,8 +58,6 @@ pub(crate) struct Control {
 pub(super) struct Oddities {
     /// Mobility Headers and ESP behind other extension headers, where none belong (RFC 5213 §6.9.1.5).
     pub(super) extension_headers: u64,
-    /// What cannot be read, from no configured peer: not answered.
-    pub(super) strangers: u64,
     /// Messages that do not fit a Mobility Header.
     pub(super) not_encoded: u64,
 }
@@ -200,10 +198,13 @@ impl Control {
     /// what nobody on the way could see.
     fn reject(&mut self, packet: &[u8], to: Ipv6Addr, sender: Sender, reply: Option<Reply>) {
         match (reply, sender) {
-            (_, Sender::Stranger) => self.oddities.strangers += 1,
-            (None, Sender::Claimed | Sender::Authentic)
+            (_, Sender::Stranger)
+            | (None, Sender::Claimed | Sender::Authentic)
             | (Some(Reply::ParameterProblem { .. }), Sender::Authentic) => {}
-            (Some(Reply::BindingError { from, to, error }), _) => {
+            (
+                Some(Reply::BindingError { from, to, error }),
+                Sender::Claimed | Sender::Authentic,
+            ) => {
                 self.send(from, to, &error.into());
             }
             (Some(Reply::ParameterProblem { pointer }), Sender::Claimed) => {

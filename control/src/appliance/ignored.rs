@@ -20,7 +20,7 @@ impl Control {
         all
     }
 
-    fn ignored_by_anyone(&self) -> [Ignored; 9] {
+    fn ignored_by_anyone(&self) -> [Ignored; 8] {
         let received = self.receiver.counters();
         [
             (
@@ -49,11 +49,6 @@ impl Control {
                 "A Mobility Header or ESP behind other extension headers.",
             ),
             (
-                "unknown-peer",
-                self.oddities.strangers,
-                "Not readable, and from no configured peer: not answered.",
-            ),
-            (
                 "not-encoded",
                 self.oddities.not_encoded,
                 "A message of ours that is too long.",
@@ -72,8 +67,13 @@ impl Control {
     }
 }
 
-fn ignored_by_protection(counters: &ProtectionCounters) -> [Ignored; 8] {
+fn ignored_by_protection(counters: &ProtectionCounters) -> [Ignored; 9] {
     [
+        (
+            "unknown-peer",
+            counters.unknown_peer,
+            "Between addresses that are not configured as peers. Binding Updates are counted elsewhere.",
+        ),
         (
             "unprotected",
             counters.unprotected,

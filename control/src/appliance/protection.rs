@@ -16,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use pmip_esp::{InboundSa, OpenError, OutboundSa, SealError, Spi};
+use pmip_wire::message::mh_type;
 
 use self::marks::{Marks, Way};
 use crate::keys::{self, Association, KeyFile, PeerKeys, Source};
@@ -27,6 +28,9 @@ const BLOCK: u32 = 1 << 14;
 
 /// Past this sequence number, every further block is a warning: three quarters of all.
 const NEARLY_EXHAUSTED: u32 = u32::MAX / 4 * 3;
+
+/// Where a Mobility Header has its MH Type (RFC 6275 §6.1.1).
+const MH_TYPE_AT: usize = 2;
 
 /// The addresses of both ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,6 +65,8 @@ pub(super) struct Protection {
 /// Packets that were not let in or out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct ProtectionCounters {
+    /// Plain messages between addresses that are no peers', Binding Updates excepted.
+    pub(super) unknown_peer: u64,
     /// Plain messages of a peer with keys.
     pub(super) unprotected: u64,
     /// ESP packets for which there is no association (RFC 4303 §3.4.2).
@@ -86,7 +92,7 @@ pub(super) enum Sender {
     Claimed,
     /// From a peer that has the key.
     Authentic,
-    /// From no configured peer.
+    /// From no configured peer: a Binding Update, whose sender is told so (RFC 5213 §5.3.1).
     Stranger,
 }
 
@@ -275,7 +281,14 @@ impl Protection {
                 return None;
             }
             Some(None) => Sender::Claimed,
-            None => Sender::Stranger,
+            None if ip.payload.get(MH_TYPE_AT) == Some(&mh_type::BINDING_UPDATE) => {
+                Sender::Stranger
+            }
+            None => {
+                self.counters.unknown_peer += 1;
+                tracing::debug!(from = %pair.peer, "message of no peer");
+                return None;
+            }
         };
         Some(Admitted {
             header: Cow::Borrowed(ip.payload),

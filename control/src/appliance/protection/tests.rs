@@ -134,10 +134,19 @@ fn peers_with_keys_talk_and_nobody_else_does_in_their_name() {
 fn peers_without_keys_talk_in_the_clear() {
     let files = Files::new();
     let mut lma = files.lma();
-    for (from, sender) in [(OPEN_MAG, Sender::Claimed), (STRANGER, Sender::Stranger)] {
-        let packet = ipv6_packet(from, LMA, next_header::MOBILITY, 64, MESSAGE);
-        let admitted = admit(&mut lma, &packet).unwrap();
-        assert_eq!((&*admitted.header, admitted.sender), (MESSAGE, sender));
+    let plain = |from, message: &[u8]| ipv6_packet(from, LMA, next_header::MOBILITY, 64, message);
+    let packet = plain(OPEN_MAG, MESSAGE);
+    let admitted = admit(&mut lma, &packet).unwrap();
+    let expected = (MESSAGE, Sender::Claimed);
+    assert_eq!((&*admitted.header, admitted.sender), expected);
+    // A stranger may ask to register, and gets a refusal.
+    let packet = plain(STRANGER, &[59, 1, 5, 0]);
+    assert_eq!(admit(&mut lma, &packet).unwrap().sender, Sender::Stranger);
+    for other in [&[59, 1, 6, 0][..], &[59, 1]] {
+        assert_eq!(admit(&mut lma, &plain(STRANGER, other)), None);
+    }
+    assert_eq!(lma.counters().unknown_peer, 2);
+    for from in [OPEN_MAG, STRANGER] {
         let answer = lma.seal(LMA, from, MESSAGE.to_vec()).unwrap();
         assert_eq!(answer, (next_header::MOBILITY, MESSAGE.to_vec()));
     }
