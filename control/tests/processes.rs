@@ -229,7 +229,7 @@ fn check_reads_the_keys() {
         check().ok(),
         format!("{} is a valid configuration\n", path.display())
     );
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let open = fs::Permissions::from_mode(0o644);
     fs::set_permissions(&mine, open).unwrap();
     let said = check().fails();
     assert!(said.contains("this one has 0644"), "{said}");

@@ -12,14 +12,16 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::kernel::{LMAA, Network, PATIENCE, ip};
 use common::process::{Appliance, flowmob};
-use common::{is_root, wait_for};
+use common::{has_tool, is_root, wait_for};
 use flow::{AccessTechnology, HandoffIndicator, MnId, MnLinkLayerId};
 use netdev::{Options, PacketSocket};
+use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pmip_wire::{BindingLifetime, HnpOption, Message, Pbu, PbuFlags};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -59,12 +61,12 @@ impl Tap {
         packets
     }
 
-    /// As [`Self::packets`], each of which must be ESP; how many there were.
-    fn only_esp(&self) -> usize {
+    /// As [`Self::packets`], each of which must be ESP.
+    fn only_esp(&self) -> Vec<Vec<u8>> {
         let packets = self.packets();
         let protocols: Vec<_> = packets.iter().map(|packet| packet[20]).collect();
         assert!(protocols.iter().all(|p| *p == ESP), "{protocols:?}");
-        packets.len()
+        packets
     }
 }
 
@@ -251,6 +253,40 @@ impl Domain {
         });
     }
 
+    /// The Mobility Header types that tshark finds in packets with the keys of the LMA, in their order.
+    fn decrypted(&self, packets: &[Vec<u8>]) -> Vec<String> {
+        let capture = self.path("esp.pcap");
+        let mut writer = PcapWriter::new(std::fs::File::create(&capture).unwrap()).unwrap();
+        for packet in packets {
+            let packet = PcapPacket::new(Duration::ZERO, packet.len() as u32, packet);
+            writer.write_packet(&packet).unwrap();
+        }
+        drop(writer);
+        let mut command = Command::new("tshark");
+        command.arg("-r").arg(&capture);
+        command.args(["-o", "esp.enable_encryption_decode:TRUE"]);
+        for (file, mag) in [("lma-mag1", MAGS[0]), ("lma-mag2", MAGS[1])] {
+            let text = std::fs::read_to_string(self.path(file)).unwrap();
+            for sa in text.parse::<toml::Table>().unwrap()["sa"]
+                .as_array()
+                .unwrap()
+            {
+                let [from, to] = match sa["direction"].as_str().unwrap() {
+                    "out" => [LMAA, mag],
+                    _ => [mag, LMAA],
+                };
+                let (spi, key) = (sa["spi"].as_integer().unwrap(), sa["key"].as_str().unwrap());
+                command.arg("-o").arg(format!(
+                    "uat:esp_sa:\"IPv6\",\"{from}\",\"{to}\",\"{spi:#010x}\",\
+                     \"AES-GCM with 16 octet ICV [RFC4106]\",\"0x{key}\",\"NULL\",\"\""
+                ));
+            }
+        }
+        let output = command.args(["-T", "fields", "-e", "mip6.mhtype"]).output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// Changes key files as an editor does, and has their owners read them.
     fn edit(
         &self,
@@ -309,10 +345,7 @@ fn signalling_is_protected_and_forgeries_change_nothing() {
     );
     let tap = domain.listen("lma");
 
-    // PBU and PBA, FMI and FMA.
     domain.attach(MN, 1);
-    let exchanged = tap.packets();
-    assert!(exchanged.len() >= 2 && exchanged.iter().all(|packet| packet[20] == ESP));
     domain.attach(MN, 2);
     let [first, second] = [domain.bid(1), domain.bid(2)];
     lma.command([
@@ -323,7 +356,15 @@ fn signalling_is_protected_and_forgeries_change_nothing() {
         .command(["flow", "move", "--mn", MN, "--fid", "7", "--to", &first])
         .ok();
     assert!(said.contains("moved"), "{said}");
-    assert!(tap.only_esp() >= 4);
+    let exchanged = tap.only_esp();
+    if has_tool("tshark") {
+        let types = domain.decrypted(&exchanged);
+        assert_eq!(types.len(), exchanged.len());
+        // PBU, PBA, and FMI or FMA (RFC 5096).
+        let count = |wanted| types.iter().filter(|kind| **kind == wanted).count();
+        let counts = [count("5"), count("6"), count("11")];
+        assert!(counts[..2] == [2, 2] && counts[2] >= 2, "{types:?}");
+    }
     for (appliance, peer) in domain.all().zip(["mag1", "lma", "lma"]) {
         let rows = appliance.show("peers");
         let row = rows.iter().find(|row| row["name"] == peer).unwrap();
@@ -419,7 +460,7 @@ fn keys_are_changed_while_flows_move() {
         moving.join().unwrap()
     });
     assert!(moves >= 4, "{moves}");
-    assert!(tap.only_esp() >= moves);
+    assert!(tap.only_esp().len() >= moves);
     // Neither was a message refused, nor was one sent twice because the first was lost.
     let none = BTreeMap::new();
     assert_eq!(domain.ignored(), [none.clone(), none.clone(), none]);
