@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flow::{AccessTechnology, Hnp, Lmaa, MacAddr, MnId, PortId, ProxyCoa};
@@ -12,7 +13,7 @@ use crate::value::words;
 
 words! {
     /// Whose a prefix is when a mobile attaches over several interfaces.
-    PrefixModel {
+    pub PrefixModel {
         /// Each attachment gets a prefix of its own (RFC 5213 §5.4).
         Unique = "unique",
         /// All attachments of a mobile share their prefixes (RFC 7864 §3.2.1).
@@ -24,7 +25,7 @@ words! {
 
 words! {
     /// How flow moves are signalled to a peer.
-    Signalling {
+    pub Signalling {
         /// FMI and FMA of draft-bernardos-netext-pmipv6-flowmob, one change a message.
         Draft = "draft",
         /// Update notifications with full lists (RFC 7864 §4, RFC 7077).
@@ -32,10 +33,24 @@ words! {
     }
 }
 
+/// How the signalling with a peer is protected (RFC 5213 §4).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protection {
+    /// By ESP in transport mode with AES-GCM (RFC 4303, RFC 4106).
+    Esp {
+        /// The file with the keys. [`load`](crate::load) takes a relative path from where the
+        /// configuration is.
+        keys: PathBuf,
+    },
+    /// Not at all.
+    None,
+}
+
 words! {
     /// What a MAG says about where an attachment comes from, if nothing more is known (RFC 5213
     /// §6.9.1.1).
-    Handoff {
+    pub Handoff {
         /// An interface that was not attached before: handoff indicator 1.
         New = "new",
         /// It may have been attached elsewhere: handoff indicator 4.
@@ -45,7 +60,7 @@ words! {
 
 words! {
     /// What makes a mobile attach at a MAG.
-    Attach {
+    pub Attach {
         /// The first packet from its link-layer address.
         Automatic = "automatic",
         /// The command `flowmob attach`.
@@ -74,6 +89,8 @@ pub struct Peer<A> {
     pub address: A,
     /// How flow moves are signalled.
     pub signalling: Signalling,
+    /// How signalling is protected.
+    pub protection: Protection,
 }
 
 /// The local mobility anchor: `[lma]`.

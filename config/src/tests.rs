@@ -106,6 +106,23 @@ fn the_reference_has_every_key_that_there_is() {
 }
 
 #[test]
+fn key_files_are_looked_for_beside_the_configuration() {
+    let directory = std::env::temp_dir().join(format!("flowmob-keys-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.join("lma.toml");
+    let text = LMA.replace("keys/mag2.toml", "/etc/flowmob/mag2.toml");
+    std::fs::write(&path, text).unwrap();
+    let lma = load(&path).unwrap().lma.unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let keys: Vec<_> = lma.peers.into_iter().map(|peer| peer.protection).collect();
+    let expected = [
+        directory.join("keys/mag1.toml"),
+        "/etc/flowmob/mag2.toml".into(),
+    ];
+    assert_eq!(keys, expected.map(|keys| Protection::Esp { keys }));
+}
+
+#[test]
 fn a_file_that_cannot_be_read_says_why() {
     let errors = load("/nonexistent/flowmob.toml").unwrap_err();
     let report = errors.iter().next().unwrap();

@@ -24,8 +24,14 @@ pub(crate) mod next_header {
     pub(crate) const ROUTING: u8 = 43;
     /// Fragment header.
     pub(crate) const FRAGMENT: u8 = 44;
+    /// Encapsulating Security Payload (RFC 4303).
+    #[cfg(feature = "dpdk")]
+    pub(crate) const ESP: u8 = 50;
     /// ICMPv6.
     pub(crate) const ICMPV6: u8 = 58;
+    /// Nothing follows.
+    #[cfg(feature = "dpdk")]
+    pub(crate) const NONE: u8 = 59;
     /// Destination options.
     pub(crate) const DESTINATION: u8 = 60;
     /// SCTP.

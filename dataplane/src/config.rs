@@ -114,7 +114,7 @@ pub enum Idle {
 /// out another; of the ring, a quarter is left to signalling alone.
 #[derive(Clone, Copy, Debug)]
 pub struct PuntRates {
-    /// Mobility Header packets.
+    /// Mobility Header packets, protected by ESP or not.
     pub signalling: Rate,
     /// Neighbour discovery messages.
     pub neighbour_discovery: Rate,

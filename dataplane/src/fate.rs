@@ -37,6 +37,7 @@ pub(crate) enum Fate {
 /// Which packets the control plane gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Punted {
+    /// Signalling, protected by ESP or not.
     Mobility,
     NeighbourDiscovery,
 }

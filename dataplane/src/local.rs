@@ -54,12 +54,14 @@ impl<Io: PacketIo> Worker<Io> {
         let pointer = u32::try_from(upper.announced_at).unwrap_or(0);
         let unknown = Fate::Refuse(DropReason::Unhandled, Error::Parameter(1, pointer));
         match upper.next_header {
-            next_header::IPV6 | next_header::MOBILITY if access => {
+            next_header::IPV6 | next_header::MOBILITY | next_header::ESP if access => {
                 // Tunnels and signalling are between LMA and MAG: not for mobiles to forge.
                 Fate::Drop(DropReason::IngressFilter)
             }
             next_header::IPV6 => self.late_exit(&ip, upper.offset, packet, arrival, unknown),
-            next_header::MOBILITY if arrival.via == Via::Link => Fate::Punt(Punted::Mobility),
+            next_header::MOBILITY | next_header::ESP if arrival.via == Via::Link => {
+                Fate::Punt(Punted::Mobility)
+            }
             next_header::ICMPV6 => self.icmp(&ip, &upper, packet, arrival),
             next_header::NONE => Fate::Drop(DropReason::Unhandled),
             next_header::TCP

@@ -180,13 +180,22 @@ fn advertisements_and_router_solicitations_are_punted() {
 
 #[test]
 fn mobility_headers_are_punted_whole() {
+    is_punted_whole(135);
+}
+
+#[test]
+fn protected_signalling_is_punted_whole() {
+    is_punted_whole(50);
+}
+
+fn is_punted_whole(protocol: u8) {
     let mut rig = Rig::lma();
     let frame = ipv6(
         MAG1_MAC,
         PORT_MACS[0],
         mag1(),
         lmaa(),
-        135,
+        protocol,
         64,
         &[59, 1, 5, 0, 0, 0, 0, 1],
     );
@@ -202,7 +211,7 @@ fn mobility_headers_are_punted_whole() {
         PORT_MACS[0],
         mn(1),
         lmaa(),
-        135,
+        protocol,
         64,
         &[59, 0, 5, 0, 0, 0, 0, 0],
     );
@@ -475,10 +484,21 @@ fn signalling_is_policed_apart_from_the_rest() {
                 CORE,
                 &ipv6(MAG1_MAC, PORT_MACS[0], mag1(), lmaa(), 58, 255, &na),
             );
-            rig.rx(
-                CORE,
-                &ipv6(MAG1_MAC, PORT_MACS[0], mag1(), lmaa(), 135, 64, &[0; 8]),
-            );
+            // Protected or not, signalling has one rate.
+            for protocol in [135, 50] {
+                rig.rx(
+                    CORE,
+                    &ipv6(
+                        MAG1_MAC,
+                        PORT_MACS[0],
+                        mag1(),
+                        lmaa(),
+                        protocol,
+                        64,
+                        &[0; 8],
+                    ),
+                );
+            }
             rig.rx(EDGE, &ipv6(CN_MAC, PORT_MACS[1], cn(), lmaa(), 99, 64, &[]));
         }
         let punts = rig.punts();
@@ -486,7 +506,7 @@ fn signalling_is_policed_apart_from_the_rest() {
         (signalling.count(), punts.len(), rig.sent(EDGE).len())
     };
     assert_eq!(flood(&mut rig), (5, 8, 2));
-    assert_eq!(rig.counters().dropped(DropReason::PuntRate), 32);
+    assert_eq!(rig.counters().dropped(DropReason::PuntRate), 52);
     assert_eq!(flood(&mut rig), (0, 0, 0));
     *now.lock().unwrap() = Duration::from_millis(200);
     assert_eq!(flood(&mut rig), (2, 4, 2));

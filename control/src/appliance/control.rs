@@ -17,6 +17,7 @@ use pmip_wire::Message;
 use super::calls::{Waiting, WaitingMoves};
 use super::mobiles::MobileTable;
 use super::outbox::Outbox;
+use super::protection::{Admitted, Protection, Sender};
 use super::reports::Reports;
 use super::setup::Setup;
 use super::workers::WorkerSet;
@@ -39,6 +40,7 @@ pub(crate) struct Control {
     pub(super) setup: Setup,
     pub(super) lma: Option<Lma>,
     pub(super) mag: Option<Mag>,
+    pub(super) protection: Protection,
     pub(super) receiver: Receiver,
     pub(super) mobiles: MobileTable,
     pub(super) nd: NeighbourDiscovery,
@@ -54,7 +56,7 @@ pub(crate) struct Control {
 /// What the control thread itself could not use.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Oddities {
-    /// Mobility Headers behind other extension headers, where none belong (RFC 5213 §6.9.1.5).
+    /// Mobility Headers and ESP behind other extension headers, where none belong (RFC 5213 §6.9.1.5).
     pub(super) extension_headers: u64,
     /// Messages that do not fit a Mobility Header.
     pub(super) not_encoded: u64,
@@ -77,6 +79,9 @@ impl Control {
         }
         self.workers.broadcast(&Update::Stop);
         self.drain();
+        if let Err(error) = self.protection.close() {
+            tracing::warn!("{error:#}");
+        }
     }
 
     /// Gives the workers a moment to take what is still waiting for them, their end included.
@@ -144,19 +149,22 @@ impl Control {
         any
     }
 
-    /// A Mobility Header packet: decoded once, handed to the role it concerns.
+    /// A packet with a Mobility Header, protected or not: decoded once, handed to the role it concerns.
     fn signalling(&mut self, now: Now, packet: &[u8]) {
-        let Some(ip) = Ipv6::parse(packet).filter(|ip| ip.next_header == next_header::MOBILITY)
-        else {
+        let signalling = [next_header::MOBILITY, next_header::ESP];
+        let Some(ip) = Ipv6::parse(packet).filter(|ip| signalling.contains(&ip.next_header)) else {
             self.oddities.extension_headers += 1;
             return;
         };
-        let (from, to, header) = (ip.source, ip.destination, ip.payload);
-        let message = match self.receiver.receive(now, from, to, header) {
+        let Some(Admitted { header, sender }) = self.protection.admit(&ip) else {
+            return;
+        };
+        let (from, to) = (ip.source, ip.destination);
+        let message = match self.receiver.receive(now, from, to, &header) {
             Ok(message) => message,
             Err(rejected) => {
                 tracing::debug!(%from, error = %rejected.error, "message rejected");
-                self.reject(packet, to, rejected.reply);
+                self.reject(packet, to, sender, rejected.reply);
                 return;
             }
         };
@@ -186,12 +194,20 @@ impl Control {
         }
     }
 
-    /// Answers a packet that is no message, if an answer is owed.
-    fn reject(&mut self, packet: &[u8], to: Ipv6Addr, reply: Option<Reply>) {
-        match reply {
-            None => {}
-            Some(Reply::BindingError { from, to, error }) => self.send(from, to, &error.into()),
-            Some(Reply::ParameterProblem { pointer }) => {
+    /// Answers a packet that is no message, if an answer is owed: not to strangers, and not with an error about
+    /// what nobody on the way could see.
+    fn reject(&mut self, packet: &[u8], to: Ipv6Addr, sender: Sender, reply: Option<Reply>) {
+        match (reply, sender) {
+            (_, Sender::Stranger)
+            | (None, Sender::Claimed | Sender::Authentic)
+            | (Some(Reply::ParameterProblem { .. }), Sender::Authentic) => {}
+            (
+                Some(Reply::BindingError { from, to, error }),
+                Sender::Claimed | Sender::Authentic,
+            ) => {
+                self.send(from, to, &error.into());
+            }
+            (Some(Reply::ParameterProblem { pointer }), Sender::Claimed) => {
                 if let Some(error) = icmp6::parameter_problem(to, packet, pointer) {
                     self.outbox.push(&self.workers, error, TransmitTo::Routed);
                 }
@@ -303,18 +319,24 @@ impl Control {
         }
     }
 
-    /// Sends a message once the tables it speaks of are in force.
+    /// Sends a message, protected if its peer has keys, once the tables it speaks of are in force.
     fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: &Message) {
-        match message.encode(from, to) {
-            Ok(header) => {
-                tracing::debug!(%to, name = message.name(), "sending");
-                let packet = ipv6_packet(from, to, next_header::MOBILITY, HOP_LIMIT, &header);
-                self.outbox.push(&self.workers, packet, TransmitTo::Routed);
-            }
+        let name = message.name();
+        let header = match message.encode(from, to) {
+            Ok(header) => header,
             Err(error) => {
                 self.oddities.not_encoded += 1;
-                tracing::error!(%to, name = message.name(), %error, "message not sent");
+                tracing::error!(%to, name, %error, "message not sent");
+                return;
             }
+        };
+        match self.protection.seal(from, to, header) {
+            Ok((protocol, payload)) => {
+                tracing::debug!(%to, name, "sending");
+                let packet = ipv6_packet(from, to, protocol, HOP_LIMIT, &payload);
+                self.outbox.push(&self.workers, packet, TransmitTo::Routed);
+            }
+            Err(error) => tracing::error!(%to, name, %error, "message not sent"),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::id::{MacAddr, PortId};
 /// A packet or a question only the control plane can answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Punt {
-    /// A Mobility Header packet (next header 135) to an address of ours.
+    /// A Mobility Header packet (next header 135) to an address of ours, or one that may be protected by ESP (50).
     Mobility {
         /// Where it came in.
         port: PortId,
