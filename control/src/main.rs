@@ -9,14 +9,9 @@ mod appliance;
 mod cli;
 mod client;
 #[cfg(feature = "dpdk")]
-mod icmp6;
-#[cfg(feature = "dpdk")]
 mod lab;
 mod mn;
 mod mobile;
-#[cfg(feature = "dpdk")]
-mod nd;
-mod packet;
 #[cfg(feature = "dpdk")]
 mod selector_text;
 mod server;

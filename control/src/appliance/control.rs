@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::Receiver as Calls;
 use flow::{MacAddr, PortId, Punt, Role, TransmitTo, Update};
+use nd::packet::{Ipv6, ipv6_packet, next_header};
+use nd::{NeighbourDiscovery, icmp6};
 use pmip_proto::{Command, Lma, LmaEvent, Mag, MagEvent, Now, Receiver, Reply};
 use pmip_wire::Message;
 
@@ -20,9 +22,6 @@ use super::outbox::Outbox;
 use super::reports::Reports;
 use super::setup::Setup;
 use super::workers::WorkerSet;
-use crate::icmp6;
-use crate::nd::NeighbourDiscovery;
-use crate::packet::{Ipv6, ipv6_packet, next_header};
 use crate::server::Call;
 
 /// Hop limit of our own messages.

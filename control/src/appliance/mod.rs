@@ -25,6 +25,7 @@ use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
 use dataplane::{LmaConfig, MagConfig, WorkerConfig, WorkerError};
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
+use nd::{NdPort, NeighbourDiscovery};
 use pmip_proto::{Lma, Mag, Receiver};
 
 use self::control::Control;
@@ -35,7 +36,6 @@ use self::reports::Reports;
 use self::setup::{PeerInfo, Setup};
 use self::workers::WorkerSet;
 use crate::api::RouteRow;
-use crate::nd::{NdPort, NeighbourDiscovery};
 use crate::server::{Call, Server};
 
 /// Empty turns before a worker on a shared core sleeps, and how long.

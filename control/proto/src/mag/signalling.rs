@@ -178,7 +178,10 @@ impl Mag {
             && pba.ll_id == bule.attachment.ll_id;
         if !repeated {
             let mn_id = bule.attachment.mn_id.clone();
-            self.timers.cancel(Timer::Request(id));
+            // A mobile that left is asked about until the copies run out: nobody else would end it.
+            if state != BuleState::Deregistering {
+                self.timers.cancel(Timer::Request(id));
+            }
             self.outbox.event(MagEvent::PbaMismatch { mn_id });
             return;
         }
