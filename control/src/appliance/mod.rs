@@ -217,6 +217,12 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
         .iter()
         .map(|route| (route.to, next(route)))
         .collect();
+    let lmas = config.mag.iter().flat_map(|mag| &mag.peers);
+    let mags = config.lma.iter().flat_map(|lma| &lma.peers);
+    worker.peers = lmas
+        .map(|peer| peer.address.0)
+        .chain(mags.map(|peer| peer.address.0))
+        .collect();
     worker.idle = match config.process.idle {
         Idle::Adaptive => SHARED_CORE,
         Idle::Poll => dataplane::Idle::Poll,

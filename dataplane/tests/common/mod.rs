@@ -107,6 +107,7 @@ impl Rig {
                 pools: vec!["2001:db8:100::/48".parse().unwrap()],
                 expected_bindings: 64,
             }),
+            peers: vec![mag1(), mag2()],
             ..WorkerConfig::new(WorkerId(0), ports)
         }
     }
@@ -136,6 +137,7 @@ impl Rig {
                 addresses: vec![mag1()],
                 expected_bindings: 64,
             }),
+            peers: vec![lmaa()],
             ..WorkerConfig::new(WorkerId(0), ports)
         }
     }
