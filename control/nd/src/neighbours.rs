@@ -11,10 +11,14 @@
 //!     +--------------------+-------------------------+----------------------+----> (none)
 //! ```
 //!
+//! The table is bounded. When it is full, the one that goes is whom no worker has asked for, or else who
+//! has been asked the longest and not answered, of the port that has the most of the kind: floods and scans
+//! replace their own (RFC 6583 §7.1).
+//!
 //! RFC 4861's STALE and DELAY need to know when a neighbour is used; only workers see that, so an entry is
 //! probed when its time is up, used or not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -55,15 +59,45 @@ struct Entry {
     state: State,
     /// When the state's time is up.
     due: Duration,
+    /// Whether a worker has asked for it.
+    wanted: bool,
 }
+
+impl Entry {
+    /// Who goes first when there is no room; `None` for who stays.
+    fn rank(&self) -> Option<Rank> {
+        match (self.state, self.wanted) {
+            (_, false) => Some(Rank::Unwanted),
+            (State::Incomplete { .. }, true) => Some(Rank::Unanswered),
+            (State::Reachable { .. } | State::Probing { .. }, true) => None,
+        }
+    }
+}
+
+/// Entries that give way to others, the first first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Nobody sends packets to it, as far as is known.
+    Unwanted,
+    /// It has not answered.
+    Unanswered,
+}
+
+/// A neighbour.
+type Key = (PortId, Ipv6Addr);
 
 /// The neighbours of all ports.
 #[derive(Debug)]
 pub struct NeighbourDiscovery {
     ports: Vec<NdPort>,
-    entries: BTreeMap<(PortId, Ipv6Addr), Entry>,
+    entries: BTreeMap<Key, Entry>,
+    /// All entries by the time they are due.
+    due: BTreeSet<(Duration, Key)>,
+    /// Those that give way, by port: the ones due first have been there the longest.
+    giving_way: BTreeMap<(Rank, PortId), BTreeSet<(Duration, Ipv6Addr)>>,
     outputs: VecDeque<Update>,
     refused: u64,
+    replaced: u64,
 }
 
 impl NeighbourDiscovery {
@@ -72,8 +106,11 @@ impl NeighbourDiscovery {
         Self {
             ports,
             entries: BTreeMap::new(),
+            due: BTreeSet::new(),
+            giving_way: BTreeMap::new(),
             outputs: VecDeque::new(),
             refused: 0,
+            replaced: 0,
         }
     }
 
@@ -92,25 +129,32 @@ impl NeighbourDiscovery {
 
     /// A worker holds packets for this next hop. Asked again while unanswered, it changes nothing.
     pub fn handle_resolve(&mut self, now: Duration, port: PortId, address: Ipv6Addr) {
-        match self.entries.get(&(port, address)).map(|entry| entry.state) {
-            Some(State::Incomplete { .. }) => {}
+        let key = (port, address);
+        match self.entries.get(&key).copied() {
+            Some(Entry {
+                state: State::Incomplete { .. },
+                ..
+            }) => {}
             // A worker that asks for what is known missed it: say it again.
-            Some(State::Reachable { mac } | State::Probing { mac, .. }) => {
+            Some(entry) => {
+                let (State::Reachable { mac } | State::Probing { mac, .. }) = entry.state else {
+                    return;
+                };
+                let wanted = true;
+                self.set(key, Some(Entry { wanted, ..entry }));
                 self.tell(port, address, Some(mac));
             }
-            None if self.entries.len() >= MAX_NEIGHBOURS => {
+            None if !self.make_room(Rank::Unanswered) => {
                 self.refused += 1;
                 self.tell(port, address, None);
             }
             None => {
-                let state = State::Incomplete { sent: 1 };
-                self.entries.insert(
-                    (port, address),
-                    Entry {
-                        state,
-                        due: now + RETRANSMIT,
-                    },
-                );
+                let entry = Entry {
+                    state: State::Incomplete { sent: 1 },
+                    due: now + RETRANSMIT,
+                    wanted: true,
+                };
+                self.set(key, Some(entry));
                 self.solicit(port, address, None);
             }
         }
@@ -138,16 +182,18 @@ impl NeighbourDiscovery {
 
     /// An advertisement changes what was asked for; it creates nothing (RFC 4861 §7.2.5).
     fn advertised(&mut self, now: Duration, port: PortId, address: Ipv6Addr, mac: MacAddr) {
-        let Some(entry) = self.entries.get_mut(&(port, address)) else {
+        let Some(known) = self.entries.get(&(port, address)) else {
             return;
         };
         if mac.is_multicast() {
             return;
         }
-        *entry = Entry {
+        let entry = Entry {
             state: State::Reachable { mac },
             due: now + REACHABLE,
+            ..*known
         };
+        self.set((port, address), Some(entry));
         self.tell(port, address, Some(mac));
     }
 
@@ -157,20 +203,18 @@ impl NeighbourDiscovery {
         if mac.is_multicast() || !self.on_link(port, from) {
             return;
         }
-        let known = self.entries.get(&(port, from)).map(|entry| entry.state);
-        match known {
+        let known = self.entries.get(&(port, from)).copied();
+        match known.map(|entry| entry.state) {
             Some(State::Reachable { mac: same } | State::Probing { mac: same, .. })
                 if same == mac => {}
-            None if self.entries.len() >= MAX_NEIGHBOURS => self.refused += 1,
+            None if !self.make_room(Rank::Unwanted) => self.refused += 1,
             Some(_) | None => {
-                let state = State::Reachable { mac };
-                self.entries.insert(
-                    (port, from),
-                    Entry {
-                        state,
-                        due: now + REACHABLE,
-                    },
-                );
+                let entry = Entry {
+                    state: State::Reachable { mac },
+                    due: now + REACHABLE,
+                    wanted: known.is_some_and(|entry| entry.wanted),
+                };
+                self.set((port, from), Some(entry));
                 self.tell(port, from, Some(mac));
             }
         }
@@ -185,19 +229,20 @@ impl NeighbourDiscovery {
 
     /// When [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.entries.values().map(|entry| entry.due).min()
+        self.due.first().map(|(due, _)| *due)
     }
 
     /// Asks again, or gives up. Calls that come too early do no harm.
     pub fn handle_timeout(&mut self, now: Duration) {
-        let due: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.due <= now)
-            .map(|(key, entry)| (*key, entry.state))
-            .collect();
-        for ((port, address), state) in due {
-            let (next, ask) = match state {
+        while let Some((due, key)) = self.due.first().copied()
+            && due <= now
+        {
+            let Some(entry) = self.entries.get(&key).copied() else {
+                self.due.remove(&(due, key));
+                continue;
+            };
+            let (port, address) = key;
+            let (next, ask) = match entry.state {
                 State::Incomplete { sent } if sent < SOLICITATIONS => {
                     (Some(State::Incomplete { sent: sent + 1 }), None)
                 }
@@ -212,16 +257,18 @@ impl NeighbourDiscovery {
                 State::Incomplete { .. } | State::Probing { .. } => (None, None),
             };
             if let Some(state) = next {
-                self.entries.insert(
-                    (port, address),
-                    Entry {
+                let due = now + RETRANSMIT;
+                self.set(
+                    key,
+                    Some(Entry {
                         state,
-                        due: now + RETRANSMIT,
-                    },
+                        due,
+                        ..entry
+                    }),
                 );
                 self.solicit(port, address, ask);
             } else {
-                self.entries.remove(&(port, address));
+                self.set(key, None);
                 self.tell(port, address, None);
             }
         }
@@ -235,6 +282,56 @@ impl NeighbourDiscovery {
     /// Neighbours that were not learnt because the table was full.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Known neighbours that gave way to others.
+    pub fn replaced(&self) -> u64 {
+        self.replaced
+    }
+
+    /// Makes, changes or (with `None`) removes an entry.
+    fn set(&mut self, key: Key, entry: Option<Entry>) {
+        let old = match entry {
+            Some(entry) => self.entries.insert(key, entry),
+            None => self.entries.remove(&key),
+        };
+        if let Some(old) = old {
+            self.due.remove(&(old.due, key));
+            if let Some(rank) = old.rank()
+                && let Some(those) = self.giving_way.get_mut(&(rank, key.0))
+            {
+                those.remove(&(old.due, key.1));
+            }
+        }
+        if let Some(entry) = entry {
+            self.due.insert((entry.due, key));
+            if let Some(rank) = entry.rank() {
+                let those = self.giving_way.entry((rank, key.0)).or_default();
+                those.insert((entry.due, key.1));
+            }
+        }
+    }
+
+    /// Whether there is room for one more: if need be, after one of this rank or before has gone.
+    fn make_room(&mut self, rank: Rank) -> bool {
+        if self.entries.len() < MAX_NEIGHBOURS {
+            return true;
+        }
+        let most = self
+            .giving_way
+            .range(..=(rank, PortId(u16::MAX)))
+            .max_by_key(|((rank, _), those)| {
+                (!those.is_empty(), std::cmp::Reverse(*rank), those.len())
+            });
+        let Some(((_, port), address)) =
+            most.and_then(|(key, those)| Some((*key, those.first()?.1)))
+        else {
+            return false;
+        };
+        self.set((port, address), None);
+        self.replaced += 1;
+        self.tell(port, address, None);
+        true
     }
 
     fn tell(&mut self, port: PortId, address: Ipv6Addr, mac: Option<MacAddr>) {
@@ -384,18 +481,64 @@ mod tests {
         assert_eq!(updates(&mut nd), []);
     }
 
+    fn solicit_from(nd: &mut NeighbourDiscovery, now: u64, from: Ipv6Addr) {
+        let target = "2001:db8:f::1".parse().unwrap();
+        let packet =
+            icmp6::neighbour_solicitation(from, icmp6::solicited_node(target), target, THEIRS);
+        nd.handle_packet(at(now), PORT, THEIRS, &packet);
+        assert!(updates(nd).len() <= 2);
+        assert!(nd.entries.len() <= MAX_NEIGHBOURS);
+    }
+
+    fn nth(n: u32) -> Ipv6Addr {
+        Ipv6Addr::from(u128::from(neighbour()) + 0x1_0000 + u128::from(n))
+    }
+
     #[test]
-    fn the_table_is_bounded() {
+    fn a_million_solicitations_replace_their_own() {
         let mut nd = discovery(false);
-        for i in 0..=MAX_NEIGHBOURS as u128 {
-            let address = Ipv6Addr::from(u128::from(neighbour()) + i);
-            nd.handle_resolve(at(0), PORT, address);
+        nd.handle_resolve(at(0), PORT, neighbour());
+        nd.handle_packet(at(0), PORT, THEIRS, &advertisement());
+        updates(&mut nd);
+        for n in 0..1_000_000 {
+            solicit_from(&mut nd, 1, nth(n));
         }
-        assert_eq!(nd.refused(), 1);
         assert_eq!(nd.entries.len(), MAX_NEIGHBOURS);
-        assert!(matches!(
-            updates(&mut nd).last(),
-            Some(Update::Neighbour { mac: None, .. })
-        ));
+        let others = 1_000_000 - (MAX_NEIGHBOURS as u64 - 1);
+        assert_eq!((nd.replaced(), nd.refused()), (others, 0));
+        // Who is in use is known, and who is asked for now is asked.
+        nd.handle_resolve(at(1), PORT, neighbour());
+        assert_eq!(updates(&mut nd), [told(Some(THEIRS))]);
+        let new = nth(u32::MAX);
+        nd.handle_resolve(at(1), PORT, new);
+        let asked = updates(&mut nd);
+        assert!(matches!(asked[0], Update::Neighbour { mac: None, .. }));
+        assert_eq!(solicitation(&asked[1]).0, icmp6::solicited_node(new));
+        assert_eq!(
+            nd.giving_way.values().map(BTreeSet::len).sum::<usize>(),
+            MAX_NEIGHBOURS - 1
+        );
+        assert_eq!(nd.due.len(), MAX_NEIGHBOURS);
+    }
+
+    #[test]
+    fn a_scan_replaces_its_own_questions() {
+        let mut nd = discovery(false);
+        nd.handle_resolve(at(0), PORT, neighbour());
+        nd.handle_packet(at(0), PORT, THEIRS, &advertisement());
+        for n in 0..100_000 {
+            nd.handle_resolve(at(1), PORT, nth(n));
+            // Nobody new is learnt at the expense of who is asked for.
+            if n == 50_000 {
+                updates(&mut nd);
+                solicit_from(&mut nd, 1, nth(u32::MAX));
+                assert_eq!(nd.refused(), 1);
+            }
+        }
+        updates(&mut nd);
+        assert_eq!(nd.entries.len(), MAX_NEIGHBOURS);
+        assert_eq!(nd.replaced(), 100_000 - (MAX_NEIGHBOURS as u64 - 1));
+        nd.handle_resolve(at(1), PORT, neighbour());
+        assert_eq!(updates(&mut nd), [told(Some(THEIRS))]);
     }
 }

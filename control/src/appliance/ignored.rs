@@ -18,7 +18,7 @@ impl Control {
         all
     }
 
-    fn ignored_by_anyone(&self) -> [Ignored; 8] {
+    fn ignored_by_anyone(&self) -> [Ignored; 9] {
         let received = self.receiver.counters();
         [
             (
@@ -61,17 +61,32 @@ impl Control {
                 self.nd.refused(),
                 "The neighbour table was full.",
             ),
+            (
+                "neighbour-replaced",
+                self.nd.replaced(),
+                "A neighbour gave way to another: the table was full.",
+            ),
         ]
     }
 }
 
-fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
+fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 9] {
     let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
     [
         (
             "pbu-refused",
             refused.map(|(_, pbas)| pbas).sum(),
             "A PBA with a status of 128 or more was sent.",
+        ),
+        (
+            "lma-over-share",
+            lma.over_share,
+            "A PBU of a MAG that has as many sessions as one may; refused with 130.",
+        ),
+        (
+            "lma-unreported",
+            lma.unreported,
+            "A refusal that was not logged, because there were many.",
         ),
         (
             "lma-unknown-peer",
@@ -106,7 +121,7 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
     ]
 }
 
-fn ignored_by_mag(mag: MagCounters) -> [Ignored; 6] {
+fn ignored_by_mag(mag: MagCounters) -> [Ignored; 7] {
     [
         (
             "mag-unknown-peer",
@@ -127,6 +142,11 @@ fn ignored_by_mag(mag: MagCounters) -> [Ignored; 6] {
             "mag-fmi-copy",
             mag.fmi_copies,
             "A copy of an FMI, answered as the first was.",
+        ),
+        (
+            "mag-solicitation",
+            mag.solicitations_unanswered,
+            "A Router Solicitation of a mobile that asks too often.",
         ),
         (
             "mag-destination",
