@@ -178,7 +178,7 @@ fn a_million_strangers_are_answered_at_a_rate() {
     let mut lma = lma(|_| {});
     let mut answered = 0;
     for n in 0..MILLION {
-        let from = Ipv6Addr::from(0x2001_0db8_0bad_u128 << 80 | u128::from(n) + 1);
+        let from = Ipv6Addr::from((0x2001_0db8_0bad_u128 << 80) | (u128::from(n) + 1));
         let mn_id = name("mn", 1);
         let message = pbu(&mn_id, mac(1, 1), at(0)).into();
         lma.handle_message(at(0), from, LMAA.0, &message);
@@ -269,13 +269,10 @@ fn moves_that_a_mag_leaves_half_open_fill_its_window_and_no_others() {
         let events = std::iter::from_fn(|| lma.poll_event());
         let mut count = [0, 0];
         for event in events {
-            match event {
-                LmaEvent::FlowMoved { .. } => count[0] += 1,
-                LmaEvent::FlowMoveFailed { reason, .. } => {
-                    assert_eq!(reason, MoveFailure::NoAnswer);
-                    count[1] += 1;
-                }
-                _ => {}
+            count[0] += u32::from(matches!(event, LmaEvent::FlowMoved { .. }));
+            if let LmaEvent::FlowMoveFailed { reason, .. } = event {
+                assert_eq!(reason, MoveFailure::NoAnswer);
+                count[1] += 1;
             }
         }
         count

@@ -18,7 +18,7 @@ impl Control {
         all
     }
 
-    fn ignored_by_anyone(&self) -> [Ignored; 9] {
+    fn ignored_by_anyone(&self) -> [Ignored; 10] {
         let received = self.receiver.counters();
         [
             (
@@ -60,6 +60,11 @@ impl Control {
                 "neighbour-table",
                 self.nd.refused(),
                 "The neighbour table was full.",
+            ),
+            (
+                "not-logged",
+                self.log_rate.suppressed(),
+                "An event that was not logged, because there were many.",
             ),
             (
                 "neighbour-replaced",

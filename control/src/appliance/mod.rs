@@ -3,6 +3,7 @@
 mod calls;
 mod control;
 mod ignored;
+mod log_rate;
 mod mobiles;
 mod outbox;
 mod ports;
@@ -29,6 +30,7 @@ use nd::{NdPort, NeighbourDiscovery};
 use pmip_proto::{Lma, Mag, Receiver};
 
 use self::control::Control;
+use self::log_rate::LogRate;
 use self::mobiles::MobileTable;
 use self::outbox::Outbox;
 use self::ports::OpenPorts;
@@ -271,6 +273,7 @@ fn build_control(
         outbox: Outbox::default(),
         reports: Reports::default(),
         moves: calls::WaitingMoves::default(),
+        log_rate: LogRate::default(),
         calls,
         start,
         oddities: control::Oddities::default(),

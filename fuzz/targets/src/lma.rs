@@ -37,6 +37,7 @@ const MAX_MOBILES: usize = 3;
 const MAX_SESSIONS: usize = 3;
 const MAX_FLOWS: usize = 3;
 const FMI_WINDOW: usize = 2;
+const MAX_SESSIONS_PER_MAG: usize = 5;
 const STEPS: usize = 48;
 /// The time on the wall when the clock starts.
 const EPOCH: Duration = Duration::from_secs(1_700_000_000);
@@ -92,6 +93,7 @@ impl World {
         config.max_sessions_per_mobile = MAX_SESSIONS;
         config.max_flows_per_mobile = MAX_FLOWS;
         config.fmi_window = FMI_WINDOW;
+        config.max_sessions_per_mag = MAX_SESSIONS_PER_MAG;
         config.prefixes_per_session = 1 + choice.below(2)?;
         config.prefix_model = choice.pick(&[PrefixModel::Unique, PrefixModel::Shared])?;
         config.signal_hosted = choice.flag()?;
@@ -306,6 +308,8 @@ impl World {
         for peer in self.lma.peers() {
             assert!(peer.outstanding <= FMI_WINDOW);
         }
+        let registered: usize = self.lma.peers().map(|peer| peer.sessions).sum();
+        assert_eq!(registered, self.lma.bindings().count());
         let mut flows: BTreeMap<&MnId, Vec<(FidPriority, Fid)>> = BTreeMap::new();
         for (mn_id, flow, _) in self.lma.flows() {
             let of_mobile = flows.entry(mn_id).or_default();

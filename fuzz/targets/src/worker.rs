@@ -291,6 +291,7 @@ fn config() -> WorkerConfig {
     WorkerConfig {
         lma: Some(lma),
         mag: Some(mag),
+        peers: vec![MAG, LMA],
         ..WorkerConfig::new(WorkerId(0), ports)
     }
 }
