@@ -137,6 +137,8 @@ pub struct Lma {
     pub signal_hosted_moves: bool,
     /// Most mobiles served at once.
     pub max_mobiles: u32,
+    /// Most attachments over one MAG; `None` for [`Lma::sessions_per_mag`] to decide.
+    pub max_sessions_per_mag: Option<u32>,
     /// Most attachments of one mobile, at most `flow::Binding::MAX_SOURCES`.
     pub max_sessions_per_mobile: u16,
     /// Most flow rules of one mobile, at most `flow::Binding::MAX_RULES`.
@@ -147,6 +149,34 @@ pub struct Lma {
     pub peers: Vec<Peer<ProxyCoa>>,
     /// Mobiles with settings of their own.
     pub mobiles: Vec<LmaMobile>,
+}
+
+impl Lma {
+    /// Prefixes that can be taken from the pools.
+    pub fn pool_room(&self) -> u64 {
+        let bits = |pool: &Hnp| u32::from(self.prefix_length.saturating_sub(pool.len()));
+        self.pools.iter().fold(0_u64, |sum, pool| {
+            sum.saturating_add(1_u64.checked_shl(bits(pool)).unwrap_or(u64::MAX))
+        })
+    }
+
+    /// Most attachments over one MAG. Of several, none may take all the room there is for mobiles and
+    /// their prefixes, unless the file says so; a MAG alone may. `None` for no limit.
+    pub fn sessions_per_mag(&self) -> Option<u64> {
+        match self.max_sessions_per_mag {
+            Some(most) => Some(most.into()),
+            None if self.peers.len() < 2 => None,
+            None => {
+                let prefixes = if self.pools.is_empty() {
+                    u64::MAX
+                } else {
+                    self.pool_room()
+                };
+                let room = prefixes.min(self.max_mobiles.into());
+                Some((room - room / 4).max(1))
+            }
+        }
+    }
 }
 
 /// A mobile with settings of its own at the LMA: `[[lma.mobile]]`.

@@ -263,6 +263,7 @@ fn lma(t: &mut Table<'_>) -> Lma {
         drain: t.millis("drain_ms", 1000, 0..=60_000),
         signal_hosted_moves: t.or("signal_hosted_moves", true),
         max_mobiles: t.number("max_mobiles", 100_000, 1..=16_000_000),
+        max_sessions_per_mag: t.optional_number("max_sessions_per_mag", 1..=64_000_000),
         max_sessions_per_mobile: t.number("max_sessions_per_mobile", 4, 1..=4),
         max_flows_per_mobile: t.number("max_flows_per_mobile", 64, 1..=max_flows()),
         tunnel: t.section("tunnel", tunnel),

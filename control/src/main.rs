@@ -9,15 +9,11 @@ mod appliance;
 mod cli;
 mod client;
 #[cfg(feature = "dpdk")]
-mod icmp6;
 mod keys;
 #[cfg(feature = "dpdk")]
 mod lab;
 mod mn;
 mod mobile;
-#[cfg(feature = "dpdk")]
-mod nd;
-mod packet;
 #[cfg(feature = "dpdk")]
 mod selector_text;
 mod server;

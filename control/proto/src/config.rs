@@ -165,6 +165,9 @@ pub struct LmaConfig {
     pub fmi_window: usize,
     /// Most mobiles; further ones are refused with 130.
     pub max_mobiles: usize,
+    /// Most sessions that one MAG may have registered; further ones are refused with 130. A session that
+    /// moves to a MAG is never refused for it.
+    pub max_sessions_per_mag: usize,
     /// Most accesses per mobile, at most [`Binding::MAX_SOURCES`]; further ones are refused with 130.
     pub max_sessions_per_mobile: usize,
     /// Most flows per mobile, at most [`Binding::MAX_RULES`].
@@ -204,6 +207,7 @@ impl LmaConfig {
             resync_interval: Duration::from_secs(30),
             fmi_window: 4096,
             max_mobiles: 1 << 20,
+            max_sessions_per_mag: usize::MAX,
             max_sessions_per_mobile: Binding::MAX_SOURCES,
             max_flows_per_mobile: Binding::MAX_RULES,
         }

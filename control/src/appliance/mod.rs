@@ -3,6 +3,7 @@
 mod calls;
 mod control;
 mod ignored;
+mod log_rate;
 mod mobiles;
 mod outbox;
 mod ports;
@@ -26,9 +27,11 @@ use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
 use dataplane::{LmaConfig, MagConfig, WorkerConfig, WorkerError};
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
+use nd::{NdPort, NeighbourDiscovery};
 use pmip_proto::{Lma, Mag, Receiver};
 
 use self::control::Control;
+use self::log_rate::LogRate;
 use self::mobiles::MobileTable;
 use self::outbox::Outbox;
 use self::ports::OpenPorts;
@@ -38,7 +41,6 @@ use self::setup::{PeerInfo, Setup};
 use self::workers::WorkerSet;
 use crate::api::RouteRow;
 use crate::keys::Source;
-use crate::nd::{NdPort, NeighbourDiscovery};
 use crate::server::{Call, Server};
 
 /// Empty turns before a worker on a shared core sleeps, and how long.
@@ -235,6 +237,12 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
         .iter()
         .map(|route| (route.to, next(route)))
         .collect();
+    let lmas = config.mag.iter().flat_map(|mag| &mag.peers);
+    let mags = config.lma.iter().flat_map(|lma| &lma.peers);
+    worker.peers = lmas
+        .map(|peer| peer.address.0)
+        .chain(mags.map(|peer| peer.address.0))
+        .collect();
     worker.idle = match config.process.idle {
         Idle::Adaptive => SHARED_CORE,
         Idle::Poll => dataplane::Idle::Poll,
@@ -296,6 +304,7 @@ fn build_control(
         outbox: Outbox::default(),
         reports: Reports::default(),
         moves: calls::WaitingMoves::default(),
+        log_rate: LogRate::default(),
         calls,
         start,
         oddities: control::Oddities::default(),

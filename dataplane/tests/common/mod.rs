@@ -108,6 +108,7 @@ impl Rig {
                 expected_bindings: 64,
                 other_lengths: 0,
             }),
+            peers: vec![mag1(), mag2()],
             ..WorkerConfig::new(WorkerId(0), ports)
         }
     }
@@ -138,6 +139,7 @@ impl Rig {
                 expected_bindings: 64,
                 other_lengths: 0,
             }),
+            peers: vec![lmaa()],
             ..WorkerConfig::new(WorkerId(0), ports)
         }
     }

@@ -233,7 +233,10 @@ impl Mag {
         if !repeated {
             bule.muted = true;
             let mn_id = bule.attachment.mn_id.clone();
-            self.timers.cancel(Timer::Request(id));
+            // A mobile that left is asked about until the copies run out: nobody else would end it.
+            if state != BuleState::Deregistering {
+                self.timers.cancel(Timer::Request(id));
+            }
             self.timers.cancel(Timer::Refresh(id));
             self.outbox.event(MagEvent::PbaMismatch { mn_id });
             return;
