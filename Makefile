@@ -11,7 +11,7 @@ endif
 help:
 	@echo "make demo    the lab: a flow moves between two accesses, in both scenarios and dialects"
 	@echo "make test    every check and every test"
-	@echo "make check   formatting, lints, documentation, import directions"
+	@echo "make check   formatting, lints, documentation, import directions, compliance page"
 	@echo "make bench   cycles per packet and latency beside a bare loop and testpmd, in one run"
 	@echo "make bench-micro   what parse, lookup, match, encapsulate, decapsulate and rings cost alone"
 	@echo "make fuzz    the fuzzers, S=60 seconds each (T=target for one, RUNS=10000000 for executions)"
@@ -38,6 +38,7 @@ check: setup
 	$(CARGO) clippy --locked -p flowmob --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked -q --workspace --no-deps --document-private-items
 	.ci/directions
+	.ci/compliance
 
 # Fast ones first: what needs no DPDK, then DPDK's ports, then whole processes and the lab.
 # A tool that is not there is a failure here: setup has installed it.

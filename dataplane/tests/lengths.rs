@@ -1,6 +1,8 @@
 //! Home network prefixes of other lengths than 64 bits, through whole workers: both roles, both
 //! directions, with rules, beside prefixes of 64 bits and inside one another.
 
+#![expect(clippy::unwrap_used, reason = "a panic is a finding")]
+
 mod common;
 
 use std::net::Ipv6Addr;
@@ -190,7 +192,7 @@ fn there_is_room_for_many_prefixes_of_another_length() {
     rig.path(Role::Lma, 1, Some(tunnel(lmaa(), mag1())));
     rig.turn();
     let nth = |n: u32| {
-        let address = u128::from(ip("2001:db8:100::").to_bits()) | u128::from(n) << 56;
+        let address = ip("2001:db8:100::").to_bits() | u128::from(n) << 56;
         Hnp::new(Ipv6Addr::from_bits(address), 72).unwrap()
     };
     for n in 0..5000 {
