@@ -13,8 +13,10 @@ use ipnet::Ipv6Net;
 use crate::config::{Idle, PortConfig, PuntRates, WorkerConfig};
 use crate::egress::{Port, total_len};
 use crate::fib::Fib;
+use crate::fragment::{Firsts, Gathering, Identifications};
 use crate::ingress::OwnAddresses;
 use crate::io::{Burst, PacketIo};
+use crate::mtu::LearnedMtus;
 use crate::neighbour::Neighbours;
 use crate::packet::header::MIN_MTU;
 use crate::police::{Bucket, Rate};
@@ -85,6 +87,7 @@ pub(crate) struct Police {
     pub(crate) neighbour_discovery: Bucket,
     pub(crate) resolve: Bucket,
     pub(crate) unknown_mobile: Bucket,
+    pub(crate) path_mtu: Bucket,
     pub(crate) icmp_errors: Bucket,
 }
 
@@ -95,6 +98,7 @@ impl Police {
             neighbour_discovery: Bucket::new(punts.neighbour_discovery),
             resolve: Bucket::new(punts.resolve),
             unknown_mobile: Bucket::new(punts.unknown_mobile),
+            path_mtu: Bucket::new(punts.path_mtu),
             icmp_errors: Bucket::new(icmp_errors),
         }
     }
@@ -105,6 +109,7 @@ impl Police {
             &mut self.neighbour_discovery,
             &mut self.resolve,
             &mut self.unknown_mobile,
+            &mut self.path_mtu,
             &mut self.icmp_errors,
         ] {
             bucket.fill(now);
@@ -135,6 +140,14 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) mag: Option<RoleState>,
     pub(crate) fib: Fib,
     pub(crate) neighbours: Neighbours<Io::Packet>,
+    /// Packets to us that come in fragments.
+    pub(crate) gathering: Gathering<Io::Packet>,
+    /// What the first fragments of mobiles' packets showed.
+    pub(crate) firsts: Firsts,
+    pub(crate) identifications: Identifications,
+    pub(crate) mtus: LearnedMtus,
+    /// The time when the clock was read last.
+    pub(crate) now: Duration,
     pub(crate) police: Police,
     /// Places of the punt ring that only signalling may fill.
     pub(crate) punt_reserve: usize,
@@ -142,6 +155,8 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) punted: u64,
     pub(crate) consumed: u64,
     pub(crate) originated: u64,
+    pub(crate) fragmented: u64,
+    pub(crate) reassembled: u64,
     turns: u64,
     busy_turns: u64,
     updates: u64,
@@ -185,6 +200,11 @@ impl<Io: PacketIo> Worker<Io> {
             mag: config.mag.as_ref().map(RoleState::mag),
             fib: Fib::default(),
             neighbours: Neighbours::new(config.neighbours),
+            gathering: Gathering::new(config.fragments),
+            firsts: Firsts::new(config.fragments.remembered, config.fragments.time),
+            identifications: Identifications::new(),
+            mtus: LearnedMtus::new(config.path_mtu_lifetime),
+            now: Duration::ZERO,
             police: Police::new(&config.punts, config.icmp_errors),
             punt_reserve: rings.punt_capacity() / 4,
             rings,
@@ -192,6 +212,8 @@ impl<Io: PacketIo> Worker<Io> {
             punted: 0,
             consumed: 0,
             originated: 0,
+            fragmented: 0,
+            reassembled: 0,
             turns: 0,
             busy_turns: 0,
             updates: 0,
@@ -248,8 +270,10 @@ impl<Io: PacketIo> Worker<Io> {
     /// then what is to be sent. Returns how many packets came in.
     pub fn turn(&mut self) -> usize {
         if self.turns.is_multiple_of(self.clock_turns) {
-            let now = (self.clock.0)();
-            self.police.fill(now);
+            self.now = (self.clock.0)();
+            self.police.fill(self.now);
+            self.expire_fragments();
+            self.expire_mtus();
         }
         self.turns += 1;
         self.apply_updates();
