@@ -146,6 +146,20 @@ fn a_gateway_tells_its_mobile_what_happened_in_the_tunnel() {
         assert_eq!((kind, code), (1, 3));
         assert_eq!(body[8..], packet(&up)[8..160]);
     }
+    // A packet whose fragments did not all arrive is lost like any other; and no stranger is told of
+    // what its mobile never sent.
+    let error = |kind, code, quote: &[u8]| {
+        let mut message = icmp(router(), mag1(), kind, [0; 4], quote);
+        message[1] = code;
+        message[3] = message[3].wrapping_sub(code);
+        ipv6(LMA_MAC, PORT_MACS[0], router(), mag1(), 58, 64, &message)
+    };
+    let consumed = rig.counters().consumed;
+    rig.rx(CORE, &error(3, 1, quote));
+    assert_eq!(rig.counters().consumed, consumed + 1);
+    let mut forged = quote.to_vec();
+    forged[40 + 8 + 7] ^= 0xff;
+    rig.drops(CORE, &error(1, 0, &forged), DropReason::BadQuote);
     // As many as errors may be sent, and no more.
     let message = icmp(router(), mag1(), 3, [0; 4], quote);
     let frame = ipv6(LMA_MAC, PORT_MACS[0], router(), mag1(), 58, 64, &message);
