@@ -159,6 +159,8 @@ impl<Io: PacketIo> Worker<Io> {
                     self.count_drop(DropReason::NeighbourQueue);
                 }
             }
+            Fate::Cut { mtu, to } => self.cut(packet, mtu, to, arrival),
+            Fate::Gather => self.gather(packet, arrival),
             Fate::Drop(reason) => self.count_drop(reason),
             Fate::Refuse(reason, error) => {
                 self.count_drop(reason);
@@ -308,7 +310,7 @@ impl<Io: PacketIo> Worker<Io> {
         }
     }
 
-    fn push_punt(&mut self, punt: Punt, reserve: usize) -> Result<(), DropReason> {
+    pub(crate) fn push_punt(&mut self, punt: Punt, reserve: usize) -> Result<(), DropReason> {
         self.rings
             .push_punt(punt, reserve)
             .map_err(|_punt| DropReason::PuntRing)
