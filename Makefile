@@ -14,6 +14,7 @@ help:
 	@echo "make check   formatting, lints, documentation, import directions, compliance page"
 	@echo "make bench   cycles per packet and latency beside a bare loop and testpmd, in one run"
 	@echo "make bench-micro   what parse, lookup, match, encapsulate, decapsulate and rings cost alone"
+	@echo "make fuzz    the fuzzers, S=60 seconds each (T=target for one, RUNS=10000000 for executions)"
 	@echo "make build   the appliance: target/release/flowmob"
 	@echo "make setup   the Debian packages that all of these need (they call it themselves)"
 
@@ -59,3 +60,11 @@ bench: setup
 .PHONY: bench-micro
 bench-micro: setup
 	$(CARGO) bench --locked -p dataplane --features micro
+
+# Every decoder and state machine against any octets. Ends at the first finding; see fuzz/README.md.
+.PHONY: fuzz
+fuzz: T ?=
+fuzz: S ?= 60
+fuzz: RUNS ?=
+fuzz: setup
+	.ci/fuzz "$(T)" "$(S)" "$(RUNS)"

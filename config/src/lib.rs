@@ -37,7 +37,7 @@ pub use crate::machine::Machine;
 pub use crate::report::{Errors, Report, Severity};
 pub use crate::roles::{
     Attach, Handoff, InterfaceId, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel,
-    Signalling, TunnelOptions,
+    Protection, Signalling, TunnelOptions,
 };
 pub use crate::schema::{
     Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route, Spread,
@@ -59,7 +59,13 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, Errors> {
     let name = path.display().to_string();
     let octets = std::fs::read(path).map_err(|error| Errors::unreadable(&name, &error))?;
     match String::from_utf8(octets) {
-        Ok(text) => parse_with(&name, &text, &Machine::this()),
+        Ok(text) => {
+            let mut config = parse_with(&name, &text, &Machine::this())?;
+            if let Some(directory) = path.parent() {
+                config.resolve(directory);
+            }
+            Ok(config)
+        }
         Err(error) => Err(Errors::not_utf8(&name, &error)),
     }
 }

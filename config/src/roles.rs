@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flow::{AccessTechnology, Hnp, Lmaa, MacAddr, MnId, PortId, ProxyCoa};
@@ -12,7 +13,7 @@ use crate::value::words;
 
 words! {
     /// Whose a prefix is when a mobile attaches over several interfaces.
-    PrefixModel {
+    pub PrefixModel {
         /// Each attachment gets a prefix of its own (RFC 5213 §5.4).
         Unique = "unique",
         /// All attachments of a mobile share their prefixes (RFC 7864 §3.2.1).
@@ -24,7 +25,7 @@ words! {
 
 words! {
     /// How flow moves are signalled to a peer.
-    Signalling {
+    pub Signalling {
         /// FMI and FMA of draft-bernardos-netext-pmipv6-flowmob, one change a message.
         Draft = "draft",
         /// Update notifications with full lists (RFC 7864 §4, RFC 7077).
@@ -32,10 +33,24 @@ words! {
     }
 }
 
+/// How the signalling with a peer is protected (RFC 5213 §4).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protection {
+    /// By ESP in transport mode with AES-GCM (RFC 4303, RFC 4106).
+    Esp {
+        /// The file with the keys. [`load`](crate::load) takes a relative path from where the
+        /// configuration is.
+        keys: PathBuf,
+    },
+    /// Not at all.
+    None,
+}
+
 words! {
     /// What a MAG says about where an attachment comes from, if nothing more is known (RFC 5213
     /// §6.9.1.1).
-    Handoff {
+    pub Handoff {
         /// An interface that was not attached before: handoff indicator 1.
         New = "new",
         /// It may have been attached elsewhere: handoff indicator 4.
@@ -45,7 +60,7 @@ words! {
 
 words! {
     /// What makes a mobile attach at a MAG.
-    Attach {
+    pub Attach {
         /// The first packet from its link-layer address.
         Automatic = "automatic",
         /// The command `flowmob attach`.
@@ -63,6 +78,9 @@ pub struct TunnelOptions {
     /// Path MTU between the tunnel ends in octets, outer header included; `None` for the MTU of
     /// the port towards the peer.
     pub path_mtu: Option<u16>,
+    /// The Tunnel Encapsulation Limit that packets get which have none (RFC 2473 §6.6); `None` for
+    /// no such option.
+    pub encapsulation_limit: Option<u8>,
 }
 
 /// The other end of tunnels; `A` is the role of its address: `[[lma.peer]]`, `[[mag.peer]]`.
@@ -74,6 +92,8 @@ pub struct Peer<A> {
     pub address: A,
     /// How flow moves are signalled.
     pub signalling: Signalling,
+    /// How signalling is protected.
+    pub protection: Protection,
 }
 
 /// The local mobility anchor: `[lma]`.
@@ -120,6 +140,8 @@ pub struct Lma {
     pub signal_hosted_moves: bool,
     /// Most mobiles served at once.
     pub max_mobiles: u32,
+    /// Most attachments over one MAG; `None` for [`Lma::sessions_per_mag`] to decide.
+    pub max_sessions_per_mag: Option<u32>,
     /// Most attachments of one mobile, at most `flow::Binding::MAX_SOURCES`.
     pub max_sessions_per_mobile: u16,
     /// Most flow rules of one mobile, at most `flow::Binding::MAX_RULES`.
@@ -130,6 +152,34 @@ pub struct Lma {
     pub peers: Vec<Peer<ProxyCoa>>,
     /// Mobiles with settings of their own.
     pub mobiles: Vec<LmaMobile>,
+}
+
+impl Lma {
+    /// Prefixes that can be taken from the pools.
+    pub fn pool_room(&self) -> u64 {
+        let bits = |pool: &Hnp| u32::from(self.prefix_length.saturating_sub(pool.len()));
+        self.pools.iter().fold(0_u64, |sum, pool| {
+            sum.saturating_add(1_u64.checked_shl(bits(pool)).unwrap_or(u64::MAX))
+        })
+    }
+
+    /// Most attachments over one MAG. Of several, none may take all the room there is for mobiles and
+    /// their prefixes, unless the file says so; a MAG alone may. `None` for no limit.
+    pub fn sessions_per_mag(&self) -> Option<u64> {
+        match self.max_sessions_per_mag {
+            Some(most) => Some(most.into()),
+            None if self.peers.len() < 2 => None,
+            None => {
+                let prefixes = if self.pools.is_empty() {
+                    u64::MAX
+                } else {
+                    self.pool_room()
+                };
+                let room = prefixes.min(self.max_mobiles.into());
+                Some((room - room / 4).max(1))
+            }
+        }
+    }
 }
 
 /// A mobile with settings of its own at the LMA: `[[lma.mobile]]`.

@@ -1,7 +1,7 @@
 //! What a configuration holds: the process, its ports and routes.
 
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flow::{MacAddr, PortId};
 use ipnet::Ipv6Net;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::device::Device;
 use crate::report::Report;
-use crate::roles::{Lma, Mag, Mn};
+use crate::roles::{Lma, Mag, Mn, Protection};
 use crate::value::words;
 
 /// A checked configuration: every reference in it leads somewhere.
@@ -58,6 +58,20 @@ impl Config {
         u16::try_from(index).ok().map(PortId)
     }
 
+    /// Takes the relative paths of key files from `directory`.
+    pub(crate) fn resolve(&mut self, directory: &Path) {
+        let anchored = self.lma.iter_mut().flat_map(|lma| &mut lma.peers);
+        let anchored = anchored.map(|peer| &mut peer.protection);
+        let gateways = self.mag.iter_mut().flat_map(|mag| &mut mag.peers);
+        let gateways = gateways.map(|peer| &mut peer.protection);
+        for protection in anchored.chain(gateways) {
+            if let Protection::Esp { keys } = protection {
+                // An absolute path stays what it is.
+                *keys = directory.join(&*keys);
+            }
+        }
+    }
+
     /// The port that packets to `destination` leave by: the longest prefix among what is on link
     /// and what is routed.
     pub fn port_towards(&self, destination: Ipv6Addr) -> Option<PortId> {
@@ -77,7 +91,7 @@ impl Config {
 
 words! {
     /// Where packet buffers live.
-    Memory {
+    pub Memory {
         /// Ordinary pages: works everywhere, needs no preparation.
         Anonymous = "anonymous",
         /// Hugepages, which the system must have reserved: faster.
@@ -87,7 +101,7 @@ words! {
 
 words! {
     /// What a worker does when there are no packets.
-    Idle {
+    pub Idle {
         /// Sleeps shortly after some empty polls: for cores that are shared.
         Adaptive = "adaptive",
         /// Polls on: for cores of its own.
@@ -97,7 +111,7 @@ words! {
 
 words! {
     /// Which packets a worker hands to the worker that their flow belongs to.
-    Spread {
+    pub Spread {
         /// Those that the port does not spread over the workers by itself.
         Auto = "auto",
         /// All.
@@ -109,7 +123,7 @@ words! {
 
 words! {
     /// What is logged: this and everything above.
-    LogLevel {
+    pub LogLevel {
         /// Something failed.
         Error = "error",
         /// Something that someone should look at.
@@ -125,7 +139,7 @@ words! {
 
 words! {
     /// How log lines look.
-    LogFormat {
+    pub LogFormat {
         /// For people.
         Text = "text",
         /// One JSON object a line.
@@ -150,6 +164,8 @@ pub struct Process {
     pub idle: Idle,
     /// Which packets go to the worker that their flow belongs to.
     pub spread: Spread,
+    /// Where a process with key files notes the sequence numbers that it has used.
+    pub state: PathBuf,
 }
 
 /// The management interface: `[management]`.

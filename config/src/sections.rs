@@ -9,13 +9,15 @@ use crate::device::Device;
 use crate::notes::Draft;
 use crate::read::{Names, Table};
 use crate::roles::{
-    Attach, Handoff, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Signalling,
-    TunnelOptions,
+    Attach, Handoff, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Protection,
+    Signalling, TunnelOptions,
 };
 use crate::schema::{
     Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route, Spread,
 };
-use crate::value::{Destinations, Fault, LinkLocal, OwnAddress, Routable, Unicast, Value, text};
+use crate::value::{
+    Destinations, Fault, LinkLocal, OwnAddress, Routable, Unicast, Value, text, words,
+};
 
 /// Most seconds that a binding lifetime holds: 65535 units of 4 s (RFC 6275 §6.1.7).
 const MAX_LIFETIME: u64 = 65535 * 4;
@@ -26,7 +28,7 @@ const HOUR: u64 = 3_600_000;
 
 pub(crate) fn config(t: &mut Table<'_>) -> Config {
     let name: String = t.or("name", "flowmob".to_owned());
-    let process = t.section("process", process);
+    let process = t.section("process", |t| process(t, &name));
     let management = t.section("management", |t| management(t, &name));
     let log = t.section("log", log);
     let ports = t.tables("port", port);
@@ -54,7 +56,7 @@ fn names<'n>(t: &mut Table<'_>, tables: &str, names: impl Iterator<Item = &'n St
     }
 }
 
-fn process(t: &mut Table<'_>) -> Process {
+fn process(t: &mut Table<'_>, name: &str) -> Process {
     let cores = t.numbers("cores", &(0..=1023));
     let as_cores = u16::try_from(cores.len()).unwrap_or(u16::MAX).max(1);
     Process {
@@ -65,6 +67,7 @@ fn process(t: &mut Table<'_>) -> Process {
         control_core: t.optional_number("control_core", 0..=1023),
         idle: t.or("idle", Idle::Adaptive),
         spread: t.or("spread", Spread::Auto),
+        state: t.or("state", PathBuf::from(format!("/var/lib/flowmob/{name}"))),
     }
 }
 
@@ -157,6 +160,7 @@ fn tunnel(t: &mut Table<'_>) -> TunnelOptions {
         hop_limit: t.number("hop_limit", 64, 1..=255),
         copy_dscp: t.or("copy_dscp", false),
         path_mtu: t.optional_number("path_mtu", 1280..=u16::MAX),
+        encapsulation_limit: t.optional_number("encapsulation_limit", 0..=u8::MAX),
     }
 }
 
@@ -167,7 +171,54 @@ fn peer<A>(t: &mut Table<'_>, role: fn(std::net::Ipv6Addr) -> A) -> Peer<A> {
         name,
         address: role(address),
         signalling: t.or("signalling", Signalling::Draft),
+        protection: protection(t),
     }
+}
+
+words! {
+    /// The kinds of [`Protection`] as the file spells them.
+    ProtectionKind {
+        /// Of [`Protection::Esp`].
+        Esp = "esp",
+        /// Of [`Protection::None`].
+        None = "none",
+    }
+}
+
+/// A peer's `protection` and `keys`. Nobody gets a peer without protection by leaving something out.
+fn protection(t: &mut Table<'_>) -> Protection {
+    let (at, at_keys) = (t.at("protection"), t.at("keys"));
+    let kind = t.or("protection", ProtectionKind::Esp);
+    let keys: Option<PathBuf> = t.optional("keys");
+    match (kind, keys) {
+        (ProtectionKind::Esp, Some(keys)) => return Protection::Esp { keys },
+        (ProtectionKind::Esp, None) => {
+            // A faulty value of either has been reported.
+            if !t.has("keys") && !t.notes().is_tainted(&at) {
+                let draft = Draft::error(at_keys, "signalling with this peer has no keys")
+                    .label("no `keys`")
+                    .help(
+                        "name a key file, keys = \"keys/mag1.toml\": `flowmob keys generate` makes \
+                         one; or, in a lab, protection = \"none\"",
+                    );
+                t.notes().fault(draft);
+            }
+        }
+        (ProtectionKind::None, Some(_)) => {
+            let draft = Draft::error(at, "there are keys, but no protection")
+                .label("makes no use of `keys`")
+                .other(at_keys, "the keys")
+                .help("remove one of the two");
+            t.notes().push(draft);
+        }
+        (ProtectionKind::None, None) => {
+            let draft = Draft::warning(at, "signalling with this peer is not protected")
+                .label("whoever can send from its address can move mobiles")
+                .help("give it `keys`; do without in a lab only (RFC 5213 §4)");
+            t.notes().push(draft);
+        }
+    }
+    Protection::None
 }
 
 /// A binding lifetime, in whole units of 4 s.
@@ -213,6 +264,7 @@ fn lma(t: &mut Table<'_>) -> Lma {
         drain: t.millis("drain_ms", 1000, 0..=60_000),
         signal_hosted_moves: t.or("signal_hosted_moves", true),
         max_mobiles: t.number("max_mobiles", 100_000, 1..=16_000_000),
+        max_sessions_per_mag: t.optional_number("max_sessions_per_mag", 1..=64_000_000),
         max_sessions_per_mobile: t.number("max_sessions_per_mobile", 4, 1..=4),
         max_flows_per_mobile: t.number("max_flows_per_mobile", 64, 1..=max_flows()),
         tunnel: t.section("tunnel", tunnel),

@@ -72,8 +72,11 @@ fn the_reference_shows_the_defaults() {
     let (lma, mag) = (without.lma.unwrap(), without.mag.unwrap());
     let (mut shown_lma, mut shown_mag) = (with.lma.unwrap(), with.mag.unwrap());
     // Keys without a fixed default: the reference shows examples.
+    assert_eq!(shown_lma.max_sessions_per_mag.take(), Some(75_000));
     assert_eq!(shown_lma.tunnel.path_mtu.take(), Some(1500));
     assert_eq!(shown_mag.tunnel.path_mtu.take(), Some(1500));
+    assert_eq!(shown_lma.tunnel.encapsulation_limit.take(), Some(4));
+    assert_eq!(shown_mag.tunnel.encapsulation_limit.take(), Some(4));
     assert_eq!(shown_lma.mobiles.drain(..).count(), 1);
     assert_eq!(shown_lma, lma);
     assert_eq!(shown_mag, mag);
@@ -85,6 +88,20 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(with.log, without.log);
     assert_eq!(with.routes, without.routes);
     assert_eq!(with.ports[0].mtu, without.ports[0].mtu);
+}
+
+#[test]
+fn of_several_mags_none_may_have_all_the_room() {
+    let mut lma = load_quietly("lma.toml", LMA).lma.unwrap();
+    // A /48 has 65536 prefixes, and 100000 mobiles may come.
+    assert_eq!(lma.sessions_per_mag(), Some(49_152));
+    lma.max_mobiles = 10;
+    assert_eq!(lma.sessions_per_mag(), Some(8));
+    lma.max_sessions_per_mag = Some(5);
+    assert_eq!(lma.sessions_per_mag(), Some(5));
+    lma.max_sessions_per_mag = None;
+    lma.peers.pop();
+    assert_eq!(lma.sessions_per_mag(), None);
 }
 
 #[test]
@@ -103,6 +120,23 @@ fn the_reference_has_every_key_that_there_is() {
     }
     assert_eq!(known, present);
     assert!(known.len() > 70, "{}", known.len());
+}
+
+#[test]
+fn key_files_are_looked_for_beside_the_configuration() {
+    let directory = std::env::temp_dir().join(format!("flowmob-keys-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.join("lma.toml");
+    let text = LMA.replace("keys/mag2.toml", "/etc/flowmob/mag2.toml");
+    std::fs::write(&path, text).unwrap();
+    let lma = load(&path).unwrap().lma.unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let keys: Vec<_> = lma.peers.into_iter().map(|peer| peer.protection).collect();
+    let expected = [
+        directory.join("keys/mag1.toml"),
+        "/etc/flowmob/mag2.toml".into(),
+    ];
+    assert_eq!(keys, expected.map(|keys| Protection::Esp { keys }));
 }
 
 #[test]

@@ -68,23 +68,23 @@ pub(crate) fn type_name(value: &DeValue<'_>) -> &'static str {
 
 /// Defines an enumeration whose values the file spells as words; the first is the example.
 macro_rules! words {
-    ($(#[$meta:meta])* $name:ident {
+    ($(#[$meta:meta])* $vis:vis $name:ident {
         $(#[$first_meta:meta])* $first:ident = $first_word:literal,
         $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+
     }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize)]
-        pub enum $name {
+        $vis enum $name {
             $(#[$first_meta])* #[serde(rename = $first_word)] $first,
             $($(#[$variant_meta])* #[serde(rename = $word)] $variant,)+
         }
 
         impl $name {
             /// All values, in the order of the documentation.
-            pub const ALL: &'static [Self] = &[Self::$first, $(Self::$variant,)+];
+            $vis const ALL: &'static [Self] = &[Self::$first, $(Self::$variant,)+];
 
             /// The word that the file uses.
-            pub const fn name(self) -> &'static str {
+            $vis const fn name(self) -> &'static str {
                 match self {
                     Self::$first => $first_word,
                     $(Self::$variant => $word,)+

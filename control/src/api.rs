@@ -119,6 +119,12 @@ pub(crate) struct PeerRow {
     pub(crate) address: Ipv6Addr,
     /// The signalling dialect.
     pub(crate) signalling: String,
+    /// `esp` or `none`.
+    pub(crate) protection: String,
+    /// Security parameters index of the association that we send with, if there is protection.
+    pub(crate) sent_spi: Option<u32>,
+    /// That of the last authentic packet from it.
+    pub(crate) heard_spi: Option<u32>,
     /// Sessions over it.
     pub(crate) sessions: usize,
 }
@@ -171,6 +177,12 @@ pub(crate) struct WorkerRow {
     pub(crate) handed_over: u64,
     /// Packets taken from other workers.
     pub(crate) taken_over: u64,
+    /// Packets sent into tunnels in fragments.
+    pub(crate) fragmented: u64,
+    /// Packets put together from fragments.
+    pub(crate) reassembled: u64,
+    /// Fragments of mobiles' packets that came before their first one.
+    pub(crate) early_fragments: u64,
     /// Table updates applied.
     pub(crate) updates: u64,
 }
@@ -300,6 +312,11 @@ pub(crate) struct Attach {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) handoff: Option<Handoff>,
 }
+
+/// `POST /v1/keys/reload`: reads the key files again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeysReload {}
 
 /// What was done, where there is nothing else to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,6 +54,9 @@ pub(crate) enum Command {
     /// Add, move or delete the flow rules of a mobile node (at its LMA).
     #[command(subcommand)]
     Flow(Flow),
+    /// Make the keys that protect signalling, or read them again.
+    #[command(subcommand)]
+    Keys(Keys),
     /// Attach a mobile node (at a MAG); one that is attached is registered once more.
     Attach {
         /// The mobile node and its access port.
@@ -94,6 +97,15 @@ pub(crate) enum Show {
     Mn,
     /// Name, roles, readiness.
     Status,
+}
+
+/// `flowmob keys ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Write a matching pair of key files, for an LMA and a MAG. Speaks to no process.
+    Generate(crate::keys::GenerateArgs),
+    /// Have a process read its key files again; what is in force stays if anything is wrong with them.
+    Reload,
 }
 
 /// `flowmob flow ...`

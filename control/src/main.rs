@@ -9,14 +9,11 @@ mod appliance;
 mod cli;
 mod client;
 #[cfg(feature = "dpdk")]
-mod icmp6;
+mod keys;
 #[cfg(feature = "dpdk")]
 mod lab;
 mod mn;
 mod mobile;
-#[cfg(feature = "dpdk")]
-mod nd;
-mod packet;
 #[cfg(feature = "dpdk")]
 mod selector_text;
 mod server;
@@ -34,7 +31,7 @@ use config::{Config, LogFormat, LogLevel};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Keys};
 use crate::client::Client;
 
 fn main() -> ExitCode {
@@ -55,6 +52,8 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check { config } => check(&config),
         Command::Show { what, json } => say(&show::show(&client, what, json)?),
         Command::Flow(command) => say(&show::flow(&client, command)?),
+        Command::Keys(Keys::Generate(arguments)) => say(&keys::generate(&arguments)?),
+        Command::Keys(Keys::Reload) => say(&show::reload_keys(&client)?),
         Command::Attach { mobile, handoff } => {
             say(&show::mobile(&client, "attach", mobile, handoff)?)
         }
@@ -79,17 +78,26 @@ fn report(error: &anyhow::Error) {
 }
 
 fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    match config::load(path) {
-        Ok(config) => say(&format!(
-            "{}{} is a valid configuration",
-            warnings(&config),
-            path.display()
-        )),
+    let config = match config::load(path) {
+        Ok(config) => config,
         Err(errors) => {
             writeln!(std::io::stderr(), "{errors}")?;
-            Ok(ExitCode::FAILURE)
+            return Ok(ExitCode::FAILURE);
         }
+    };
+    if let Err(errors) = keys::load_all(&keys::Source::all(&config)) {
+        let mut said = std::io::stderr();
+        write!(said, "{}", warnings(&config))?;
+        for error in errors {
+            writeln!(said, "error: {error}")?;
+        }
+        return Ok(ExitCode::FAILURE);
     }
+    say(&format!(
+        "{}{} is a valid configuration",
+        warnings(&config),
+        path.display()
+    ))
 }
 
 fn warnings(config: &Config) -> String {

@@ -90,6 +90,7 @@ fn answer(name: &str, request: &Request, status: &StatusHandle, start: Instant) 
         | Request::FlowAdd(_)
         | Request::FlowMove(_)
         | Request::FlowDelete(_)
+        | Request::KeysReload(_)
         | Request::Attach(_)
         | Request::Detach(_) => Err(Problem::refused(
             "this process is a mobile node: it has a status and `show mn`, nothing else",

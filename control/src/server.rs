@@ -22,7 +22,7 @@ use crossbeam::channel::Sender;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::api::{Attach, FlowAdd, FlowDelete, FlowMove, Problem};
+use crate::api::{Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem};
 
 /// What can be asked of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub(crate) enum Request {
     FlowMove(FlowMove),
     /// Deletes a flow rule.
     FlowDelete(FlowDelete),
+    /// Reads the key files again.
+    KeysReload(KeysReload),
     /// Attaches a mobile.
     Attach(Attach),
     /// Detaches a mobile.
@@ -207,6 +209,7 @@ fn router(calls: Sender<Call>) -> Router {
         .route("/v1/workers", read!(Request::Workers))
         .route("/v1/drops", read!(Request::Drops))
         .route("/v1/mn", read!(Request::Mn))
+        .route("/v1/keys/reload", write!(KeysReload, Request::KeysReload))
         .route("/v1/attach", write!(Attach, Request::Attach))
         .route("/v1/detach", write!(Attach, Request::Detach))
         .fallback(|| async { problem(&Problem::not_found("this path is not part of the API")) })

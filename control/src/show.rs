@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
-    FlowRow, Handoff, PathRow, PeerRow, PortRow, RouteRow, Status, WorkerRow,
+    FlowRow, Handoff, KeysReload, PathRow, PeerRow, PortRow, RouteRow, Status, WorkerRow,
 };
 use crate::cli::{Flow, FlowAddArgs, Mobile, Show};
 use crate::client::Client;
@@ -106,11 +106,14 @@ const ROUTES: [Column<RouteRow>; 5] = [
     ("UPLINK", false, |r| optional(r.uplink.as_ref())),
 ];
 
-const PEERS: [Column<PeerRow>; 5] = [
+const PEERS: [Column<PeerRow>; 8] = [
     ("ROLE", false, |r| role(r.role)),
     ("PEER", false, |r| r.name.clone()),
     ("ADDRESS", false, |r| r.address.to_string()),
     ("SIGNALLING", false, |r| r.signalling.clone()),
+    ("PROTECTION", false, |r| r.protection.clone()),
+    ("SENT SPI", false, |r| spi(r.sent_spi)),
+    ("HEARD SPI", false, |r| spi(r.heard_spi)),
     ("SESSIONS", true, |r| r.sessions.to_string()),
 ];
 
@@ -129,7 +132,7 @@ const PORTS: [Column<PortRow>; 10] = [
     ("RX MISSED", true, |r| r.rx_missed.to_string()),
 ];
 
-const WORKERS: [Column<WorkerRow>; 10] = [
+const WORKERS: [Column<WorkerRow>; 13] = [
     ("WORKER", true, |r| r.id.to_string()),
     ("CORE", true, |r| optional(r.core)),
     ("BUSY", true, |r| percent(r.busy_turns, r.turns)),
@@ -139,6 +142,9 @@ const WORKERS: [Column<WorkerRow>; 10] = [
     ("PUNTED", true, |r| r.punted.to_string()),
     ("HANDED", true, |r| r.handed_over.to_string()),
     ("TAKEN", true, |r| r.taken_over.to_string()),
+    ("FRAGMENTED", true, |r| r.fragmented.to_string()),
+    ("REASSEMBLED", true, |r| r.reassembled.to_string()),
+    ("EARLY", true, |r| r.early_fragments.to_string()),
     ("UPDATES", true, |r| r.updates.to_string()),
 ];
 
@@ -285,6 +291,14 @@ pub(crate) fn flow(client: &Client, command: Flow) -> anyhow::Result<String> {
     }
 }
 
+/// Runs `flowmob keys reload`, returning what to print.
+///
+/// # Errors
+/// If the process does not answer, or something is wrong with the keys.
+pub(crate) fn reload_keys(client: &Client) -> anyhow::Result<String> {
+    done(client, "/v1/keys/reload", &json!(KeysReload {}))
+}
+
 /// Runs `flowmob attach` or `detach`, returning what to print.
 ///
 /// # Errors
@@ -301,6 +315,11 @@ pub(crate) fn mobile(
         handoff
     });
     done(client, &format!("/v1/{verb}"), &request)
+}
+
+/// The index of a security association.
+fn spi(spi: Option<u32>) -> String {
+    optional(spi.map(|spi| format!("{spi:#010x}")))
 }
 
 fn done(client: &Client, path: &str, request: &Value) -> anyhow::Result<String> {

@@ -82,8 +82,8 @@ impl AtLma {
              [[route]]\nto = \"2001:db8:a::/64\"\nport = \"core\"\n\
              [[route]]\nto = \"2001:db8:b::/64\"\nport = \"core\"\n\
              [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
-             [[lma.peer]]\nname = \"kernel\"\naddress = \"{MAG}\"\n\
-             [[lma.peer]]\nname = \"other\"\naddress = \"{OTHER_MAG}\"\n"
+             [[lma.peer]]\nname = \"kernel\"\naddress = \"{MAG}\"\nprotection = \"none\"\n\
+             [[lma.peer]]\nname = \"other\"\naddress = \"{OTHER_MAG}\"\nprotection = \"none\"\n"
         );
         let namespace = Some(network.app.name());
         let lma = Appliance::start(directory.path(), "lma", namespace, &config);

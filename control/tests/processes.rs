@@ -87,7 +87,7 @@ fn one_port(device: &str, socket: &Path, process: &str) -> String {
         "[process]\n{process}\n[management]\nsocket = \"{}\"\n\
          [[port]]\nname = \"core\"\ndevice = \"{device}\"\naddresses = [\"{LMAA}/64\"]\n\
          [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
-         [[lma.peer]]\nname = \"mag1\"\naddress = \"{}\"\n",
+         [[lma.peer]]\nname = \"mag1\"\naddress = \"{}\"\nprotection = \"none\"\n",
         socket.display(),
         MAGS[0],
     )
@@ -189,8 +189,13 @@ fn check_says_yes_or_what_is_wrong_and_where() {
     let path = directory.path().join("x.toml");
     let path_text = path.to_str().unwrap();
     fs::write(&path, one_port("ring", Path::new("/run/x.sock"), "")).unwrap();
-    let said = flowmob(["check", "--config", path_text]);
-    assert_eq!(said.ok(), format!("{path_text} is a valid configuration\n"));
+    let said = flowmob(["check", "--config", path_text]).ok();
+    let valid = format!("{path_text} is a valid configuration\n");
+    let warning = "warning: signalling with this peer is not protected\n";
+    assert!(
+        said.starts_with(warning) && said.ends_with(&valid),
+        "{said}"
+    );
 
     fs::write(&path, "name = \"x\"\n[lma]\naddres = \"2001:db8::1\"\n").unwrap();
     let said = flowmob(["check", "--config", path_text]).fails();
@@ -203,11 +208,46 @@ fn check_says_yes_or_what_is_wrong_and_where() {
 }
 
 #[test]
+fn check_reads_the_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.toml");
+    let config = one_port("ring", Path::new("/run/x.sock"), "");
+    fs::write(
+        &path,
+        config.replace("protection = \"none\"", "keys = \"mine\""),
+    )
+    .unwrap();
+    let check = || flowmob(["check", "--config", path.to_str().unwrap()]);
+    let said = check().fails();
+    assert!(said.contains("mine: the key file cannot be read"), "{said}");
+    assert!(said.contains("flowmob keys generate"), "{said}");
+
+    let [mine, theirs] = ["mine", "theirs"].map(|name| directory.path().join(name));
+    let [lma, mag] = [&mine, &theirs].map(|path| path.to_str().unwrap());
+    flowmob(["keys", "generate", "--lma", lma, "--mag", mag]).ok();
+    assert_eq!(
+        check().ok(),
+        format!("{} is a valid configuration\n", path.display())
+    );
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(&mine, open).unwrap();
+    let said = check().fails();
+    assert!(said.contains("this one has 0644"), "{said}");
+    assert!(said.contains(&format!("= help: chmod 600 {lma}")), "{said}");
+    let said = flowmob(["run", "--config", path.to_str().unwrap()]).fails();
+    assert!(said.contains("this one has 0644"), "{said}");
+    let said = flowmob(["keys", "generate", "--lma", lma, "--mag", mag]).fails();
+    assert!(said.contains("cannot make the key file"), "{said}");
+}
+
+#[test]
 fn the_command_line_helps() {
     let said = flowmob(["--version"]).ok();
     assert_eq!(said, format!("flowmob {}\n", env!("CARGO_PKG_VERSION")));
     let help = flowmob(["--help"]).ok();
-    for command in ["run", "check", "show", "flow", "attach", "detach", "lab"] {
+    for command in [
+        "run", "check", "show", "flow", "keys", "attach", "detach", "lab",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     let wrong: [(&[&str], &str); 7] = [

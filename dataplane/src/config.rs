@@ -21,6 +21,8 @@ pub struct WorkerConfig {
     pub mag: Option<MagConfig>,
     /// Static routes. Those to the ports' own prefixes are added by the worker.
     pub routes: Vec<(Ipv6Net, RouteNext)>,
+    /// The LMAs and MAGs of the configuration: the signalling of each has a rate of its own.
+    pub peers: Vec<Ipv6Addr>,
     /// What to do while nothing comes in.
     pub idle: Idle,
     /// What the control plane may be asked, and how often.
@@ -29,6 +31,10 @@ pub struct WorkerConfig {
     pub icmp_errors: Rate,
     /// Packets waiting for neighbours.
     pub neighbours: NeighbourLimits,
+    /// Packets that come in fragments.
+    pub fragments: FragmentLimits,
+    /// How long a router's word on the MTU of a tunnel's way is believed (RFC 8201 §4).
+    pub path_mtu_lifetime: Duration,
     /// The clock is read once in so many turns.
     pub clock_turns: u32,
 }
@@ -42,6 +48,7 @@ impl WorkerConfig {
             lma: None,
             mag: None,
             routes: Vec::new(),
+            peers: Vec::new(),
             idle: Idle::default(),
             punts: PuntRates::default(),
             icmp_errors: Rate {
@@ -49,6 +56,8 @@ impl WorkerConfig {
                 burst: 100,
             },
             neighbours: NeighbourLimits::default(),
+            fragments: FragmentLimits::default(),
+            path_mtu_lifetime: Duration::from_mins(10),
             clock_turns: 32,
         }
     }
@@ -111,17 +120,27 @@ pub enum Idle {
 }
 
 /// Rates of what is handed to the control plane. Each kind has its own, so that none can crowd
-/// out another; of the ring, a quarter is left to signalling alone.
+/// out another, and within a kind each sender has, so that none can crowd out the others; of the ring, a
+/// quarter is left to the signalling of peers alone.
 #[derive(Clone, Copy, Debug)]
 pub struct PuntRates {
-    /// Mobility Header packets.
+    /// Mobility Header packets of one peer, protected by ESP or not. A burst is a part of the ring, not all
+    /// of it.
     pub signalling: Rate,
-    /// Neighbour discovery messages.
+    /// Mobility Header packets of all who are no peers.
+    pub strangers: Rate,
+    /// Neighbour discovery messages on one port.
     pub neighbour_discovery: Rate,
-    /// Next hops to resolve.
+    /// Of those, messages of one station.
+    pub station_discovery: Rate,
+    /// Next hops to resolve on one port.
     pub resolve: Rate,
-    /// Unknown stations on access ports.
+    /// Unknown stations on one access port.
     pub unknown_mobile: Rate,
+    /// How often one of them is reported.
+    pub station_unknown: Rate,
+    /// What routers say about the MTU of a tunnel's way.
+    pub path_mtu: Rate,
 }
 
 impl Default for PuntRates {
@@ -131,10 +150,17 @@ impl Default for PuntRates {
             burst: per_second,
         };
         Self {
-            signalling: rate(20_000),
-            neighbour_discovery: rate(2_000),
+            signalling: Rate {
+                per_second: 20_000,
+                burst: 512,
+            },
+            strangers: rate(100),
+            neighbour_discovery: rate(1_000),
+            station_discovery: rate(50),
             resolve: rate(500),
             unknown_mobile: rate(200),
+            station_unknown: rate(5),
+            path_mtu: rate(100),
         }
     }
 }
@@ -148,6 +174,9 @@ pub struct NeighbourLimits {
     pub held_total: usize,
     /// Neighbours kept, next hops of routes and tunnels included.
     pub entries: usize,
+    /// Neighbours on one port that packets wait for and that have not answered, next hops of routes and
+    /// tunnels not included: who scans one network does not take the room of the others (RFC 6583 §4).
+    pub unanswered: usize,
 }
 
 impl Default for NeighbourLimits {
@@ -156,6 +185,31 @@ impl Default for NeighbourLimits {
             held_each: 16,
             held_total: 512,
             entries: 8192,
+            unanswered: 1024,
+        }
+    }
+}
+
+/// Bounds on what fragments may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct FragmentLimits {
+    /// Packets to us of which some fragments are held.
+    pub packets: usize,
+    /// Fragments held in all.
+    pub fragments: usize,
+    /// First fragments of mobiles' packets that are remembered, so that the others follow them.
+    pub remembered: usize,
+    /// For how long each of these is kept (RFC 8200 §4.5: 60 s).
+    pub time: Duration,
+}
+
+impl Default for FragmentLimits {
+    fn default() -> Self {
+        Self {
+            packets: 128,
+            fragments: 512,
+            remembered: 1024,
+            time: Duration::from_mins(1),
         }
     }
 }

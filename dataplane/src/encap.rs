@@ -1,12 +1,17 @@
 //! Onto a path: into a tunnel (RFC 2473, RFC 6040) or onto a mobile's link.
+//!
+//! Nearly all packets fit their tunnel as they are; [`onto_path`] sends the others to [`carefully`],
+//! which knows fragments and the Tunnel Encapsulation Limit.
+
+mod limit;
 
 use flow::DropReason;
 use zerocopy::network_endian::{U16, U32};
 
-use crate::classify::{Choice, why_none};
-use crate::fate::{Error, Fate};
+use crate::classify::{Choice, no_path};
+use crate::fate::{Error, Fate, Onward};
 use crate::packet::PacketBuf;
-use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6, MIN_MTU};
+use crate::packet::header::{ETHERNET_LEN, FRAME_LEN, Frame, IPV6_LEN, Ipv6, MIN_MTU, next_header};
 use crate::table::hash::halves;
 use crate::table::path::State;
 use crate::table::{Paths, Rewrite};
@@ -21,7 +26,7 @@ pub(crate) fn onto_path<P: PacketBuf>(
     in_transit: bool,
 ) -> Fate {
     let Some((path, counters)) = paths.get_mut(choice.path) else {
-        return Fate::Drop(why_none(choice.path));
+        return no_path(choice.path);
     };
     let Some(frame) = Frame::of_mut(packet) else {
         return Fate::Drop(DropReason::Malformed);
@@ -30,21 +35,61 @@ pub(crate) fn onto_path<P: PacketBuf>(
     let fate = if matches!(path.state, State::Tunnel | State::TunnelUnresolved) {
         into_tunnel(path, choice.entropy, packet, in_transit)
     } else if path.state == State::Link {
-        match step(frame, path.room.into(), in_transit) {
-            Ok(()) => {
-                frame.ethernet = path.header.ethernet;
-                Fate::Send(path.port.into())
-            }
-            Err(fate) => fate,
-        }
+        onto_link(path, frame, in_transit)
     } else {
         nowhere(path.state)
     };
     if matches!(fate, Fate::Send(_) | Fate::Hold { .. }) {
         counters.out_packets += 1;
         counters.out_octets += octets as u64;
+        fate
+    } else if fate == Fate::Aside {
+        carefully(paths, choice, packet, in_transit)
+    } else {
+        fate
+    }
+}
+
+/// As [`onto_path`], for packets that may not fit or may limit their encapsulation.
+#[cold]
+#[inline(never)]
+pub(crate) fn carefully<P: PacketBuf>(
+    paths: &mut Paths,
+    choice: Choice,
+    packet: &mut P,
+    in_transit: bool,
+) -> Fate {
+    let limit = paths.encapsulation_limit(choice.path);
+    let Some((path, counters)) = paths.get_mut(choice.path) else {
+        return no_path(choice.path);
+    };
+    let Some(frame) = Frame::of_mut(packet) else {
+        return Fate::Drop(DropReason::Malformed);
+    };
+    let octets = frame.ip.total_len();
+    let fate = match path.state {
+        State::Tunnel | State::TunnelUnresolved => {
+            enter(path, limit, choice.entropy, packet, in_transit).unwrap_or_else(|fate| fate)
+        }
+        State::Link => onto_link(path, frame, in_transit),
+        State::Absent | State::TunnelUnreachable | State::TunnelLoop => nowhere(path.state),
+    };
+    if matches!(fate, Fate::Send(_) | Fate::Hold { .. } | Fate::Cut { .. }) {
+        counters.out_packets += 1;
+        counters.out_octets += octets as u64;
     }
     fate
+}
+
+#[inline(always)]
+fn onto_link(link: &Rewrite, frame: &mut Frame, in_transit: bool) -> Fate {
+    match step(frame, link.room.into(), in_transit) {
+        Ok(()) => {
+            frame.ethernet = link.header.ethernet;
+            Fate::Send(link.port.into())
+        }
+        Err(fate) => fate,
+    }
 }
 
 /// What becomes of a packet whose path leads nowhere.
@@ -60,7 +105,7 @@ fn nowhere(state: State) -> Fate {
     }
 }
 
-/// Encapsulates; needs 40 octets of headroom.
+/// Encapsulates a packet that fits; needs 40 octets of headroom. [`Fate::Aside`] for one that does not.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "40 octets")]
 fn into_tunnel<P: PacketBuf>(
@@ -72,12 +117,11 @@ fn into_tunnel<P: PacketBuf>(
     let Some(frame) = Frame::of_mut(packet) else {
         return Fate::Drop(DropReason::Malformed);
     };
-    if let Err(fate) = step(frame, tunnel.room.into(), in_transit) {
-        return fate;
+    if step(frame, tunnel.room.into(), in_transit).is_err() {
+        return Fate::Aside;
     }
-    // RFC 2473 §4.1.2: a packet between the tunnel's own ends would enter it again and again.
-    let (inner, ends) = (&frame.ip, &tunnel.header.ip);
-    if inner.destination == ends.destination && inner.source == ends.source {
+    let inner = &frame.ip;
+    if goes_round(inner, tunnel) {
         return Fate::Drop(DropReason::Loop);
     }
     // It is no more than the path has room for, so this is exact.
@@ -104,6 +148,77 @@ fn into_tunnel<P: PacketBuf>(
     }
 }
 
+/// Encapsulates any packet: with a Tunnel Encapsulation Limit if it has one itself or the path
+/// adds one, and to be cut if it does not fit but its sender could not do better (RFC 2473 §4.1.1,
+/// §7.1).
+fn enter<P: PacketBuf>(
+    tunnel: &Rewrite,
+    configured: Option<u8>,
+    entropy: u32,
+    packet: &mut P,
+    in_transit: bool,
+) -> Result<Fate, Fate> {
+    const MALFORMED: Fate = Fate::Drop(DropReason::Malformed);
+    const NO_HEADROOM: Fate = Fate::Drop(DropReason::NoHeadroom);
+    let (inner, octets) = packet
+        .data()
+        .get(ETHERNET_LEN..)
+        .and_then(|octets| Some((*Ipv6::of(octets)?, octets)))
+        .ok_or(MALFORMED)?;
+    if goes_round(&inner, tunnel) {
+        return Err(Fate::Drop(DropReason::Loop));
+    }
+    let limit = match limit::of(&inner, octets) {
+        Some(found) => Some(found.spend()?),
+        None => configured,
+    };
+    let head = IPV6_LEN + if limit.is_some() { limit::LEN } else { 0 };
+    let mtu = usize::from(tunnel.mtu());
+    let fits = inner.total_len() + head <= mtu;
+    // What does not fit may be cut, up to what every link must carry.
+    let room = if fits {
+        inner.total_len()
+    } else {
+        mtu.saturating_sub(head).max(MIN_MTU.into())
+    };
+    step(Frame::of_mut(packet).ok_or(MALFORMED)?, room, in_transit)?;
+
+    let payload_len = u16::try_from(inner.total_len() + head - IPV6_LEN).map_err(|_| MALFORMED)?;
+    packet.prepend(head).ok_or(NO_HEADROOM)?;
+    let frame = Frame::of_mut(packet).ok_or(NO_HEADROOM)?;
+    *frame = tunnel.header;
+    frame.ip.payload_len = U16::new(payload_len);
+    frame.ip.version_class_label = outer_word(&inner, tunnel.copy_dscp, entropy);
+    if let Some(limit) = limit {
+        frame.ip.next_header = next_header::DESTINATION;
+        let option = packet.data_mut().get_mut(FRAME_LEN..FRAME_LEN + limit::LEN);
+        option
+            .ok_or(NO_HEADROOM)?
+            .copy_from_slice(&limit::header(limit));
+    }
+    let to = if tunnel.state == State::Tunnel {
+        Onward::Port(tunnel.port.into())
+    } else {
+        Onward::Neighbour(tunnel.adjacency)
+    };
+    let mtu = tunnel.mtu();
+    Ok(match to {
+        Onward::Port(_) | Onward::Neighbour(_) if !fits => Fate::Cut { mtu, to },
+        Onward::Port(port) => Fate::Send(port),
+        Onward::Neighbour(adjacency) => Fate::Hold {
+            adjacency,
+            inner: ETHERNET_LEN + head,
+        },
+    })
+}
+
+/// RFC 2473 §4.1.2: a packet between the tunnel's own ends would enter it again and again.
+#[inline(always)]
+fn goes_round(inner: &Ipv6, tunnel: &Rewrite) -> bool {
+    let ends = &tunnel.header.ip;
+    inner.destination == ends.destination && inner.source == ends.source
+}
+
 /// The forwarding step: a packet in transit needs a hop to spend and must fit `room` octets.
 #[inline(always)]
 #[expect(
@@ -114,27 +229,21 @@ pub(crate) fn step(frame: &mut Frame, room: usize, in_transit: bool) -> Result<(
     let spent = in_transit & (frame.ip.hop_limit <= 1);
     let total = frame.ip.total_len();
     if spent | (total > room) {
-        return Err(refusal(spent, total, room));
+        return Err(refusal(spent, room));
     }
     frame.ip.hop_limit -= u8::from(in_transit);
     Ok(())
 }
 
 /// Why a packet cannot go on.
-///
-/// A packet of up to 1280 octets that does not fit, because the path has no room for an outer header
-/// besides the IPv6 minimum, is dropped without an error, as its sender could not do better.
-// TODO-correctness RFC 2473 §7.1 (b): such a packet is to be sent in fragments of the outer packet.
 #[cold]
 #[inline(never)]
-fn refusal(spent: bool, total: usize, room: usize) -> Fate {
+fn refusal(spent: bool, room: usize) -> Fate {
     if spent {
         Fate::Refuse(DropReason::HopLimit, Error::HopLimit)
-    } else if total > usize::from(MIN_MTU) {
+    } else {
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         Fate::Refuse(DropReason::TooBig, Error::TooBig(room.max(MIN_MTU.into())))
-    } else {
-        Fate::Drop(DropReason::TooBig)
     }
 }
 

@@ -316,7 +316,8 @@ impl Ingress<'_> {
         spread::flow_hash(frame.get(start..)?, seed)
     }
 
-    /// Where the inner header of a tunnel packet is that has extension headers before it.
+    /// Where the inner header of a tunnel packet is that has extension headers before it; of a fragment
+    /// only the outer header will do.
     fn late_exit(&self, frame: &[u8]) -> Option<usize> {
         let packet = frame.get(ETHERNET_LEN..)?;
         let (ip, _) = Ipv6::ref_from_prefix(packet).ok()?;
@@ -325,8 +326,11 @@ impl Ingress<'_> {
             return None;
         }
         let upper = walk::upper(ip, packet);
-        let tunnelled = upper.next_header == next_header::IPV6 && !upper.fragmented;
-        tunnelled.then_some(ETHERNET_LEN + upper.offset)
+        if upper.fragmented {
+            // All that is to be put together for this tunnel end goes to one worker.
+            return Some(ETHERNET_LEN);
+        }
+        (upper.next_header == next_header::IPV6).then_some(ETHERNET_LEN + upper.offset)
     }
 
     /// As [`Ingress::look`] for any frame; cuts off what Ethernet padded it with.

@@ -10,14 +10,16 @@ use arrayvec::ArrayVec;
 use flow::{DropReason, MacAddr, PortId, Report, Role};
 use ipnet::Ipv6Net;
 
-use crate::config::{Idle, PortConfig, PuntRates, WorkerConfig};
+use crate::config::{Idle, PortConfig, WorkerConfig};
 use crate::egress::{Port, total_len};
 use crate::fib::Fib;
+use crate::fragment::{Firsts, Gathering, Identifications};
 use crate::ingress::OwnAddresses;
 use crate::io::{Burst, PacketIo};
+use crate::mtu::LearnedMtus;
 use crate::neighbour::Neighbours;
 use crate::packet::header::MIN_MTU;
-use crate::police::{Bucket, Rate};
+use crate::police::Police;
 use crate::ring::{Order, UPDATE_BATCH, WorkerRings};
 use crate::role::RoleState;
 use crate::simd::Level;
@@ -78,40 +80,6 @@ impl std::fmt::Debug for Clock {
     }
 }
 
-/// Buckets of everything that has a rate.
-#[derive(Debug)]
-pub(crate) struct Police {
-    pub(crate) signalling: Bucket,
-    pub(crate) neighbour_discovery: Bucket,
-    pub(crate) resolve: Bucket,
-    pub(crate) unknown_mobile: Bucket,
-    pub(crate) icmp_errors: Bucket,
-}
-
-impl Police {
-    fn new(punts: &PuntRates, icmp_errors: Rate) -> Self {
-        Self {
-            signalling: Bucket::new(punts.signalling),
-            neighbour_discovery: Bucket::new(punts.neighbour_discovery),
-            resolve: Bucket::new(punts.resolve),
-            unknown_mobile: Bucket::new(punts.unknown_mobile),
-            icmp_errors: Bucket::new(icmp_errors),
-        }
-    }
-
-    fn fill(&mut self, now: Duration) {
-        for bucket in [
-            &mut self.signalling,
-            &mut self.neighbour_discovery,
-            &mut self.resolve,
-            &mut self.unknown_mobile,
-            &mut self.icmp_errors,
-        ] {
-            bucket.fill(now);
-        }
-    }
-}
-
 /// One poll-mode worker: it owns its queues and its tables, and shares nothing.
 ///
 /// Give it to a thread and call [`Worker::run`]; or call [`Worker::turn`] in a loop of your own.
@@ -135,6 +103,14 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) mag: Option<RoleState>,
     pub(crate) fib: Fib,
     pub(crate) neighbours: Neighbours<Io::Packet>,
+    /// Packets to us that come in fragments.
+    pub(crate) gathering: Gathering<Io::Packet>,
+    /// What the first fragments of mobiles' packets showed.
+    pub(crate) firsts: Firsts,
+    pub(crate) identifications: Identifications,
+    pub(crate) mtus: LearnedMtus,
+    /// The time when the clock was read last.
+    pub(crate) now: Duration,
     pub(crate) police: Police,
     /// Places of the punt ring that only signalling may fill.
     pub(crate) punt_reserve: usize,
@@ -142,6 +118,8 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) punted: u64,
     pub(crate) consumed: u64,
     pub(crate) originated: u64,
+    pub(crate) fragmented: u64,
+    pub(crate) reassembled: u64,
     turns: u64,
     busy_turns: u64,
     updates: u64,
@@ -185,13 +163,25 @@ impl<Io: PacketIo> Worker<Io> {
             mag: config.mag.as_ref().map(RoleState::mag),
             fib: Fib::default(),
             neighbours: Neighbours::new(config.neighbours),
-            police: Police::new(&config.punts, config.icmp_errors),
+            gathering: Gathering::new(config.fragments),
+            firsts: Firsts::new(config.fragments.remembered, config.fragments.time),
+            identifications: Identifications::new(),
+            mtus: LearnedMtus::new(config.path_mtu_lifetime),
+            now: Duration::ZERO,
+            police: Police::new(
+                &config.punts,
+                &config.peers,
+                config.ports.len(),
+                config.icmp_errors,
+            ),
             punt_reserve: rings.punt_capacity() / 4,
             rings,
             drops: [0; DropReason::ALL.len()],
             punted: 0,
             consumed: 0,
             originated: 0,
+            fragmented: 0,
+            reassembled: 0,
             turns: 0,
             busy_turns: 0,
             updates: 0,
@@ -248,8 +238,10 @@ impl<Io: PacketIo> Worker<Io> {
     /// then what is to be sent. Returns how many packets came in.
     pub fn turn(&mut self) -> usize {
         if self.turns.is_multiple_of(self.clock_turns) {
-            let now = (self.clock.0)();
-            self.police.fill(now);
+            self.now = (self.clock.0)();
+            self.police.set_time(self.now);
+            self.expire_fragments();
+            self.expire_mtus();
         }
         self.turns += 1;
         self.apply_updates();

@@ -180,13 +180,22 @@ fn advertisements_and_router_solicitations_are_punted() {
 
 #[test]
 fn mobility_headers_are_punted_whole() {
+    is_punted_whole(135);
+}
+
+#[test]
+fn protected_signalling_is_punted_whole() {
+    is_punted_whole(50);
+}
+
+fn is_punted_whole(protocol: u8) {
     let mut rig = Rig::lma();
     let frame = ipv6(
         MAG1_MAC,
         PORT_MACS[0],
         mag1(),
         lmaa(),
-        135,
+        protocol,
         64,
         &[59, 1, 5, 0, 0, 0, 0, 1],
     );
@@ -202,7 +211,7 @@ fn mobility_headers_are_punted_whole() {
         PORT_MACS[0],
         mn(1),
         lmaa(),
-        135,
+        protocol,
         64,
         &[59, 0, 5, 0, 0, 0, 0, 0],
     );
@@ -285,29 +294,25 @@ fn what_nobody_handles_is_told() {
         send(&mut rig, 60, &[17, 0, 0xc5, 0, 1, 2, 0, 0]),
         (4, 2, 42)
     );
-    let silent = |rig: &mut Rig, source, next_header, payload: &[u8]| {
-        let frame = ipv6(
-            CN_MAC,
-            PORT_MACS[1],
-            source,
-            lmaa(),
-            next_header,
-            64,
-            payload,
-        );
-        rig.drops(EDGE, &frame, DropReason::Unhandled);
+    let silent = |rig: &mut Rig, next_header, payload: &[u8], reason| {
+        let frame = ipv6(CN_MAC, PORT_MACS[1], cn(), lmaa(), next_header, 64, payload);
+        rig.drops(EDGE, &frame, reason);
     };
-    silent(&mut rig, cn(), 59, &[]);
+    silent(&mut rig, 59, &[], DropReason::Unhandled);
     // Never about an error.
     let error = icmp(cn(), lmaa(), 1, [0; 4], &[0; 48]);
-    silent(&mut rig, cn(), 58, &error);
-    // Never about a fragment of what may be one; never to many.
-    silent(
-        &mut rig,
+    silent(&mut rig, 58, &error, DropReason::BadQuote);
+    // Never to many, in fragments or not.
+    let to_all = ipv6(
+        CN_MAC,
+        MacAddr([0x33, 0x33, 0, 0, 0, 1]),
         cn(),
+        ip("ff02::1"),
         44,
-        &[58, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        1,
+        &[17, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
     );
+    rig.drops(EDGE, &to_all, DropReason::Unhandled);
     let to_all = ipv6(
         CN_MAC,
         MacAddr([0x33, 0x33, 0, 0, 0, 1]),
@@ -423,6 +428,7 @@ fn neighbours_and_held_packets_are_bounded() {
         held_each: 16,
         held_total: 20,
         entries: 10,
+        ..NeighbourLimits::default()
     };
     let mut rig = Rig::new(config);
     let scan = |n: u16| {
@@ -475,10 +481,21 @@ fn signalling_is_policed_apart_from_the_rest() {
                 CORE,
                 &ipv6(MAG1_MAC, PORT_MACS[0], mag1(), lmaa(), 58, 255, &na),
             );
-            rig.rx(
-                CORE,
-                &ipv6(MAG1_MAC, PORT_MACS[0], mag1(), lmaa(), 135, 64, &[0; 8]),
-            );
+            // Protected or not, signalling has one rate.
+            for protocol in [135, 50] {
+                rig.rx(
+                    CORE,
+                    &ipv6(
+                        MAG1_MAC,
+                        PORT_MACS[0],
+                        mag1(),
+                        lmaa(),
+                        protocol,
+                        64,
+                        &[0; 8],
+                    ),
+                );
+            }
             rig.rx(EDGE, &ipv6(CN_MAC, PORT_MACS[1], cn(), lmaa(), 99, 64, &[]));
         }
         let punts = rig.punts();
@@ -486,7 +503,7 @@ fn signalling_is_policed_apart_from_the_rest() {
         (signalling.count(), punts.len(), rig.sent(EDGE).len())
     };
     assert_eq!(flood(&mut rig), (5, 8, 2));
-    assert_eq!(rig.counters().dropped(DropReason::PuntRate), 32);
+    assert_eq!(rig.counters().dropped(DropReason::PuntRate), 52);
     assert_eq!(flood(&mut rig), (0, 0, 0));
     *now.lock().unwrap() = Duration::from_millis(200);
     assert_eq!(flood(&mut rig), (2, 4, 2));
@@ -496,10 +513,12 @@ fn signalling_is_policed_apart_from_the_rest() {
 fn a_full_punt_ring_keeps_places_for_signalling() {
     let mut rig = Rig::lma();
     let na = icmp(mag1(), lmaa(), 136, [0; 4], &mag1().octets());
-    for _ in 0..80 {
+    // Of two stations, since one alone has no rate for it.
+    for n in 0..80 {
+        let station = [MAG1_MAC, MAG2_MAC][n % 2];
         rig.rx(
             CORE,
-            &ipv6(MAG1_MAC, PORT_MACS[0], mag1(), lmaa(), 58, 255, &na),
+            &ipv6(station, PORT_MACS[0], mag1(), lmaa(), 58, 255, &na),
         );
     }
     assert_eq!(rig.counters().dropped(DropReason::PuntRing), 80 - 48);

@@ -83,16 +83,18 @@ fn only_a_mobiles_own_sources_pass() {
     // Nor may a mobile pose as a tunnel end or signal.
     let forged = ipv6(MN_MAC, PORT_MACS[1], lmaa(), mag1(), 41, 64, &inner(mn(1)));
     rig.drops(EDGE, &forged, DropReason::IngressFilter);
-    let forged = ipv6(
-        MN_MAC,
-        PORT_MACS[1],
-        mn(1),
-        mag1(),
-        135,
-        64,
-        &[59, 0, 5, 0, 0, 0, 0, 0],
-    );
-    rig.drops(EDGE, &forged, DropReason::IngressFilter);
+    for protocol in [135, 50] {
+        let forged = ipv6(
+            MN_MAC,
+            PORT_MACS[1],
+            mn(1),
+            mag1(),
+            protocol,
+            64,
+            &[59, 0, 5, 0, 0, 0, 0, 0],
+        );
+        rig.drops(EDGE, &forged, DropReason::IngressFilter);
+    }
 }
 
 #[test]

@@ -124,10 +124,7 @@ fn supply(lma: &Lma, notes: &mut Notes) {
         );
     }
     let per_session = u64::from(lma.prefixes_per_session);
-    let bits = |pool: &Hnp| u32::from(lma.prefix_length.saturating_sub(pool.len()));
-    let room = lma.pools.iter().fold(0_u64, |sum, pool| {
-        sum.saturating_add(1_u64.checked_shl(bits(pool)).unwrap_or(u64::MAX))
-    });
+    let room = lma.pool_room();
     if any_pools && notes.has("lma.max_mobiles") && room < u64::from(lma.max_mobiles) * per_session
     {
         notes.push(

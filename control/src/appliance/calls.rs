@@ -49,6 +49,7 @@ impl Control {
                 Err(problem) => Err(problem),
             },
             Request::FlowDelete(request) => self.delete_flow(now, &request),
+            Request::KeysReload(_) => self.reload_keys(),
             Request::Attach(request) => self.attach(now, &request),
             Request::Detach(request) => self.detach(now, &request),
         };
@@ -104,6 +105,13 @@ impl Control {
         lma.delete_flow(now, &mn, fid)
             .map_err(|error| Problem::refused(error.to_string()))?;
         Ok(done(format!("flow {fid} of {mn} deleted")))
+    }
+
+    fn reload_keys(&mut self) -> Answer {
+        self.protection
+            .reload()
+            .map_err(|error| Problem::refused(format!("{error:#}")))?;
+        Ok(done("keys read".to_owned()))
     }
 
     fn attach(&mut self, now: Now, request: &Attach) -> Answer {

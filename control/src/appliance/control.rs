@@ -11,24 +11,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::Receiver as Calls;
 use flow::{MacAddr, PortId, Punt, Role, TransmitTo, Update};
+use nd::packet::{Ipv6, ipv6_packet, next_header};
+use nd::{NeighbourDiscovery, icmp6};
 use pmip_proto::{Command, Lma, LmaEvent, Mag, MagEvent, Now, Probe, Receiver, Reply};
 use pmip_wire::Message;
 
 use super::calls::{Waiting, WaitingMoves};
+use super::log_rate::LogRate;
 use super::mobiles::MobileTable;
 use super::outbox::Outbox;
+use super::protection::{Admitted, Protection, Sender};
 use super::reports::Reports;
 use super::setup::Setup;
 use super::workers::WorkerSet;
-use crate::icmp6;
-use crate::nd::NeighbourDiscovery;
-use crate::packet::{Ipv6, ipv6_packet, next_header};
 use crate::server::Call;
 
 /// Hop limit of our own messages.
 const HOP_LIMIT: u8 = 64;
 /// Most punts and requests handled in one turn, so that neither starves the timers.
 const BUDGET: usize = 256;
+/// Updates that may wait for room in a worker's ring before nothing more is taken in: what then floods
+/// in fills the punt rings, and is dropped and counted there.
+const MAX_BACKLOG: usize = 65_536;
 /// Turns without work before the thread sleeps between them.
 const SPIN: u32 = 64;
 /// How long it then sleeps: far below any timer of the protocol.
@@ -39,6 +43,7 @@ pub(crate) struct Control {
     pub(super) setup: Setup,
     pub(super) lma: Option<Lma>,
     pub(super) mag: Option<Mag>,
+    pub(super) protection: Protection,
     pub(super) receiver: Receiver,
     pub(super) mobiles: MobileTable,
     pub(super) nd: NeighbourDiscovery,
@@ -46,6 +51,7 @@ pub(crate) struct Control {
     pub(super) outbox: Outbox,
     pub(super) reports: Reports,
     pub(super) moves: WaitingMoves,
+    pub(super) log_rate: LogRate,
     pub(super) calls: Calls<Call>,
     pub(super) start: Instant,
     pub(super) oddities: Oddities,
@@ -54,7 +60,7 @@ pub(crate) struct Control {
 /// What the control thread itself could not use.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Oddities {
-    /// Mobility Headers behind other extension headers, where none belong (RFC 5213 §6.9.1.5).
+    /// Mobility Headers and ESP behind other extension headers, where none belong (RFC 5213 §6.9.1.5).
     pub(super) extension_headers: u64,
     /// Messages that do not fit a Mobility Header.
     pub(super) not_encoded: u64,
@@ -77,6 +83,9 @@ impl Control {
         }
         self.workers.broadcast(&Update::Stop);
         self.drain();
+        if let Err(error) = self.protection.close() {
+            tracing::warn!("{error:#}");
+        }
     }
 
     /// Gives the workers a moment to take what is still waiting for them, their end included.
@@ -95,7 +104,7 @@ impl Control {
         work |= self.take_calls(now);
         work |= self.take_reports();
         self.handle_timeouts(now);
-        work |= self.carry_out();
+        work |= self.carry_out(now);
         self.workers.flush();
         self.outbox.release(&mut self.workers);
         self.moves.finish(&self.workers, now.monotonic);
@@ -116,6 +125,9 @@ impl Control {
     fn take_punts(&mut self, now: Now) -> bool {
         let mut any = false;
         for _ in 0..BUDGET {
+            if self.workers.backlog() > MAX_BACKLOG {
+                break;
+            }
             let Some(punt) = self.workers.pop_punt() else {
                 break;
             };
@@ -137,6 +149,11 @@ impl Control {
                 Punt::Resolve { port, next_hop } => {
                     self.nd.handle_resolve(now.monotonic, port, next_hop);
                 }
+                Punt::PathMtu { local, remote, mtu } => {
+                    tracing::info!(%local, %remote, mtu, "a router says what the way carries");
+                    let update = Update::PathMtu { local, remote, mtu };
+                    self.workers.broadcast(&update);
+                }
                 Punt::UnknownMobile { port, source } => {
                     self.station_seen(now, port, source, false);
                 }
@@ -145,19 +162,22 @@ impl Control {
         any
     }
 
-    /// A Mobility Header packet: decoded once, handed to the role it concerns.
+    /// A packet with a Mobility Header, protected or not: decoded once, handed to the role it concerns.
     fn signalling(&mut self, now: Now, packet: &[u8]) {
-        let Some(ip) = Ipv6::parse(packet).filter(|ip| ip.next_header == next_header::MOBILITY)
-        else {
+        let signalling = [next_header::MOBILITY, next_header::ESP];
+        let Some(ip) = Ipv6::parse(packet).filter(|ip| signalling.contains(&ip.next_header)) else {
             self.oddities.extension_headers += 1;
             return;
         };
-        let (from, to, header) = (ip.source, ip.destination, ip.payload);
-        let message = match self.receiver.receive(now, from, to, header) {
+        let Some(Admitted { header, sender }) = self.protection.admit(&ip) else {
+            return;
+        };
+        let (from, to) = (ip.source, ip.destination);
+        let message = match self.receiver.receive(now, from, to, &header) {
             Ok(message) => message,
             Err(rejected) => {
                 tracing::debug!(%from, error = %rejected.error, "message rejected");
-                self.reject(packet, to, rejected.reply);
+                self.reject(packet, to, sender, rejected.reply);
                 return;
             }
         };
@@ -187,12 +207,20 @@ impl Control {
         }
     }
 
-    /// Answers a packet that is no message, if an answer is owed.
-    fn reject(&mut self, packet: &[u8], to: Ipv6Addr, reply: Option<Reply>) {
-        match reply {
-            None => {}
-            Some(Reply::BindingError { from, to, error }) => self.send(from, to, &error.into()),
-            Some(Reply::ParameterProblem { pointer }) => {
+    /// Answers a packet that is no message, if an answer is owed: not to strangers, and not with an error about
+    /// what nobody on the way could see.
+    fn reject(&mut self, packet: &[u8], to: Ipv6Addr, sender: Sender, reply: Option<Reply>) {
+        match (reply, sender) {
+            (_, Sender::Stranger)
+            | (None, Sender::Claimed | Sender::Authentic)
+            | (Some(Reply::ParameterProblem { .. }), Sender::Authentic) => {}
+            (
+                Some(Reply::BindingError { from, to, error }),
+                Sender::Claimed | Sender::Authentic,
+            ) => {
+                self.send(from, to, &error.into());
+            }
+            (Some(Reply::ParameterProblem { pointer }), Sender::Claimed) => {
                 if let Some(error) = icmp6::parameter_problem(to, packet, pointer) {
                     self.outbox.push(&self.workers, error, TransmitTo::Routed);
                 }
@@ -217,7 +245,9 @@ impl Control {
         }
         match self.mobiles.automatic(port, mac) {
             Some(attachment) => {
-                if let Err(error) = mag.notice(now, attachment) {
+                if let Err(error) = mag.notice(now, attachment)
+                    && self.log_rate.allow(now.monotonic)
+                {
                     tracing::warn!(%error, "not attached");
                 }
             }
@@ -268,7 +298,7 @@ impl Control {
     }
 
     /// Performs what the state machines decided, in their order.
-    fn carry_out(&mut self) -> bool {
+    fn carry_out(&mut self, now: Now) -> bool {
         let mut any = false;
         while let Some(command) = self.lma.as_mut().and_then(Lma::poll_command) {
             any = true;
@@ -291,10 +321,12 @@ impl Control {
             }
         }
         while let Some(event) = self.lma.as_mut().and_then(Lma::poll_event) {
-            self.lma_event(&event);
+            self.lma_event(&event, now);
         }
         while let Some(event) = self.mag.as_mut().and_then(Mag::poll_event) {
-            mag_event(&event);
+            if self.log_rate.allow(now.monotonic) {
+                mag_event(&event);
+            }
         }
         any
     }
@@ -327,22 +359,29 @@ impl Control {
         self.outbox.push(&self.workers, packet, to);
     }
 
-    /// Sends a message once the tables it speaks of are in force.
+    /// Sends a message, protected if its peer has keys, once the tables it speaks of are in force.
     fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: &Message) {
-        match message.encode(from, to) {
-            Ok(header) => {
-                tracing::debug!(%to, name = message.name(), "sending");
-                let packet = ipv6_packet(from, to, next_header::MOBILITY, HOP_LIMIT, &header);
-                self.outbox.push(&self.workers, packet, TransmitTo::Routed);
-            }
+        let name = message.name();
+        let header = match message.encode(from, to) {
+            Ok(header) => header,
             Err(error) => {
                 self.oddities.not_encoded += 1;
-                tracing::error!(%to, name = message.name(), %error, "message not sent");
+                tracing::error!(%to, name, %error, "message not sent");
+                return;
             }
+        };
+        match self.protection.seal(from, to, header) {
+            Ok((protocol, payload)) => {
+                tracing::debug!(%to, name, "sending");
+                let packet = ipv6_packet(from, to, protocol, HOP_LIMIT, &payload);
+                self.outbox.push(&self.workers, packet, TransmitTo::Routed);
+            }
+            Err(error) => tracing::error!(%to, name, %error, "message not sent"),
         }
     }
 
-    fn lma_event(&mut self, event: &LmaEvent) {
+    fn lma_event(&mut self, event: &LmaEvent, now: Now) {
+        let logged = self.log_rate.allow(now.monotonic);
         match event {
             LmaEvent::FlowMoved {
                 mn_id,
@@ -351,7 +390,9 @@ impl Control {
                 times,
                 ..
             } => {
-                tracing::info!(%mn_id, %fid, bid = %to, "flow moved");
+                if logged {
+                    tracing::info!(%mn_id, %fid, bid = %to, "flow moved");
+                }
                 let waiting = Waiting {
                     mn_id: mn_id.clone(),
                     fid: *fid,
@@ -366,7 +407,9 @@ impl Control {
                 reason,
                 ..
             } => {
-                tracing::warn!(%mn_id, %fid, bid = %to, %reason, "flow not moved");
+                if logged {
+                    tracing::warn!(%mn_id, %fid, bid = %to, %reason, "flow not moved");
+                }
                 let waiting = Waiting {
                     mn_id: mn_id.clone(),
                     fid: *fid,
@@ -376,13 +419,21 @@ impl Control {
             }
             LmaEvent::PbuRefused { .. }
             | LmaEvent::FlowNotInstalled { .. }
-            | LmaEvent::SignallingRefused { .. } => tracing::warn!(?event, "lma"),
+            | LmaEvent::SignallingRefused { .. } => {
+                if logged {
+                    tracing::warn!(?event, "lma");
+                }
+            }
             LmaEvent::BindingCreated { .. }
             | LmaEvent::Handoff { .. }
             | LmaEvent::BindingRenewed { .. }
             | LmaEvent::BindingDeregistered { .. }
             | LmaEvent::BindingDeleted { .. }
-            | LmaEvent::FlowReleased { .. } => tracing::info!(?event, "lma"),
+            | LmaEvent::FlowReleased { .. } => {
+                if logged {
+                    tracing::info!(?event, "lma");
+                }
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use pmip_proto::mag::MagCounters;
 use pmip_proto::{Lma, Mag};
 
 use super::control::Control;
+use super::protection::ProtectionCounters;
 
 /// A counter: its name, its value, what it means.
 pub(super) type Ignored = (&'static str, u64, &'static str);
@@ -13,12 +14,13 @@ impl Control {
     /// Every reason, those that did not occur included.
     pub(super) fn ignored_messages(&self) -> Vec<Ignored> {
         let mut all = self.ignored_by_anyone().to_vec();
+        all.extend(ignored_by_protection(self.protection.counters()));
         all.extend(self.lma.iter().map(Lma::counters).flat_map(ignored_by_lma));
         all.extend(self.mag.iter().map(Mag::counters).flat_map(ignored_by_mag));
         all
     }
 
-    fn ignored_by_anyone(&self) -> [Ignored; 8] {
+    fn ignored_by_anyone(&self) -> [Ignored; 10] {
         let received = self.receiver.counters();
         [
             (
@@ -44,7 +46,7 @@ impl Control {
             (
                 "extension-headers",
                 self.oddities.extension_headers,
-                "A Mobility Header behind other extension headers.",
+                "A Mobility Header or ESP behind other extension headers.",
             ),
             (
                 "not-encoded",
@@ -61,17 +63,87 @@ impl Control {
                 self.nd.refused(),
                 "The neighbour table was full.",
             ),
+            (
+                "not-logged",
+                self.log_rate.suppressed(),
+                "An event that was not logged, because there were many.",
+            ),
+            (
+                "neighbour-replaced",
+                self.nd.replaced(),
+                "A neighbour gave way to another: the table was full.",
+            ),
         ]
     }
 }
 
-fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
+fn ignored_by_protection(counters: &ProtectionCounters) -> [Ignored; 9] {
+    [
+        (
+            "unknown-peer",
+            counters.unknown_peer,
+            "Between addresses that are not configured as peers. Binding Updates are counted elsewhere.",
+        ),
+        (
+            "unprotected",
+            counters.unprotected,
+            "A message in the clear, from the address of a peer with keys.",
+        ),
+        (
+            "esp-unknown-sa",
+            counters.unknown_sa,
+            "ESP for which there is no security association.",
+        ),
+        (
+            "esp-replayed",
+            counters.replayed,
+            "ESP that was received before, or is too old to tell.",
+        ),
+        (
+            "esp-icv",
+            counters.icv,
+            "ESP that was altered, or sealed with another key.",
+        ),
+        (
+            "esp-malformed",
+            counters.malformed,
+            "ESP that is too short, or badly padded.",
+        ),
+        (
+            "esp-inner",
+            counters.inner,
+            "ESP with something else in it than a Mobility Header.",
+        ),
+        (
+            "esp-dummy",
+            counters.dummy,
+            "ESP that its sender made to be thrown away.",
+        ),
+        (
+            "not-sealed",
+            counters.not_sealed,
+            "A message of ours without a sequence number: change the keys, or make room on the disk.",
+        ),
+    ]
+}
+
+fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 9] {
     let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
     [
         (
             "pbu-refused",
             refused.map(|(_, pbas)| pbas).sum(),
             "A PBA with a status of 128 or more was sent.",
+        ),
+        (
+            "lma-over-share",
+            lma.over_share,
+            "A PBU of a MAG that has as many sessions as one may; refused with 130.",
+        ),
+        (
+            "lma-unreported",
+            lma.unreported,
+            "A refusal that was not logged, because there were many.",
         ),
         (
             "lma-unknown-peer",
@@ -106,7 +178,7 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
     ]
 }
 
-fn ignored_by_mag(mag: MagCounters) -> [Ignored; 6] {
+fn ignored_by_mag(mag: MagCounters) -> [Ignored; 7] {
     [
         (
             "mag-unknown-peer",
@@ -127,6 +199,11 @@ fn ignored_by_mag(mag: MagCounters) -> [Ignored; 6] {
             "mag-fmi-copy",
             mag.fmi_copies,
             "A copy of an FMI, answered as the first was.",
+        ),
+        (
+            "mag-solicitation",
+            mag.solicitations_unanswered,
+            "A Router Solicitation of a mobile that asks too often.",
         ),
         (
             "mag-destination",

@@ -3,9 +3,11 @@
 mod calls;
 mod control;
 mod ignored;
+mod log_rate;
 mod mobiles;
 mod outbox;
 mod ports;
+mod protection;
 mod reports;
 mod rows;
 mod setup;
@@ -25,17 +27,20 @@ use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
 use dataplane::{LmaConfig, MagConfig, WorkerConfig, WorkerError};
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
+use nd::{NdPort, NeighbourDiscovery};
 use pmip_proto::{Lma, Mag, Receiver};
 
 use self::control::Control;
+use self::log_rate::LogRate;
 use self::mobiles::MobileTable;
 use self::outbox::Outbox;
 use self::ports::OpenPorts;
+use self::protection::Protection;
 use self::reports::Reports;
 use self::setup::{PeerInfo, Setup};
 use self::workers::WorkerSet;
 use crate::api::RouteRow;
-use crate::nd::{NdPort, NeighbourDiscovery};
+use crate::keys::Source;
 use crate::server::{Call, Server};
 
 /// Empty turns before a worker on a shared core sleeps, and how long.
@@ -57,6 +62,8 @@ const ANSWERS_PER_SECOND: u32 = 10;
 pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let cores = worker_cores(config)?;
     let start = Instant::now();
+    let protection = Protection::new(Source::all(config), &config.process.state)
+        .context("the keys of the signalling")?;
     let eal = Eal::init(&ports::eal_config(config)).context("DPDK did not start")?;
     let OpenPorts {
         infos,
@@ -82,7 +89,13 @@ pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()>
     }
 
     let (calls, requests) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
-    let control = build_control(config, infos, cores, control_rings, requests, start)?;
+    let fixed = Fixed {
+        infos,
+        cores,
+        protection,
+        start,
+    };
+    let control = build_control(config, fixed, control_rings, requests)?;
     let control = spawn_control(config, control, stop)?;
     let server = Server::start(&config.management.socket, calls)?;
     tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
@@ -224,6 +237,12 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
         .iter()
         .map(|route| (route.to, next(route)))
         .collect();
+    let lmas = config.mag.iter().flat_map(|mag| &mag.peers);
+    let mags = config.lma.iter().flat_map(|lma| &lma.peers);
+    worker.peers = lmas
+        .map(|peer| peer.address.0)
+        .chain(mags.map(|peer| peer.address.0))
+        .collect();
     worker.idle = match config.process.idle {
         Idle::Adaptive => SHARED_CORE,
         Idle::Poll => dataplane::Idle::Poll,
@@ -231,14 +250,26 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
     worker
 }
 
-fn build_control(
-    config: &Config,
+/// What was made before the control thread.
+struct Fixed {
     infos: Vec<setup::PortInfo>,
     cores: Vec<Option<usize>>,
+    protection: Protection,
+    start: Instant,
+}
+
+fn build_control(
+    config: &Config,
+    fixed: Fixed,
     rings: Vec<ControlRings>,
     calls: crossbeam::channel::Receiver<Call>,
-    start: Instant,
 ) -> anyhow::Result<Control> {
+    let Fixed {
+        infos,
+        cores,
+        protection,
+        start,
+    } = fixed;
     // Sequence numbers and identifiers start anywhere, so that a restarted process is not taken for its
     // former self.
     let seed = {
@@ -263,6 +294,7 @@ fn build_control(
         });
     let nd = NeighbourDiscovery::new(nd_ports.collect());
     Ok(Control {
+        protection,
         receiver: Receiver::new(ANSWERS_PER_SECOND),
         lma: lma.map(|lma| Lma::new(lma, seed)),
         mag: mag.map(|mag| Mag::new(mag, seed.rotate_left(32))),
@@ -272,6 +304,7 @@ fn build_control(
         outbox: Outbox::default(),
         reports: Reports::default(),
         moves: calls::WaitingMoves::default(),
+        log_rate: LogRate::default(),
         calls,
         start,
         oddities: control::Oddities::default(),
@@ -280,26 +313,24 @@ fn build_control(
 }
 
 fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<usize>>) -> Setup {
-    let anchors = config
-        .lma
-        .iter()
-        .flat_map(|lma| &lma.peers)
-        .map(|peer| PeerInfo {
+    let anchors = config.lma.iter().flat_map(|lma| {
+        lma.peers.iter().map(|peer| PeerInfo {
             role: Role::Lma,
             name: peer.name.clone(),
+            own: lma.address.0,
             address: peer.address.0,
             signalling: wiring::signalling(peer.signalling),
-        });
-    let gateways = config
-        .mag
-        .iter()
-        .flat_map(|mag| &mag.peers)
-        .map(|peer| PeerInfo {
+        })
+    });
+    let gateways = config.mag.iter().flat_map(|mag| {
+        mag.peers.iter().map(|peer| PeerInfo {
             role: Role::Mag,
             name: peer.name.clone(),
+            own: mag.address.0,
             address: peer.address.0,
             signalling: wiring::signalling(peer.signalling),
-        });
+        })
+    });
     let port_name = |id| config.port(id).map_or("?", |port| port.name.as_str());
     let routes = config.routes.iter().map(|route| RouteRow {
         role: None,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{Counters, DropReason, Fid, Hnp, MnId, PathCounters, Role};
+use pmip_esp::Spi;
 use pmip_proto::lma::{BceState, FlowState, MobileView};
 use pmip_proto::mag::BuleState;
 use pmip_proto::{Lma, Mag, Now};
@@ -10,6 +11,7 @@ use pmip_wire::BindingStatus;
 
 use super::calls::{answered, rows};
 use super::control::Control;
+use super::protection::ProtectionState;
 use super::reports::Complete;
 use crate::api::{
     BindingRow, DropRow, FlowRow, PathRow, PeerRow, PortRow, Problem, RouteRow, WorkerRow,
@@ -36,6 +38,7 @@ impl Control {
             | Request::FlowAdd(_)
             | Request::FlowMove(_)
             | Request::FlowDelete(_)
+            | Request::KeysReload(_)
             | Request::Attach(_)
             | Request::Detach(_) => Err(Problem::unavailable("the workers are not asked for this")),
         };
@@ -88,15 +91,21 @@ impl Control {
         for bule in self.mag.iter().flat_map(Mag::bul) {
             *sessions.entry((Role::Mag, bule.lmaa.0)).or_insert(0) += 1;
         }
-        let row = |peer: &super::setup::PeerInfo| PeerRow {
-            role: peer.role,
-            name: peer.name.clone(),
-            address: peer.address,
-            signalling: peer.signalling.clone(),
-            sessions: sessions
-                .get(&(peer.role, peer.address))
-                .copied()
-                .unwrap_or(0),
+        let row = |peer: &super::setup::PeerInfo| {
+            let ProtectionState { sending, heard } = self.protection.state(peer.own, peer.address);
+            PeerRow {
+                role: peer.role,
+                name: peer.name.clone(),
+                address: peer.address,
+                signalling: peer.signalling.clone(),
+                protection: if sending.is_some() { "esp" } else { "none" }.to_owned(),
+                sent_spi: sending.map(Spi::get),
+                heard_spi: heard.map(Spi::get),
+                sessions: sessions
+                    .get(&(peer.role, peer.address))
+                    .copied()
+                    .unwrap_or(0),
+            }
         };
         self.setup.peers.iter().map(row).collect()
     }
@@ -252,6 +261,9 @@ impl Control {
             punted: worker.punted,
             handed_over: worker.handed_over,
             taken_over: worker.taken_over,
+            fragmented: worker.fragmented,
+            reassembled: worker.reassembled,
+            early_fragments: worker.early_fragments,
             updates: worker.updates,
         };
         (0..)

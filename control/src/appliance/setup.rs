@@ -30,6 +30,8 @@ pub(crate) struct PeerInfo {
     pub(crate) role: Role,
     /// Its name in the configuration.
     pub(crate) name: String,
+    /// Our address towards it.
+    pub(crate) own: Ipv6Addr,
     /// Its address.
     pub(crate) address: Ipv6Addr,
     /// The signalling dialect.

@@ -90,6 +90,9 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
     };
     wanted.drain = lma.drain;
     wanted.max_mobiles = usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX);
+    wanted.max_sessions_per_mag = lma.sessions_per_mag().map_or(usize::MAX, |most| {
+        usize::try_from(most).unwrap_or(usize::MAX)
+    });
     wanted.max_sessions_per_mobile = usize::from(lma.max_sessions_per_mobile);
     wanted.max_flows_per_mobile = usize::from(lma.max_flows_per_mobile);
     Ok(wanted)
@@ -186,6 +189,7 @@ fn tunnel(
     TunnelConfig {
         hop_limit: options.hop_limit,
         copy_dscp: options.copy_dscp,
+        encapsulation_limit: options.encapsulation_limit,
         path_mtu: options
             .path_mtu
             .or(port.map(|port| port.mtu))

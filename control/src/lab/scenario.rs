@@ -10,7 +10,7 @@ use flow::Hnp;
 use serde::{Serialize, Serializer};
 
 use crate::api::{BindingRow, FlowAdd, FlowAdded, FlowMove, FlowMoved, FlowRow, RouteRow};
-use crate::packet::next_header;
+use nd::packet::next_header;
 
 use super::analysis::{Flow, FlowMatch, Window};
 use super::capture::{Capture, Completeness};

@@ -81,8 +81,8 @@ pub fn lma(directory: &TempDir) -> Appliance {
          [[route]]\nto = \"::/0\"\nvia = \"2001:db8:c::5\"\nport = \"cn\"\n\
          [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
          signal_hosted_moves = false\nfmi_retry_ms = 20\nfmi_retries = 1\n\
-         [[lma.peer]]\nname = \"mag1\"\naddress = \"{}\"\n\
-         [[lma.peer]]\nname = \"mag2\"\naddress = \"{}\"\n\
+         [[lma.peer]]\nname = \"mag1\"\naddress = \"{}\"\nprotection = \"none\"\n\
+         [[lma.peer]]\nname = \"mag2\"\naddress = \"{}\"\nprotection = \"none\"\n\
          [[lma.mobile]]\nid = \"{MN1}\"\nprefix_model = \"shared\"\n",
         input.display(),
         directory.path().join("out.pcap").display(),
@@ -109,7 +109,7 @@ pub fn mag(directory: &TempDir) -> Appliance {
          [[port]]\nname = \"wlan0\"\ndevice = \"ring\"\n\
          [[port]]\nname = \"wlan1\"\ndevice = \"ring\"\n\
          [mag]\naddress = \"{}\"\naccess_ports = [\"wlan0\", \"wlan1\"]\n\
-         [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\n{}{}{}",
+         [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\nprotection = \"none\"\n{}{}{}",
         MAGS[0],
         MAGS[0],
         mobile(MN1, 1, "wlan0"),

@@ -7,7 +7,7 @@ use crate::id::{MacAddr, PortId};
 /// A packet or a question only the control plane can answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Punt {
-    /// A Mobility Header packet (next header 135) to an address of ours.
+    /// A Mobility Header packet (next header 135) to an address of ours, or one that may be protected by ESP (50).
     Mobility {
         /// Where it came in.
         port: PortId,
@@ -31,6 +31,16 @@ pub enum Punt {
         port: PortId,
         /// Its address.
         next_hop: Ipv6Addr,
+    },
+    /// An ICMPv6 Packet Too Big about a packet of one of our tunnels: what the way to its remote end
+    /// carries (RFC 2473 §7). The worker that saw it goes by it already, the others do not.
+    PathMtu {
+        /// Our end.
+        local: Ipv6Addr,
+        /// The other end.
+        remote: Ipv6Addr,
+        /// Octets of an outer packet, at least 1280.
+        mtu: u16,
     },
     /// A packet came from a station on an access port whose source address belongs to no binding there:
     /// perhaps a mobile that has not been attached yet.

@@ -23,6 +23,7 @@ fn with_tunnel(mut state: RoleState, local: Ipv6Addr, remote: Ipv6Addr) -> RoleS
         hop_limit: 64,
         path_mtu: 1500,
         copy_dscp: false,
+        encapsulation_limit: None,
     };
     let rewrite = Rewrite::tunnel(&tunnel);
     let paths = &mut state.table.paths;

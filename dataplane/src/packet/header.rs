@@ -104,6 +104,11 @@ pub(crate) struct Ipv6 {
 impl Ipv6 {
     pub(crate) const VERSION_6: u32 = 6 << 28;
 
+    /// The header at the start of a packet, if it is long enough.
+    pub(crate) fn of(packet: &[u8]) -> Option<&Self> {
+        Self::ref_from_prefix(packet).ok().map(|(ip, _)| ip)
+    }
+
     #[inline(always)]
     pub(crate) fn is_version_6(&self) -> bool {
         self.version_class_label.get() >> 28 == 6

@@ -13,7 +13,9 @@ use crate::neighbour::AdjacencyId;
 use crate::packet::header::{Ethernet, Frame, IPV6_LEN, Ipv6, next_header};
 
 /// The greatest path number.
-pub(crate) const MAX_PATH: u16 = u16::MAX - 2;
+pub(crate) const MAX_PATH: u16 = u16::MAX - 3;
+/// In place of a path: the packet is not to be chosen for in its burst.
+pub(crate) const ASIDE: u16 = u16::MAX - 2;
 /// In a record: discard the packet.
 pub(crate) const DISCARD: u16 = u16::MAX - 1;
 /// In a record: no path.
@@ -53,7 +55,8 @@ pub(crate) struct Rewrite {
     /// Of a tunnel Ethernet and outer IPv6; of a link Ethernet only.
     pub(crate) header: Frame,
     pub(crate) port: PortIndex,
-    /// Greatest IPv6 packet that may be put on the path, in octets, without the outer header.
+    /// Greatest IPv6 packet that may be put on the path, in octets, without the outer header. 0 for
+    /// tunnels that add more than an IPv6 header: each of their packets takes the long way.
     pub(crate) room: u16,
     pub(crate) state: State,
     pub(crate) copy_dscp: bool,
@@ -116,15 +119,18 @@ impl Rewrite {
     }
 
     /// Sets the greatest outer packet that fits the way to a tunnel's remote end, in octets.
-    pub(crate) fn set_mtu(&mut self, mtu: u16) {
-        self.room = mtu.saturating_sub(OUTER);
+    pub(crate) fn set_mtu(&mut self, mtu: u16, tunnel: &Tunnel) {
+        // This field is another in every packet, so here it has room for what few packets ask for.
+        self.header.ip.payload_len = U16::new(mtu);
+        self.room = match tunnel.encapsulation_limit {
+            None => mtu.saturating_sub(OUTER),
+            Some(_) => 0,
+        };
     }
 
-    /// As [`Rewrite::set_mtu`] if that is less than so far.
-    pub(crate) fn lower_mtu(&mut self, mtu: u16) {
-        let before = self.room;
-        self.set_mtu(mtu);
-        self.room = self.room.min(before);
+    /// The greatest outer packet that fits the way to a tunnel's remote end, in octets.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.header.ip.payload_len.get()
     }
 
     /// Takes in what is known of a tunnel's next hop.
@@ -384,6 +390,14 @@ impl Paths {
     pub(crate) fn get_mut(&mut self, number: u16) -> Option<(&Rewrite, &mut PathCounters)> {
         let rewrite = self.rewrites.get(usize::from(number))?;
         Some((rewrite, self.counters.get_mut(usize::from(number))?))
+    }
+
+    /// The Tunnel Encapsulation Limit that a path adds to packets which have none.
+    pub(crate) fn encapsulation_limit(&self, number: u16) -> Option<u8> {
+        match self.given.get(usize::from(number))? {
+            Some(Path::Tunnel(tunnel)) => tunnel.encapsulation_limit,
+            Some(Path::Link(_)) | None => None,
+        }
     }
 
     #[inline(always)]

@@ -51,6 +51,14 @@ impl Fields {
         }
     }
 
+    /// As [`Fields::of`]; `None` for packets with extension headers, which are odd ones.
+    #[inline(always)]
+    pub(crate) fn usual(ip: &Ipv6, frame: &[u8]) -> Option<Self> {
+        let direct = matches!(ip.next_header, next_header::UDP | next_header::TCP);
+        // Nothing more to ask of nearly all packets.
+        (direct || !walk::is_extension(ip.next_header)).then(|| Self::of(ip, frame))
+    }
+
     #[inline(never)]
     fn behind_extensions(ip: &Ipv6, frame: &[u8]) -> Self {
         let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
@@ -248,6 +256,15 @@ impl WideKey {
         let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
         Ipv6::ref_from_prefix(packet)
             .map_or(Self::MIN, |(ip, _)| Self::from(&walk::flow_key(ip, packet)))
+    }
+}
+
+impl From<&FlowKey> for Fields {
+    fn from(key: &FlowKey) -> Self {
+        let ports = key.ports;
+        let ports =
+            ports.map(|(source, destination)| u32::from(source) << 16 | u32::from(destination));
+        Self::new(key.next_header, ports, key.traffic_class)
     }
 }
 

@@ -293,7 +293,7 @@ fn find_links<P: PacketBuf>(
             let from = records.downlink.get(slot.index()).map(|record| record.from);
             if from == Some(passage.through) {
                 paths.count_in(passage.through, ip.total_len());
-                passage.choice = classify::to_mobile(&mut records, slot, ip, data, compare);
+                passage.choice = classify::to_link(&mut records, slot, ip, data, compare);
                 passage.slot = Some(slot);
                 paths.prefetch(passage.choice.path);
             }
@@ -406,6 +406,9 @@ impl<P: PacketBuf> Way<P> for FromLink<'_> {
         if record.forward == NO_PATH {
             return Fate::Aside;
         }
+        let Some(fields) = Fields::usual(&frame.ip, data) else {
+            return Fate::Aside;
+        };
         let octets = frame.ip.total_len() as u64;
         record.packets += 1;
         record.octets += octets;
@@ -413,7 +416,7 @@ impl<P: PacketBuf> Way<P> for FromLink<'_> {
         counters.in_octets += octets;
         let choice = Choice {
             path: record.forward,
-            entropy: Fields::of(&frame.ip, data).entropy(),
+            entropy: fields.entropy(),
         };
         encap::onto_path(self.paths, choice, packet, true)
     }

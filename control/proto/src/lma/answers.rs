@@ -61,14 +61,23 @@ impl Lma {
             timestamp: pbu.timestamp.map(|_| Timestamp::from_epoch(now.wall)),
             ..echo(pbu)
         };
-        if let Some(peer) = self.peers.get_mut(&ProxyCoa(arrival.from)) {
-            peer.counters.refused += 1;
+        // Strangers are answered at a rate, and so is what is told of them.
+        let told = match self.peers.get_mut(&ProxyCoa(arrival.from)) {
+            Some(peer) => {
+                peer.counters.refused += 1;
+                peer.reports.allow(now.monotonic)
+            }
+            None => true,
+        };
+        if told {
+            self.outbox.event(LmaEvent::PbuRefused {
+                from: arrival.from,
+                mn_id: pbu.mn_id.as_ref().and_then(MnIdOption::nai).cloned(),
+                status: status.0,
+            });
+        } else {
+            self.counters.unreported += 1;
         }
-        self.outbox.event(LmaEvent::PbuRefused {
-            from: arrival.from,
-            mn_id: pbu.mn_id.as_ref().and_then(MnIdOption::nai).cloned(),
-            status: status.0,
-        });
         self.answer(arrival, pba);
     }
 

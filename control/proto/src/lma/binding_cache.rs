@@ -47,6 +47,8 @@ pub struct Bce {
     pub lmaa: Lmaa,
     /// The MAG's end.
     pub proxy_coa: ProxyCoa,
+    /// Who sent the last accepted PBU: the MAG, unless it named another address as its Proxy-CoA.
+    pub(crate) registrar: ProxyCoa,
     /// Where it is in its life.
     pub state: BceState,
     /// When its lifetime runs out, on the monotonic clock.

@@ -113,6 +113,10 @@ pub struct LmaCounters {
     pub not_proxy: u64,
     /// PBUs whose care-of address or source cannot be answered (RFC 6275 §6.1.7).
     pub bad_care_of_address: u64,
+    /// PBUs refused because their MAG has as many sessions as one may.
+    pub over_share: u64,
+    /// Refusals that no event was made of, because there were many.
+    pub unreported: u64,
     /// De-registrations of sessions that are unknown, or at another MAG (RFC 5213 §5.3.5).
     pub ignored_deregistrations: u64,
     /// Messages of types that an LMA does not receive.
@@ -375,6 +379,16 @@ impl Lma {
         }
     }
 
+    /// Counts a session under the MAG that registered it, and no longer under another.
+    fn charge(&mut self, from: Option<ProxyCoa>, to: Option<ProxyCoa>) {
+        if let Some(peer) = from.and_then(|from| self.peers.get_mut(&from)) {
+            peer.sessions -= 1;
+        }
+        if let Some(peer) = to.and_then(|to| self.peers.get_mut(&to)) {
+            peer.sessions += 1;
+        }
+    }
+
     fn delete_session(
         &mut self,
         now: Duration,
@@ -389,6 +403,7 @@ impl Lma {
             return;
         };
         let session = exact::remove(&mut mobile.sessions, at);
+        self.charge(Some(session.registrar), None);
         let left = mobile.hnps();
         let gone = session.hnps.iter().copied().filter(|h| !left.contains(h));
         // RFC 5213 §5.3.5 frees the prefixes. One that another session's MAG routes for a moved flow

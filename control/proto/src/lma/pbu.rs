@@ -291,6 +291,12 @@ impl Lma {
         if mobile.sessions.len() >= most {
             return Err(full);
         }
+        let registrar = ProxyCoa(arrival.from);
+        let registered = self.peers.get(&registrar).map_or(0, |peer| peer.sessions);
+        if registered >= self.config.max_sessions_per_mag {
+            self.counters.over_share += 1;
+            return Err(full);
+        }
         let interface = Interface {
             access: request.access,
             ll_id: request.ll_id.clone(),
@@ -322,6 +328,7 @@ impl Lma {
             link_local: self.link_local(pbu, Ipv6Addr::UNSPECIFIED),
             lmaa: Lmaa(arrival.to),
             proxy_coa: arrival.proxy_coa,
+            registrar,
             state: BceState::Active,
             expires: now.monotonic + lifetime.duration(),
             updated: now.monotonic,
@@ -329,6 +336,7 @@ impl Lma {
             sequence: pbu.sequence,
             sync: Sync::default(),
         });
+        self.charge(None, Some(registrar));
         self.outbox.event(LmaEvent::BindingCreated {
             mn_id: mobile.mn_id.clone(),
             bid,
@@ -375,6 +383,9 @@ impl Lma {
         mobile.rename_interface(bid, interface);
         let lifetime = self.grant(pbu.lifetime);
         if let Some(session) = mobile.session_mut(bid) {
+            let registrar = ProxyCoa(arrival.from);
+            self.charge(Some(session.registrar), Some(registrar));
+            session.registrar = registrar;
             session.link_local = self.link_local(pbu, session.link_local);
             session.sync.retry();
             session.ll_id = request.ll_id;

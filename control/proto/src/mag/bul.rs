@@ -11,6 +11,7 @@ use flow::{
 use pmip_wire::{Message, Timestamp};
 
 use super::presence::Presence;
+use crate::rate::RateLimit;
 use crate::table::Installed;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -89,7 +90,13 @@ pub struct Bule {
     pub(crate) last_timestamp: Timestamp,
     /// Whether its routes are gone although it is not.
     pub(crate) withdrawn: bool,
+    /// How often it is answered when it solicits a Router Advertisement.
+    solicitations: RateLimit,
 }
+
+/// Router Solicitations of one interface that are answered per second, and at once. RFC 4861 §6.2.6 lets
+/// three seconds pass between advertisements to all nodes; these go to one.
+const SOLICITATIONS: (u32, u32) = (1, 3);
 
 impl Bule {
     /// Whether packets are forwarded for it. A mobile that left is served until the LMA knows.
@@ -228,7 +235,14 @@ impl Bul {
             sequence: None,
             last_timestamp: Timestamp::default(),
             withdrawn: false,
+            solicitations: RateLimit::new(SOLICITATIONS.0, SOLICITATIONS.1),
         })
+    }
+
+    /// Whether a Router Solicitation of this interface is to be answered now.
+    pub(crate) fn may_solicit(&mut self, now: Duration, id: SessionId) -> bool {
+        let bule = self.sessions.get_mut(&id);
+        bule.is_some_and(|bule| bule.solicitations.allow(now))
     }
 
     fn mobile(&mut self, mn_id: &MnId) -> MobileId {

@@ -99,6 +99,8 @@ pub struct MagCounters {
     pub fmis_refused: u64,
     /// Copies of FMIs, which were answered as the first was.
     pub fmi_copies: u64,
+    /// Router Solicitations without an answer, because the mobile asks too often.
+    pub solicitations_unanswered: u64,
     /// Messages to an address that is not the MAG's.
     pub wrong_destination: u64,
     /// Messages from LMAs that are not configured.
@@ -295,9 +297,12 @@ impl Mag {
         let Some(bule) = self.bul.by_link((port, mac)) else {
             return false;
         };
-        let id = bule.id;
-        match bule.state {
-            BuleState::Active => self.advertise(now.monotonic, id, &[]),
+        let (id, state) = (bule.id, bule.state);
+        match state {
+            BuleState::Active if self.bul.may_solicit(now.monotonic, id) => {
+                self.advertise(now.monotonic, id, &[]);
+            }
+            BuleState::Active => self.counters.solicitations_unanswered += 1,
             BuleState::Deregistering => return false,
             BuleState::Registering | BuleState::Refused(_) => {}
         }

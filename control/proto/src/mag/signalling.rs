@@ -85,7 +85,13 @@ impl Mag {
 
     /// RFC 5213 §6.9.1.4: the mobile is gone.
     pub(super) fn deregister(&mut self, now: Now, id: SessionId) {
-        for timer in [Timer::Refresh(id), Timer::Advertise(id), Timer::Retry(id)] {
+        let timers = [
+            Timer::Probe(id),
+            Timer::Refresh(id),
+            Timer::Advertise(id),
+            Timer::Retry(id),
+        ];
+        for timer in timers {
             self.timers.cancel(timer);
         }
         if let Some(bule) = self.bul.sessions.get_mut(&id) {
@@ -247,7 +253,10 @@ impl Mag {
         if !repeated {
             bule.muted = true;
             let mn_id = bule.attachment.mn_id.clone();
-            self.timers.cancel(Timer::Request(id));
+            // A mobile that left is asked about until the copies run out: nobody else would end it.
+            if state != BuleState::Deregistering {
+                self.timers.cancel(Timer::Request(id));
+            }
             self.timers.cancel(Timer::Refresh(id));
             self.outbox.event(MagEvent::PbaMismatch { mn_id });
             return;

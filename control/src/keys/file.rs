@@ -1,0 +1,331 @@
+//! Key files.
+//!
+//! What is said about a faulty one names lines and keys, never their values: they may be secrets.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use pmip_esp::{Key, Spi};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use zeroize::Zeroizing;
+
+/// Largest key file: room for hundreds of associations.
+const MAX_LEN: u64 = 64 * 1024;
+
+/// The keys that are shared with one peer.
+#[derive(Debug)]
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    /// What the peer may use.
+    pub(crate) inbound: Vec<Association>,
+    /// What we send with.
+    pub(crate) outbound: Association,
+    /// What we have sent with, or will.
+    standby: Vec<Association>,
+}
+
+/// One security association: its index and key. The direction is known from where it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Association {
+    /// Its index, unique in its direction.
+    pub(crate) spi: Spi,
+    /// Its key, which no other has.
+    pub(crate) key: Key,
+}
+
+/// What is wrong with a key file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct KeyFileError {
+    path: PathBuf,
+    line: Option<usize>,
+    problem: String,
+    help: String,
+}
+
+impl KeyFileError {
+    /// A problem, on a line if there is one, with the way out.
+    pub(crate) fn new(
+        path: &Path,
+        line: Option<usize>,
+        problem: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self {
+            path: path.to_owned(),
+            line,
+            problem: problem.into(),
+            help: help.into(),
+        }
+    }
+}
+
+impl fmt::Display for KeyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}\n  = help: {}", self.problem, self.help)
+    }
+}
+
+impl std::error::Error for KeyFileError {}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Direction {
+    In,
+    Out,
+}
+
+/// An `[[sa]]` of the file.
+struct Entry {
+    direction: Direction,
+    association: Association,
+    /// Whether it is the one to send with.
+    send: bool,
+    line: usize,
+}
+
+impl KeyFile {
+    /// Reads a key file.
+    ///
+    /// # Errors
+    /// If it cannot be read, others may read it, or its content is not right.
+    pub(crate) fn load(path: &Path) -> Result<Self, KeyFileError> {
+        let text = read(path)?;
+        let reader = Reader { path, text: &text };
+        let entries = reader.entries()?;
+        reader.check(&entries)?;
+        let (mut inbound, mut sending, mut standby) = (Vec::new(), None, Vec::new());
+        for entry in entries {
+            match (entry.direction, entry.send) {
+                (Direction::In, _) => inbound.push(entry.association),
+                (Direction::Out, true) => sending = Some(entry.association),
+                (Direction::Out, false) => standby.push(entry.association),
+            }
+        }
+        let outbound = sending.ok_or_else(|| reader.nothing_sends())?;
+        Ok(Self {
+            path: path.to_owned(),
+            inbound,
+            outbound,
+            standby,
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// All associations, of either direction.
+    pub(crate) fn associations(&self) -> impl Iterator<Item = &Association> {
+        let sending = std::iter::once(&self.outbound);
+        self.inbound.iter().chain(sending).chain(&self.standby)
+    }
+}
+
+/// The text of a file that only its owner may read, who runs this process.
+fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    let shown = path.display();
+    let error = |problem: String, help: String| KeyFileError::new(path, None, problem, help);
+    let unreadable = |e: std::io::Error| {
+        error(
+            format!("the key file cannot be read: {e}"),
+            "check the path; `flowmob keys generate` makes key files".to_owned(),
+        )
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    // Asked of what has been opened, not of the name, which may lead elsewhere by now.
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > MAX_LEN {
+        let problem = "this is no key file: not a file, or larger than 64 KiB";
+        let help = "`flowmob keys generate` makes key files";
+        return Err(error(problem.to_owned(), help.to_owned()));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if !matches!(mode, 0o600 | 0o400) {
+        let problem = format!("a key file has mode 0600 or 0400; this one has {mode:04o}");
+        return Err(error(problem, format!("chmod 600 {shown}")));
+    }
+    let user = nix::unistd::geteuid().as_raw();
+    if metadata.uid() != user {
+        let problem = format!(
+            "the key file belongs to user {}, but this process is user {user}",
+            metadata.uid()
+        );
+        return Err(error(problem, format!("chown {user} {shown}")));
+    }
+    // Room for all of it, and for the read that finds the end: growing would leave copies behind.
+    let room = usize::try_from(metadata.len()).unwrap_or(0) + 1;
+    let mut octets = Zeroizing::new(Vec::with_capacity(room));
+    file.take(MAX_LEN + 1)
+        .read_to_end(&mut octets)
+        .map_err(unreadable)?;
+    match String::from_utf8(std::mem::take(&mut *octets)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(wrong) => {
+            drop(Zeroizing::new(wrong.into_bytes()));
+            let problem = "a key file is text in UTF-8".to_owned();
+            Err(error(problem, "make it anew".to_owned()))
+        }
+    }
+}
+
+/// A file being read.
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn line(&self, offset: usize) -> usize {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        1 + before.matches('\n').count()
+    }
+
+    fn error(&self, offset: usize, problem: impl Into<String>, help: &str) -> KeyFileError {
+        KeyFileError::new(self.path, Some(self.line(offset)), problem, help)
+    }
+
+    fn nothing_sends(&self) -> KeyFileError {
+        KeyFileError::new(
+            self.path,
+            None,
+            "no outgoing association is the one to send with",
+            "add send = true to one [[sa]] with direction = \"out\"",
+        )
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>, KeyFileError> {
+        let (tree, errors) = DeTable::parse_recoverable(self.text);
+        if let Some(error) = errors.first() {
+            let at = error.span().map_or(0, |span| span.start);
+            // The message describes the syntax; the line would be shown by `Display` only.
+            return Err(self.error(at, error.message(), "key files are TOML"));
+        }
+        let mut entries = Vec::new();
+        for (key, value) in tree.get_ref() {
+            let tables = value.get_ref().as_array();
+            let (Some(tables), "sa") = (tables, key.get_ref().as_ref()) else {
+                let problem = "only [[sa]] tables belong into a key file";
+                return Err(self.error(key.span().start, problem, "remove this"));
+            };
+            for table in tables {
+                let at = table.span().start;
+                let Some(table) = table.get_ref().as_table() else {
+                    return Err(self.error(at, "this is no table", "write it as [[sa]]"));
+                };
+                entries.push(self.entry(at, table)?);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn entry(&self, at: usize, table: &DeTable<'_>) -> Result<Entry, KeyFileError> {
+        let (mut direction, mut spi, mut key, mut send) = (None, None, None, false);
+        for (name, value) in table {
+            match name.get_ref().as_ref() {
+                "direction" => direction = Some(self.direction(value)?),
+                "spi" => spi = Some(self.spi(value)?),
+                "key" => key = Some(self.key(value)?),
+                "send" => send = self.send(value)?,
+                _ => {
+                    let help = "an [[sa]] has `direction`, `spi`, `key` and perhaps `send`";
+                    return Err(self.error(name.span().start, "unknown key", help));
+                }
+            }
+        }
+        let missing = |name: &str, help| self.error(at, format!("`{name}` is missing"), help);
+        let direction =
+            direction.ok_or_else(|| missing("direction", "add direction = \"in\" or \"out\""))?;
+        let spi = spi.ok_or_else(|| missing("spi", "add a number of 256 or more"))?;
+        let key = key.ok_or_else(|| missing("key", "flowmob keys generate makes keys"))?;
+        if send && direction == Direction::In {
+            let problem = "an incoming association does not send";
+            return Err(self.error(at, problem, "remove `send` here"));
+        }
+        Ok(Entry {
+            direction,
+            association: Association { spi, key },
+            send,
+            line: self.line(at),
+        })
+    }
+
+    fn direction(&self, value: &Spanned<DeValue<'_>>) -> Result<Direction, KeyFileError> {
+        match value.get_ref().as_str() {
+            Some("in") => Ok(Direction::In),
+            Some("out") => Ok(Direction::Out),
+            Some(_) | None => {
+                let problem = "`direction` is not right";
+                let help = "\"in\" for what the peer sends, \"out\" for what we send";
+                Err(self.error(value.span().start, problem, help))
+            }
+        }
+    }
+
+    fn spi(&self, value: &Spanned<DeValue<'_>>) -> Result<Spi, KeyFileError> {
+        let number = value
+            .get_ref()
+            .as_integer()
+            .and_then(|integer| u32::from_str_radix(integer.as_str(), integer.radix()).ok());
+        number.and_then(Spi::new).ok_or_else(|| {
+            let help = "a number from 256 to 4294967295; 0x... is fine";
+            self.error(value.span().start, "`spi` is not right", help)
+        })
+    }
+
+    fn key(&self, value: &Spanned<DeValue<'_>>) -> Result<Key, KeyFileError> {
+        let problem = match value.get_ref().as_str().map(Key::from_hex) {
+            Some(Ok(key)) => return Ok(key),
+            Some(Err(error)) => error.to_string(),
+            None => "`key` must be a string of hexadecimal digits".to_owned(),
+        };
+        let help = "flowmob keys generate makes keys";
+        Err(self.error(value.span().start, problem, help))
+    }
+
+    fn send(&self, value: &Spanned<DeValue<'_>>) -> Result<bool, KeyFileError> {
+        value.get_ref().as_bool().ok_or_else(|| {
+            let problem = "`send` must be true or false";
+            self.error(value.span().start, problem, "without quotes")
+        })
+    }
+
+    /// What one entry alone cannot show.
+    fn check(&self, entries: &[Entry]) -> Result<(), KeyFileError> {
+        let (mut indexes, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        let mut sends = false;
+        let error = |entry: &Entry, problem: String, help: &str| {
+            KeyFileError::new(self.path, Some(entry.line), problem, help)
+        };
+        for entry in entries {
+            let Association { spi, key } = &entry.association;
+            if !indexes.insert((entry.direction, *spi)) {
+                let problem = format!("there is another {spi} in this direction");
+                return Err(error(entry, problem, "each has an index of its own"));
+            }
+            if !keys.insert(key.check()) {
+                let problem = format!("the key of {spi} is another association's too");
+                let help = "each has a key of its own, also in the other direction";
+                return Err(error(entry, problem, help));
+            }
+            if entry.send && std::mem::replace(&mut sends, true) {
+                let problem = "another association has send = true".to_owned();
+                return Err(error(entry, problem, "one sends at a time"));
+            }
+        }
+        if !entries.iter().any(|entry| entry.direction == Direction::In) {
+            let problem = "there is no incoming association";
+            let help = "add an [[sa]] with direction = \"in\"";
+            return Err(KeyFileError::new(self.path, None, problem, help));
+        }
+        Ok(())
+    }
+}
