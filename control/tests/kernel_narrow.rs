@@ -248,10 +248,10 @@ fn lma_crosses_a_way_that_carries_1280_octets() {
 
 #[test]
 fn mag_crosses_a_way_that_carries_1280_octets() {
+    const OWN: &str = "2001:db8:100:7::";
     if !is_root() {
         return;
     }
-    const OWN: &str = "2001:db8:100:7::";
     let role = format!(
         "[[port]]\nname = \"edge\"\ndevice = \"tap:edge0\"\n\
          [mag]\naddress = \"{MAG}\"\naccess_ports = [\"edge\"]\n\

@@ -208,6 +208,7 @@ impl Rig {
                 Punt::NeighbourDiscovery { packet, .. } => assert_eq!(packet[7], 255),
                 Punt::Resolve { port, next_hop } => self.asked.push((port, next_hop)),
                 Punt::UnknownMobile { port, .. } => assert_eq!(port, ACCESS),
+                Punt::PathMtu { mtu, .. } => assert!(mtu >= 1280),
             }
         }
         while self.control.pop_report().is_some() {}
@@ -283,10 +284,12 @@ fn config() -> WorkerConfig {
         addresses: vec![LMAA],
         pools: vec!["2001:db8:100::/60".parse().expect("a prefix")],
         expected_bindings: 8,
+        other_lengths: 0,
     };
     let mag = MagConfig {
         addresses: vec![COA],
         expected_bindings: 8,
+        other_lengths: 0,
     };
     WorkerConfig {
         lma: Some(lma),
@@ -303,6 +306,7 @@ fn tunnel(local: Ipv6Addr, remote: Ipv6Addr) -> Path {
         hop_limit: 64,
         path_mtu: 1400,
         copy_dscp: true,
+        encapsulation_limit: None,
     })
 }
 
