@@ -1,6 +1,6 @@
 //! Onto a path: into a tunnel (RFC 2473, RFC 6040) or onto a mobile's link.
 
-use flow::DropReason;
+use flow::{DropReason, PortId};
 use zerocopy::network_endian::{U16, U32};
 
 use crate::classify::{Choice, why_none};
@@ -47,6 +47,61 @@ pub(crate) fn onto_path<P: PacketBuf>(
     fate
 }
 
+/// As [`onto_path`] for a packet in transit about which there is nothing unusual, into a tunnel whose next hop is
+/// known. `None`, and nothing done, for all others.
+#[inline(always)]
+pub(crate) fn straight_into_tunnel<P: PacketBuf>(
+    paths: &mut Paths,
+    choice: Choice,
+    packet: &mut P,
+) -> Option<PortId> {
+    let (tunnel, counters) = paths.get_mut(choice.path)?;
+    let headroom = packet.headroom();
+    let frame = Frame::of_mut(packet)?;
+    if tunnel.state != State::Tunnel
+        || headroom < IPV6_LEN
+        || !may_step(&frame.ip, tunnel.room.into())
+        || is_between_ends(&frame.ip, tunnel)
+    {
+        return None;
+    }
+    frame.ip.hop_limit -= 1;
+    let octets = frame.ip.total_len();
+    let word = outer_word(&frame.ip, tunnel.copy_dscp, choice.entropy);
+    counters.out_packets += 1;
+    counters.out_octets += octets as u64;
+    // There is room for it, so there is a frame.
+    packet.prepend(IPV6_LEN);
+    write_outer(Frame::of_mut(packet)?, tunnel, octets, word);
+    Some(tunnel.port.into())
+}
+
+/// Whether a packet in transit has a hop to spend and fits `room` octets: the usual answer of [`step`].
+#[inline(always)]
+pub(crate) fn may_step(ip: &Ipv6, room: usize) -> bool {
+    ip.hop_limit > 1 && ip.total_len() <= room
+}
+
+/// Whether a packet goes from a tunnel's own end to the other: it would enter the tunnel again and again
+/// (RFC 2473 §4.1.2).
+#[inline(always)]
+fn is_between_ends(inner: &Ipv6, tunnel: &Rewrite) -> bool {
+    let ends = &tunnel.header.ip;
+    inner.destination == ends.destination && inner.source == ends.source
+}
+
+/// Writes a tunnel's header before a packet of so many octets.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "no path has room for more than 65535 octets"
+)]
+fn write_outer(frame: &mut Frame, tunnel: &Rewrite, octets: usize, word: U32) {
+    *frame = tunnel.header;
+    frame.ip.payload_len = U16::new(octets as u16);
+    frame.ip.version_class_label = word;
+}
+
 /// What becomes of a packet whose path leads nowhere.
 #[cold]
 #[inline(never)]
@@ -62,7 +117,6 @@ fn nowhere(state: State) -> Fate {
 
 /// Encapsulates; needs 40 octets of headroom.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "40 octets")]
 fn into_tunnel<P: PacketBuf>(
     tunnel: &Rewrite,
     entropy: u32,
@@ -75,25 +129,16 @@ fn into_tunnel<P: PacketBuf>(
     if let Err(fate) = step(frame, tunnel.room.into(), in_transit) {
         return fate;
     }
-    // RFC 2473 §4.1.2: a packet between the tunnel's own ends would enter it again and again.
-    let (inner, ends) = (&frame.ip, &tunnel.header.ip);
-    if inner.destination == ends.destination && inner.source == ends.source {
+    if is_between_ends(&frame.ip, tunnel) {
         return Fate::Drop(DropReason::Loop);
     }
-    // It is no more than the path has room for, so this is exact.
-    let payload_len = inner.payload_len.get().saturating_add(IPV6_LEN as u16);
-    let word = outer_word(inner, tunnel.copy_dscp, entropy);
-    let Some(frame) = packet
-        .prepend(IPV6_LEN)
-        .and_then(|data| data.first_chunk_mut::<FRAME_LEN>())
-        .map(|bytes| zerocopy::transmute_mut!(bytes))
-    else {
+    let octets = frame.ip.total_len();
+    let word = outer_word(&frame.ip, tunnel.copy_dscp, entropy);
+    let grown = packet.prepend(IPV6_LEN).is_some();
+    let (true, Some(frame)) = (grown, Frame::of_mut(packet)) else {
         return Fate::Drop(DropReason::NoHeadroom);
     };
-    let frame: &mut Frame = frame;
-    *frame = tunnel.header;
-    frame.ip.payload_len = U16::new(payload_len);
-    frame.ip.version_class_label = word;
+    write_outer(frame, tunnel, octets, word);
     if tunnel.state == State::Tunnel {
         Fate::Send(tunnel.port.into())
     } else {

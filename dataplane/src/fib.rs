@@ -84,16 +84,24 @@ impl Fib {
             .sort_by_key(|r| (std::cmp::Reverse(r.length), !r.connected));
     }
 
+    /// The number of the first route that holds `destination`; good until a route changes.
+    #[inline(always)]
+    pub(crate) fn route_of(&self, destination: u128) -> Option<usize> {
+        let holds = |route: &Route| destination & route.mask == route.network;
+        self.routes.iter().position(holds)
+    }
+
+    /// The gateway of a route, by its entry among the neighbours, and the MTU towards it; `None` if it leads
+    /// straight to its destinations.
+    pub(crate) fn gateway(&self, route: usize) -> Option<(AdjacencyId, u16)> {
+        let route = self.routes.get(route)?;
+        Some((route.adjacency?, route.mtu))
+    }
+
     /// The next hop towards `destination`.
     #[inline(always)]
     pub(crate) fn lookup(&self, destination: u128) -> Option<NextHop> {
-        let mut routes = self.routes.iter();
-        let route = loop {
-            let route = routes.next()?;
-            if destination & route.mask == route.network {
-                break route;
-            }
-        };
+        let route = self.routes.get(self.route_of(destination)?)?;
         let (port, address) = match route.next {
             RouteNext::OnLink(port) => (port, destination),
             RouteNext::Via(port, gateway) => (port, gateway.to_bits()),

@@ -180,6 +180,24 @@ impl Frame {
     }
 }
 
+/// The start of a frame that holds a tunnelled packet and no extension header.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct Tunnelled {
+    pub(crate) outer: Frame,
+    pub(crate) inner: Ipv6,
+}
+
+impl Tunnelled {
+    /// The headers at the start of the frame, if it is long enough.
+    #[inline(always)]
+    pub(crate) fn of<P: PacketBuf>(packet: &P) -> Option<&Self> {
+        Self::ref_from_prefix(packet.data())
+            .ok()
+            .map(|(frame, _)| frame)
+    }
+}
+
 /// Kinds of addresses, tested on the 128 bits (RFC 4291 §2.4).
 pub(crate) mod scope {
     /// `::`

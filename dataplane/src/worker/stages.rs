@@ -9,32 +9,25 @@
 //!
 //! Each stage runs over the whole burst, so that the memory one packet waits for is on its way while
 //! the others are looked at. The stages know four lanes, the usual ones at an LMA and at a MAG, and
-//! leave whatever is odd about a packet to [`Worker::alone`]. Packets stay in order, but for those of
+//! leave whatever is odd about a packet to [`Worker::alone`]. The last stage is in [`ways`]. Packets stay in order, but for those of
 //! a run on one lane that are not sent: they end after the others.
 
 use arrayvec::{ArrayVec, Drain};
-use flow::{MacAddr, PortId, Role};
+use flow::{PortId, Role};
 use zerocopy::FromBytes;
 
 use super::Worker;
-use crate::classify::{self, Choice};
-use crate::decap;
+use super::ways::{FromLink, FromMobile, ToLink, ToMobile, Way};
+use crate::classify;
 use crate::egress::{self, Port};
-use crate::encap;
 use crate::fate::{Arrival, Fate, Via};
-use crate::fib::Fib;
-use crate::ingress::{Lane, OwnAddresses, Passage};
+use crate::ingress::{Lane, Passage};
 use crate::io::{BURST, Burst, PacketIo};
-use crate::neighbour::Neighbours;
 use crate::packet::PacketBuf;
 use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6};
-use crate::role::RoleState;
-use crate::route;
 use crate::simd::{Compare, Stages};
 use crate::spread::Peers;
-use crate::table::path::NO_PATH;
-use crate::table::rules::Fields;
-use crate::table::{Bindings, Paths, Records, Table};
+use crate::table::{Bindings, Records, Table};
 
 /// A worker's burst, to be handled as this processor does it best.
 struct Handle<'a, Io: PacketIo> {
@@ -131,12 +124,8 @@ impl<Io: PacketIo> Worker<Io> {
                 send_each(packets, run, out, ToMobile { paths });
             }
             (Lane::LmaExit, Some(lma), _) => {
-                let way = FromMobile {
-                    own: &self.own,
-                    fib: &self.fib,
-                    neighbours: &mut self.neighbours,
-                    lma,
-                };
+                let (own, fib, neighbours) = (&self.own, &self.fib, &mut self.neighbours);
+                let way = FromMobile::new(own, fib, neighbours, lma);
                 send_each(packets, run, out, way);
             }
             (Lane::MagExit, _, Some(mag)) => {
@@ -217,21 +206,21 @@ fn find<P: PacketBuf>(
     passages: &mut [Passage],
     compare: impl Compare + Copy,
 ) {
-    let uniform = bindings.is_uniform();
+    let (uniform, search) = (bindings.is_uniform(), bindings.search());
     for (packet, passage) in packets.iter().zip(&mut *passages) {
         let lane = passage.lane;
         if lane != down && lane != up {
             continue;
         }
         passage.slot = if uniform {
-            bindings.find_64(passage.key, passage.home, compare)
+            search.find_64(passage.key, passage.home, compare)
         } else {
             let address = lane.wanted(packet.data());
             address.and_then(|address| bindings.lookup(address))
         };
         match passage.slot {
-            Some(slot) if lane == down => bindings.prefetch_downlink(slot),
-            Some(slot) => bindings.prefetch_uplink(slot),
+            Some(slot) if lane == down => search.prefetch_downlink(slot),
+            Some(slot) => search.prefetch_uplink(slot),
             None => {}
         }
     }
@@ -308,117 +297,6 @@ fn find_links<P: PacketBuf>(
     }
 }
 
-/// What is done with the packets of one lane.
-trait Way<P> {
-    /// Rewrites a packet and says what becomes of it.
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate;
-}
-
-/// At an LMA, into the tunnel that the first matching rule names.
-struct ToMobile<'a> {
-    paths: &'a mut Paths,
-}
-
-impl<P: PacketBuf> Way<P> for ToMobile<'_> {
-    #[inline(always)]
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        if passage.slot.is_none() {
-            return Fate::Aside;
-        }
-        encap::onto_path(self.paths, passage.choice, packet, true)
-    }
-}
-
-/// At an LMA, out of a tunnel and on by route, unless it is to another mobile or to us. The MAG at the
-/// other end must be one that may send for the inner source, which after a flow move is not always
-/// the one that hosts the prefix (RFC 6275 §10.4.5, RFC 5213 §5.6.2).
-struct FromMobile<'a, P> {
-    own: &'a OwnAddresses,
-    fib: &'a Fib,
-    neighbours: &'a mut Neighbours<P>,
-    lma: &'a mut RoleState,
-}
-
-impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
-    #[inline(always)]
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        let (Some(slot), Some(ip)) = (passage.slot, inner(packet)) else {
-            return Fate::Aside;
-        };
-        let (octets, to) = (ip.total_len(), ip.destination.get());
-        match self.lma.table.bindings.uplink(slot) {
-            Some(record) if record.admits(passage.through) => {
-                record.packets += 1;
-                record.octets += octets as u64;
-            }
-            // Who may not is told apart later.
-            Some(_) | None => return Fate::Aside,
-        }
-        self.lma.table.paths.count_in(passage.through, octets);
-        decap::strip(packet);
-        if self.lma.may_hold(to) || self.own.may_contain(to) {
-            return Fate::Turn;
-        }
-        route::by_route(self.fib, self.neighbours, to, packet, true)
-    }
-}
-
-/// At a MAG, out of a tunnel onto the link that [`find_links`] found.
-struct ToLink<'a> {
-    paths: &'a mut Paths,
-}
-
-impl<P: PacketBuf> Way<P> for ToLink<'_> {
-    #[inline(always)]
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        if passage.slot.is_none() {
-            return Fate::Aside;
-        }
-        decap::strip(packet);
-        encap::onto_path(self.paths, passage.choice, packet, true)
-    }
-}
-
-/// At a MAG, from the link that [`find_links`] found into the mobile's tunnel (RFC 5213 §6.10.3,
-/// §6.10.5).
-struct FromLink<'a> {
-    records: Records<'a>,
-    paths: &'a mut Paths,
-    arrived: PortId,
-}
-
-impl<P: PacketBuf> Way<P> for FromLink<'_> {
-    #[inline(always)]
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        let data = packet.data();
-        let (Some(slot), Ok((frame, _)), Some((link, counters))) = (
-            passage.slot,
-            Frame::ref_from_prefix(data),
-            self.paths.get_mut(passage.through),
-        ) else {
-            return Fate::Aside;
-        };
-        let its = link.is_link_of(self.arrived, MacAddr(frame.ethernet.source));
-        let (true, Some(record)) = (its, self.records.uplink.get_mut(slot.index())) else {
-            // It may have come on another of its mobile's links.
-            return Fate::Aside;
-        };
-        if record.forward == NO_PATH {
-            return Fate::Aside;
-        }
-        let octets = frame.ip.total_len() as u64;
-        record.packets += 1;
-        record.octets += octets;
-        counters.in_packets += 1;
-        counters.in_octets += octets;
-        let choice = Choice {
-            path: record.forward,
-            entropy: Fields::of(&frame.ip, data).entropy(),
-        };
-        encap::onto_path(self.paths, choice, packet, true)
-    }
-}
-
 /// Packets of a burst that were not sent, and why.
 type Aside<'a, P> = ArrayVec<(P, Fate, &'a Passage), BURST>;
 
@@ -456,10 +334,15 @@ fn send_each<'p, Io: PacketIo>(
     // Most runs leave by one port, and are handed to it as a whole.
     let (mut leaving, mut together) = (PortId(u16::MAX), Burst::new());
     for (passage, mut packet) in run.iter().zip(packets) {
-        let fate = way.go(&mut packet, passage);
-        let Fate::Send(port) = fate else {
-            out.aside.push((packet, fate, passage));
-            continue;
+        let port = match way.usual(&mut packet, passage) {
+            Some(port) => port,
+            None => match way.odd(&mut packet, passage) {
+                Fate::Send(port) => port,
+                fate => {
+                    out.aside.push((packet, fate, passage));
+                    continue;
+                }
+            },
         };
         if port != leaving {
             out.leave(leaving, &mut together, passage);
@@ -475,7 +358,7 @@ fn send_each<'p, Io: PacketIo>(
 
 /// The header behind the outer one.
 #[inline(always)]
-fn inner<P: PacketBuf>(packet: &P) -> Option<&Ipv6> {
+pub(super) fn inner<P: PacketBuf>(packet: &P) -> Option<&Ipv6> {
     let (inner, _) = Ipv6::ref_from_prefix(packet.data().get(FRAME_LEN..)?).ok()?;
     Some(inner)
 }
