@@ -6,7 +6,7 @@ use zerocopy::network_endian::{U16, U32};
 use crate::classify::{Choice, why_none};
 use crate::fate::{Error, Fate};
 use crate::packet::PacketBuf;
-use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6, MIN_MTU};
+use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6, MIN_MTU, Tunnelled};
 use crate::table::hash::halves;
 use crate::table::path::State;
 use crate::table::{Paths, Rewrite};
@@ -57,7 +57,7 @@ pub(crate) fn straight_into_tunnel<P: PacketBuf>(
 ) -> Option<PortId> {
     let (tunnel, counters) = paths.get_mut(choice.path)?;
     let headroom = packet.headroom();
-    let frame = Frame::of_mut(packet)?;
+    let frame = Frame::of(packet)?;
     if tunnel.state != State::Tunnel
         || headroom < IPV6_LEN
         || !may_step(&frame.ip, tunnel.room.into())
@@ -65,14 +65,15 @@ pub(crate) fn straight_into_tunnel<P: PacketBuf>(
     {
         return None;
     }
-    frame.ip.hop_limit -= 1;
     let octets = frame.ip.total_len();
-    let word = outer_word(&frame.ip, tunnel.copy_dscp, choice.entropy);
+    let word = outer_word(&frame.ip, tunnel.class_mask, choice.entropy);
+    // There is room for it, so both headers are there.
+    packet.prepend(IPV6_LEN);
+    let headers = Tunnelled::of_mut(packet)?;
+    write_outer(&mut headers.outer, tunnel, octets, word);
+    headers.inner.hop_limit -= 1;
     counters.out_packets += 1;
     counters.out_octets += octets as u64;
-    // There is room for it, so there is a frame.
-    packet.prepend(IPV6_LEN);
-    write_outer(Frame::of_mut(packet)?, tunnel, octets, word);
     Some(tunnel.port.into())
 }
 
@@ -97,7 +98,7 @@ fn is_between_ends(inner: &Ipv6, tunnel: &Rewrite) -> bool {
     reason = "no path has room for more than 65535 octets"
 )]
 fn write_outer(frame: &mut Frame, tunnel: &Rewrite, octets: usize, word: U32) {
-    *frame = tunnel.header;
+    tunnel.header.copy_to(frame);
     frame.ip.payload_len = U16::new(octets as u16);
     frame.ip.version_class_label = word;
 }
@@ -133,7 +134,7 @@ fn into_tunnel<P: PacketBuf>(
         return Fate::Drop(DropReason::Loop);
     }
     let octets = frame.ip.total_len();
-    let word = outer_word(&frame.ip, tunnel.copy_dscp, entropy);
+    let word = outer_word(&frame.ip, tunnel.class_mask, entropy);
     let grown = packet.prepend(IPV6_LEN).is_some();
     let (true, Some(frame)) = (grown, Frame::of_mut(packet)) else {
         return Fate::Drop(DropReason::NoHeadroom);
@@ -187,12 +188,10 @@ fn refusal(spent: bool, total: usize, room: usize) -> Fate {
 /// mode), DSCP if the path says so (RFC 2983), and the label tells flows apart for the balancers
 /// on the way (RFC 6438 §3).
 #[inline(always)]
-fn outer_word(inner: &Ipv6, copy_dscp: bool, entropy: u32) -> U32 {
-    const ECN: u32 = 0b11 << 20;
-    const CLASS: u32 = 0xff << 20;
+fn outer_word(inner: &Ipv6, class_mask: u32, entropy: u32) -> U32 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let word = inner.version_class_label.get();
-    let class = word & if copy_dscp { CLASS } else { ECN };
+    let class = word & class_mask;
     let [source, destination] = [inner.source, inner.destination].map(|address| {
         let [low, high] = halves(u128::from_le_bytes(address.to_bytes()));
         low.rotate_left(32) ^ high

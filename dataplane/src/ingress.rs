@@ -124,7 +124,7 @@ pub(crate) struct Shapes {
     /// IPv6 to this station, or to the one that all MAGs share.
     to_us: [Shape; 2],
     /// To a mobile of the LMA's, from the core.
-    forward: Option<Shape>,
+    pub(crate) forward: Option<Shape>,
 }
 
 impl Shapes {
@@ -153,6 +153,8 @@ pub(crate) struct Ingress<'a> {
     /// The port's link-layer address, and another one: on access ports that which all MAGs share.
     pub(crate) macs: [MacAddr; 2],
     pub(crate) shapes: &'a Shapes,
+    /// What packets to mobiles look like that come from the core, and where their bindings are.
+    pub(crate) forward: Option<(&'a Shape, &'a Bindings)>,
     pub(crate) access: bool,
     pub(crate) own: &'a OwnAddresses,
     pub(crate) lma: Option<&'a RoleState>,
@@ -197,11 +199,11 @@ impl Ingress<'_> {
         }
         // What may have come through a tunnel is looked at as such: few mobiles end other tunnels.
         if ip.next_header != next_header::IPV6
-            && let (Some(forward), Some(lma)) = (&self.shapes.forward, self.lma)
+            && let Some((forward, bindings)) = self.forward
             && compare.fits(start, forward)
         {
             let [_, key] = halves(ip.destination.get());
-            passage.look_up(Lane::Forward, key, &lma.table.bindings);
+            passage.look_up(Lane::Forward, key, bindings);
             return true;
         }
         let [own, shared] = &self.shapes.to_us;

@@ -54,9 +54,10 @@ pub(crate) struct Rewrite {
     pub(crate) port: PortIndex,
     /// Greatest IPv6 packet that may be put on the path, in octets, without the outer header.
     pub(crate) room: u16,
-    pub(crate) state: State,
-    pub(crate) copy_dscp: bool,
     pub(crate) adjacency: AdjacencyId,
+    /// What of an inner header's first word a tunnel's has too.
+    pub(crate) class_mask: u32,
+    pub(crate) state: State,
     /// Of a tunnel Ethernet and outer IPv6; of a link Ethernet only.
     pub(crate) header: Frame,
 }
@@ -106,7 +107,7 @@ impl Rewrite {
                 ..Frame::default()
             },
             state: State::TunnelUnreachable,
-            copy_dscp: tunnel.copy_dscp,
+            class_mask: if tunnel.copy_dscp { CLASS } else { ECN },
             ..Self::default()
         }
     }
@@ -217,6 +218,10 @@ impl Default for Paths {
         }
     }
 }
+
+/// The traffic class in the first word of an IPv6 header, and its last two bits (RFC 3168 §5).
+const CLASS: u32 = 0xff << 20;
+const ECN: u32 = 0b11 << 20;
 
 /// Octets of an outer header.
 const OUTER: u16 = 40;

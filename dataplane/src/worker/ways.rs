@@ -272,3 +272,6 @@ fn bare<P: PacketBuf>(packet: &mut P, header: &Ethernet) -> Option<()> {
     frame.ethernet = *header;
     Some(())
 }
+
+#[cfg(test)]
+mod tests;
