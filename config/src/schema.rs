@@ -150,6 +150,9 @@ pub struct Process {
     pub idle: Idle,
     /// Which packets go to the worker that their flow belongs to.
     pub spread: Spread,
+    /// Where the Restart Counter is kept from run to run (RFC 5847 §3.2); an absolute path. `None` takes the
+    /// time of the start in its place.
+    pub state_directory: Option<PathBuf>,
 }
 
 /// The management interface: `[management]`.

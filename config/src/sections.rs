@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::notes::Draft;
 use crate::read::{Names, Table};
 use crate::roles::{
-    Attach, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Signalling,
+    Attach, Heartbeat, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Signalling,
     TunnelOptions,
 };
 use crate::schema::{
@@ -65,6 +65,7 @@ fn process(t: &mut Table<'_>) -> Process {
         control_core: t.optional_number("control_core", 0..=1023),
         idle: t.or("idle", Idle::Adaptive),
         spread: t.or("spread", Spread::Auto),
+        state_directory: t.optional("state_directory").map(|Directory(path)| path),
     }
 }
 
@@ -97,6 +98,27 @@ impl Value for Vdev {
 
     fn placeholder() -> Self {
         Self(Device::Null)
+    }
+}
+
+/// The path of a directory that does not depend on where the process is started.
+struct Directory(PathBuf);
+
+impl Value for Directory {
+    const EXPECTED: &'static str = "an absolute path";
+    const EXAMPLE: &'static str = "\"/var/lib/flowmob/lma1\"";
+
+    fn read(value: &toml::de::DeValue<'_>) -> Result<Self, Fault> {
+        let path = PathBuf::read(value)?;
+        if path.is_absolute() {
+            return Ok(Self(path));
+        }
+        let help = "begin with `/`: a process may be started anywhere";
+        Err(Fault::new("not an absolute path", help))
+    }
+
+    fn placeholder() -> Self {
+        Self(PathBuf::new())
     }
 }
 
@@ -160,6 +182,14 @@ fn tunnel(t: &mut Table<'_>) -> TunnelOptions {
     }
 }
 
+fn heartbeat(t: &mut Table<'_>) -> Heartbeat {
+    Heartbeat {
+        enabled: t.or("enabled", true),
+        interval: t.millis("interval_ms", 60_000, 100..=HOUR),
+        missing_allowed: t.number("missing_allowed", 3, 1..=10),
+    }
+}
+
 fn peer<A>(t: &mut Table<'_>, role: fn(std::net::Ipv6Addr) -> A) -> Peer<A> {
     let name = t.required("name");
     let Routable(address) = t.required("address");
@@ -217,6 +247,7 @@ fn lma(t: &mut Table<'_>) -> Lma {
         max_sessions_per_mobile: t.number("max_sessions_per_mobile", 4, 1..=4),
         max_flows_per_mobile: t.number("max_flows_per_mobile", 64, 1..=max_flows()),
         tunnel: t.section("tunnel", tunnel),
+        heartbeat: t.section("heartbeat", heartbeat),
         peers: t.tables("peer", |t| peer(t, ProxyCoa)),
         mobiles: t.tables("mobile", lma_mobile),
     }
@@ -258,6 +289,7 @@ fn mag(t: &mut Table<'_>, ports: &Names) -> Mag {
         initial_bindack_timeout: t.millis("initial_bindack_timeout_ms", 1000, 100..=60_000),
         max_bindack_timeout: t.millis("max_bindack_timeout_ms", 32_000, 100..=HOUR),
         tunnel: t.section("tunnel", tunnel),
+        heartbeat: t.section("heartbeat", heartbeat),
         mobiles: t.tables("mobile", |t| mag_mobile(t, ports, only_port, &lmas)),
         peers,
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flow::{AccessTechnology, Binding, Hnp, Lmaa, MacAddr, MnId, ProxyCoa};
 
+use crate::heartbeat::HeartbeatConfig;
 use crate::pool::PrefixPool;
 
 /// How a peer signals flow mobility. Configured, never guessed from traffic.
@@ -96,7 +97,8 @@ impl Default for MobileProfile {
     }
 }
 
-/// Everything an LMA needs to know. [`LmaConfig::new`] gives the defaults of the RFCs.
+/// Everything an LMA needs to know. [`LmaConfig::new`] gives the defaults of the RFCs, but asks no peer
+/// whether it is alive.
 #[derive(Clone, Debug)]
 pub struct LmaConfig {
     /// The LMA's own addresses; messages to others are ignored.
@@ -146,6 +148,8 @@ pub struct LmaConfig {
     pub resync_interval: Duration,
     /// Most outstanding FMIs per MAG; further ones wait. At most 32768.
     pub fmi_window: usize,
+    /// How the MAGs' liveness is watched.
+    pub heartbeat: HeartbeatConfig,
     /// Most mobiles; further ones are refused with 130.
     pub max_mobiles: usize,
     /// Most accesses per mobile, at most [`Binding::MAX_SOURCES`]; further ones are refused with 130.
@@ -179,6 +183,7 @@ impl LmaConfig {
             drain: Duration::from_secs(1),
             resync_interval: Duration::from_secs(30),
             fmi_window: 4096,
+            heartbeat: HeartbeatConfig::default(),
             max_mobiles: 1 << 20,
             max_sessions_per_mobile: Binding::MAX_SOURCES,
             max_flows_per_mobile: Binding::MAX_RULES,
@@ -208,7 +213,8 @@ impl LmaPeer {
     }
 }
 
-/// Everything a MAG needs to know. [`MagConfig::new`] gives the defaults of the RFCs.
+/// Everything a MAG needs to know. [`MagConfig::new`] gives the defaults of the RFCs, but asks no peer
+/// whether it is alive.
 #[derive(Clone, Debug)]
 pub struct MagConfig {
     /// The MAG's end of its tunnels, and the source of its messages.
@@ -236,6 +242,8 @@ pub struct MagConfig {
     pub link_mtu: u16,
     /// Longest lifetime granted to flow state, in seconds; 0xffff grants what is asked.
     pub max_flow_lifetime: u16,
+    /// How the LMAs' liveness is watched.
+    pub heartbeat: HeartbeatConfig,
     /// Most attached interfaces.
     pub max_sessions: usize,
     /// Most flows per session; further ones are refused with 128.
@@ -258,6 +266,7 @@ impl MagConfig {
             ra_interval: Duration::from_secs(200),
             link_mtu: 1500,
             max_flow_lifetime: 0xffff,
+            heartbeat: HeartbeatConfig::default(),
             max_sessions: 1 << 20,
             max_flows_per_session: Binding::MAX_RULES,
         }

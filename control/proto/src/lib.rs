@@ -19,6 +19,7 @@ mod command;
 mod config;
 mod event;
 mod exact;
+mod heartbeat;
 mod outbox;
 mod pool;
 mod random;
@@ -36,7 +37,8 @@ pub use command::{AdvertisedPrefix, Command, RouterAdvertisement};
 pub use config::{
     Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixModel, TunnelConfig,
 };
-pub use event::{DeletionReason, LmaEvent, MagEvent, MoveFailure, MoveTimes};
+pub use event::{DeletionReason, LmaEvent, MagEvent, MoveFailure, MoveTimes, RequestOutcome};
+pub use heartbeat::{HeartbeatConfig, HeartbeatCounters, HeartbeatView, Liveness};
 pub use lma::{FlowError, FlowRequest, Lma, MoveStarted};
 pub use mag::{AttachError, Attachment, Mag};
 pub use pool::{PoolError, PrefixPool};

@@ -49,6 +49,9 @@ impl Control {
                 Err(problem) => Err(problem),
             },
             Request::FlowDelete(request) => self.delete_flow(now, &request),
+            Request::Revoke(request) => self.revoke(now, &request),
+            Request::Service(request) => self.set_service(now, &request),
+            Request::Reregister(request) => self.reregister(now, &request),
             Request::Attach(request) => self.attach(now, &request),
             Request::Detach(request) => self.detach(now, &request),
         };
@@ -176,12 +179,12 @@ pub(super) fn rows<T: Serialize>(value: &T) -> Answer {
 }
 
 /// What was done, in words.
-fn done(done: String) -> Value {
+pub(super) fn done(done: String) -> Value {
     json!(Done { done })
 }
 
-fn not_an_lma() -> Problem {
-    Problem::refused("this process is no LMA: flows are added and moved at the LMA")
+pub(super) fn not_an_lma() -> Problem {
+    Problem::refused("this process is no LMA: flows and bindings are ruled at the LMA")
 }
 
 fn not_a_mag() -> Problem {
@@ -192,7 +195,7 @@ fn not_an_mn() -> Problem {
     Problem::refused("this process is no mobile node")
 }
 
-fn mn_id(text: &str) -> Result<MnId, Problem> {
+pub(super) fn mn_id(text: &str) -> Result<MnId, Problem> {
     MnId::new(text).map_err(|error| Problem::bad_request(format!("mn: {error}")))
 }
 
@@ -200,7 +203,7 @@ fn fid(number: u16) -> Result<Fid, Problem> {
     Fid::new(number).ok_or_else(|| Problem::bad_request("fid: 0 is reserved"))
 }
 
-fn bid(number: u16) -> Result<Bid, Problem> {
+pub(super) fn bid(number: u16) -> Result<Bid, Problem> {
     Bid::new(number).ok_or_else(|| Problem::bad_request("bid: 0 is reserved"))
 }
 

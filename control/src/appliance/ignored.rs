@@ -65,7 +65,7 @@ impl Control {
     }
 }
 
-fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
+fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 10] {
     let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
     [
         (
@@ -94,6 +94,21 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
             "A de-registration of a session that is unknown, or at another MAG.",
         ),
         (
+            "lma-revoking",
+            lma.ignored_while_revoking,
+            "A PBU for a binding that was being revoked; the MAG repeats it.",
+        ),
+        (
+            "lma-stray-bra",
+            lma.stray_bras,
+            "A BRA that answers no BRI of ours.",
+        ),
+        (
+            "lma-stray-upa",
+            lma.stray_upas,
+            "A UPA about another mobile than the UPN.",
+        ),
+        (
             "lma-destination",
             lma.wrong_destination,
             "To an address that is no LMAA.",
@@ -106,7 +121,7 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
     ]
 }
 
-fn ignored_by_mag(mag: MagCounters) -> [Ignored; 6] {
+fn ignored_by_mag(mag: MagCounters) -> [Ignored; 9] {
     [
         (
             "mag-unknown-peer",
@@ -127,6 +142,21 @@ fn ignored_by_mag(mag: MagCounters) -> [Ignored; 6] {
             "mag-fmi-copy",
             mag.fmi_copies,
             "A copy of an FMI, answered as the first was.",
+        ),
+        (
+            "mag-bri-refused",
+            mag.bris_refused,
+            "A BRI that could not be carried out.",
+        ),
+        (
+            "mag-bri-copy",
+            mag.bri_copies,
+            "A copy of a BRI, answered as the first was.",
+        ),
+        (
+            "mag-upn-refused",
+            mag.reregistrations_refused,
+            "A request to register a mobile again that is not attached.",
         ),
         (
             "mag-destination",

@@ -1,5 +1,6 @@
 //! An LMA or MAG process: ports, workers, control thread and management, started and stopped in order.
 
+mod bindings;
 mod calls;
 mod control;
 mod ignored;
@@ -7,6 +8,7 @@ mod mobiles;
 mod outbox;
 mod ports;
 mod reports;
+mod restart_counter;
 mod rows;
 mod setup;
 mod wiring;
@@ -240,12 +242,14 @@ fn build_control(
             .build_hasher()
             .finish()
     };
+    let counter = restart_counter::next(config.process.state_directory.as_deref())?;
     let lma = config
         .lma
         .as_ref()
-        .map(|lma| wiring::lma(config, lma))
+        .map(|lma| wiring::lma(config, lma, counter))
         .transpose()?;
-    let mag = config.mag.as_ref().map(|mag| wiring::mag(config, mag));
+    let mag = config.mag.as_ref();
+    let mag = mag.map(|mag| wiring::mag(config, mag, counter));
     let nd_ports = (0..)
         .map(flow::PortId)
         .zip(&infos)
@@ -312,6 +316,7 @@ fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<u
             .filter(|(_, on)| *on)
             .map(|(name, _)| (*name).to_owned())
             .collect(),
+        proxy_coa: config.mag.as_ref().map(|mag| mag.address.0),
         peers: anchors.chain(gateways).collect(),
         routes: routes.collect(),
         ports,

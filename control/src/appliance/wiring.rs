@@ -7,8 +7,8 @@ use config::{Config, PrefixModel, Signalling};
 use flow::{HandoffIndicator, PortId};
 use ipnet::Ipv6Net;
 use pmip_proto::{
-    Attachment, Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixPool,
-    TunnelConfig,
+    Attachment, Dialect, HeartbeatConfig, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile,
+    PrefixPool, TunnelConfig,
 };
 
 use super::mobiles::Mobile;
@@ -23,7 +23,11 @@ pub(crate) const MAG_PREFIXES: usize = 1 << 16;
 ///
 /// # Errors
 /// If a pool cannot be cut into prefixes of that length, which validation should have found.
-pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfig> {
+pub(crate) fn lma(
+    config: &Config,
+    lma: &config::Lma,
+    restart_counter: u32,
+) -> anyhow::Result<LmaConfig> {
     // A prefix rests as long as its last binding could have been delayed before another mobile gets it.
     let rest = lma.min_delay_before_bce_delete;
     let pools = lma
@@ -59,6 +63,7 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
     wanted.fmi_interval = lma.fmi_retry;
     wanted.fmi_retries = u32::from(lma.fmi_retries);
     wanted.drain = lma.drain;
+    wanted.heartbeat = heartbeat(&lma.heartbeat, restart_counter);
     wanted.max_mobiles = usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX);
     wanted.max_sessions_per_mobile = usize::from(lma.max_sessions_per_mobile);
     wanted.max_flows_per_mobile = usize::from(lma.max_flows_per_mobile);
@@ -66,7 +71,7 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
 }
 
 /// What the MAG's state machine is told.
-pub(crate) fn mag(config: &Config, mag: &config::Mag) -> MagConfig {
+pub(crate) fn mag(config: &Config, mag: &config::Mag, restart_counter: u32) -> MagConfig {
     let peers = mag.peers.iter().map(|peer| LmaPeer {
         lmaa: peer.address,
         dialect: dialect(peer.signalling),
@@ -83,6 +88,7 @@ pub(crate) fn mag(config: &Config, mag: &config::Mag) -> MagConfig {
     wanted.initial_bindack_timeout = mag.initial_bindack_timeout;
     wanted.max_bindack_timeout = mag.max_bindack_timeout;
     wanted.ra_interval = mag.ra_interval;
+    wanted.heartbeat = heartbeat(&mag.heartbeat, restart_counter);
     // Each may have its own prefix and those granted for flows on its other accesses.
     wanted.max_sessions = MAG_PREFIXES / flow::Binding::MAX_SOURCES;
     wanted.link_mtu = access_mtu.min().unwrap_or(wanted.link_mtu);
@@ -123,6 +129,14 @@ pub(crate) fn signalling(signalling: Signalling) -> String {
     match signalling {
         Signalling::Draft => "draft".to_owned(),
         Signalling::Rfc7864 => "rfc7864".to_owned(),
+    }
+}
+
+fn heartbeat(heartbeat: &config::Heartbeat, restart_counter: u32) -> HeartbeatConfig {
+    HeartbeatConfig {
+        interval: heartbeat.enabled.then_some(heartbeat.interval),
+        missing_allowed: u32::from(heartbeat.missing_allowed),
+        restart_counter,
     }
 }
 

@@ -86,6 +86,9 @@ impl Lma {
         );
         self.outbox
             .send(session.lmaa.0, session.proxy_coa.0, message);
+        if let Some(peer) = self.peers.get_mut(&session.proxy_coa) {
+            peer.signalled = now;
+        }
         let deadline = now + self.config.fmi_interval;
         self.timers.set((mobile.id, Timer::Fmi(bid)), deadline);
     }
@@ -184,9 +187,7 @@ impl Lma {
         self.send_fmi(now, mobile, bid);
     }
 
-    /// A MAG does not know the message: it gets no more of them until an operator says so
-    /// (RFC 7077 §5.2). The Binding Error does not say which message it means; FMIs are the only
-    /// ones that a MAG of RFC 5213 may not know.
+    /// A MAG does not know FMIs: it gets no more of them until an operator says so (RFC 7077 §5.2).
     pub(super) fn handle_unrecognized(&mut self, now: Duration, from: ProxyCoa) {
         let Some(peer) = self.peers.get_mut(&from) else {
             self.counters.unknown_peer += 1;
@@ -228,7 +229,7 @@ impl Lma {
                 let moving = mobile.flow(fid).and_then(|f| f.moving);
                 if moving.is_some_and(|m| m.to == bid) {
                     self.cancel_move(now, mobile, fid, reason);
-                } else if mobile.flow(fid).is_some_and(|f| f.bid == bid) {
+                } else if mobile.flow(fid).is_some_and(|f| f.bid == bid) || mobile.rescues(fid) {
                     if let Some(session) = mobile.session_mut(bid) {
                         session.sync.give_up(fid);
                     }
@@ -252,6 +253,9 @@ impl Lma {
             }),
         }
         self.settle(now, mobile);
+        if matches!(outcome, Outcome::NotAttached(_)) {
+            self.probe(now, mobile, bid);
+        }
     }
 
     /// Lets mobiles signal that waited for others' exchanges to end.

@@ -8,7 +8,7 @@ use flow::{
     AccessTechnology, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, MnLinkLayerId, MobileId, PortId,
     TrafficSelector,
 };
-use pmip_wire::{Fma, Timestamp};
+use pmip_wire::{Bra, Fma, Timestamp};
 
 use crate::table::Installed;
 
@@ -48,6 +48,9 @@ pub enum BuleState {
     Deregistering,
     /// The LMA has refused with this status; nothing is forwarded.
     Refused(u8),
+    /// The LMA has revoked the registration (RFC 5846); nothing is forwarded, and nothing asked for
+    /// until the mobile attaches anew or the LMA wants it registered.
+    Revoked,
 }
 
 /// Binding update list entry: one attached interface of a mobile (RFC 5213 §6.1).
@@ -75,6 +78,8 @@ pub struct Bule {
     pub(crate) last_timestamp: Timestamp,
     /// Whether its routes are gone although it is not.
     pub(crate) withdrawn: bool,
+    /// Whether its LMA may have lost it, so that the next PBU is no mere refresh.
+    pub(crate) anew: bool,
 }
 
 impl Bule {
@@ -83,7 +88,7 @@ impl Bule {
         match self.state {
             BuleState::Active => true,
             BuleState::Deregistering => !self.withdrawn,
-            BuleState::Registering | BuleState::Refused(_) => false,
+            BuleState::Registering | BuleState::Refused(_) | BuleState::Revoked => false,
         }
     }
 
@@ -134,6 +139,8 @@ pub(crate) struct MobileEntry {
     pub(crate) installed: Installed,
     /// The last FMI that was not a copy of an earlier one: from whom, its number, our answer.
     pub(crate) last_fmi: Option<(Lmaa, u16, Fma)>,
+    /// The same of the last BRI.
+    pub(crate) last_bri: Option<(Lmaa, u16, Bra)>,
 }
 
 /// All attached interfaces.
@@ -190,6 +197,7 @@ impl Bul {
             request: None,
             last_timestamp: Timestamp::default(),
             withdrawn: false,
+            anew: false,
         })
     }
 
@@ -208,6 +216,7 @@ impl Bul {
             sessions: BTreeSet::new(),
             installed: Installed::default(),
             last_fmi: None,
+            last_bri: None,
         };
         self.mobiles.insert(id, entry);
         id

@@ -34,7 +34,7 @@ impl Mag {
         };
         match bule.state {
             BuleState::Active | BuleState::Registering => {}
-            BuleState::Deregistering | BuleState::Refused(_) => {
+            BuleState::Deregistering | BuleState::Refused(_) | BuleState::Revoked => {
                 let known = bule.hnps.clone();
                 bule.attachment = attachment;
                 if bule.attachment.wanted.is_empty() {
@@ -83,7 +83,7 @@ impl Mag {
                 self.register(now, id);
             }
             BuleState::Deregistering => self.withdraw(id),
-            BuleState::Registering | BuleState::Refused(_) => {}
+            BuleState::Registering | BuleState::Refused(_) | BuleState::Revoked => {}
         }
     }
 
@@ -103,7 +103,7 @@ impl Mag {
                 self.withdraw(id);
                 self.send_pbu(now, id);
             }
-            BuleState::Refused(_) => {}
+            BuleState::Refused(_) | BuleState::Revoked => {}
         }
     }
 
@@ -115,9 +115,10 @@ impl Mag {
         };
         let (handoff, lifetime) = match bule.state {
             BuleState::Registering => (bule.attachment.handoff, self.config.lifetime),
+            BuleState::Active if bule.anew => (HandoffIndicator::UNKNOWN, self.config.lifetime),
             BuleState::Active => (HandoffIndicator::NO_CHANGE, self.config.lifetime),
             BuleState::Deregistering => (HandoffIndicator::UNKNOWN, Duration::ZERO),
-            BuleState::Refused(_) => return,
+            BuleState::Refused(_) | BuleState::Revoked => return,
         };
         let first = self.config.initial_bindack_timeout;
         let (copies, patience) = match &bule.request {
@@ -171,6 +172,11 @@ impl Mag {
             return;
         };
         self.counters.pbas += 1;
+        // A sign of life, but not yet of what the LMA remembers.
+        if self.heartbeats.is_down(from.0) {
+            self.heartbeats
+                .hint(now.monotonic, from.0, &mut self.outbox);
+        }
         // RFC 5213 §6.9.1.2: an answer that repeats other identifiers ends the asking, until an
         // operator acts; the registration lasts as long as it had been granted.
         let repeated = pba.handoff == Some(request.handoff)
@@ -192,7 +198,7 @@ impl Mag {
             }
             // Whatever the LMA says, it has no session of this mobile here.
             BuleState::Deregistering => self.end_session(now.monotonic, id, accepted),
-            BuleState::Refused(_) => {}
+            BuleState::Refused(_) | BuleState::Revoked => {}
         }
     }
 
@@ -245,14 +251,17 @@ impl Mag {
         let old = std::mem::replace(&mut bule.hnps, hnps.clone());
         bule.state = BuleState::Active;
         bule.withdrawn = false;
+        bule.anew = false;
         bule.request = None;
         bule.expires = expires;
         if let Some(link_local) = pba.link_local.filter(|a| !a.is_unspecified()) {
             bule.link_local = link_local;
         }
-        let mobile = bule.mobile;
+        let (mobile, lmaa) = (bule.mobile, bule.lmaa);
         let mn_id = bule.attachment.mn_id.clone();
         let access = bule.attachment.access;
+        self.heartbeats
+            .wake(now.monotonic, lmaa.0, self.config.proxy_coa.0);
         self.update_routes(mobile);
         let gone: Vec<Hnp> = old.into_iter().filter(|hnp| !hnps.contains(hnp)).collect();
         self.advertise(now.monotonic, id, &gone);

@@ -9,8 +9,10 @@
 )]
 
 mod checks;
+mod liveness;
 mod losses;
 mod model;
+mod revocation;
 mod scenarios;
 mod schedules;
 mod statuses;

@@ -94,6 +94,9 @@ pub(crate) struct World {
     pub(crate) lma_tables: Tables,
     pub(crate) mag_tables: [Tables; 2],
     pub(crate) mag_config: [MagConfig; 2],
+    pub(crate) lma_config: LmaConfig,
+    /// MAGs that nothing reaches and that reach nobody.
+    pub(crate) cut: [bool; 2],
     pub(crate) weather: Weather,
     pub(crate) dice: Dice,
     pub(crate) lose: Filter,
@@ -184,7 +187,7 @@ impl World {
     pub(crate) fn new(seed: u64, lma: LmaConfig, mags: [MagConfig; 2]) -> Self {
         Self {
             clock: Duration::ZERO,
-            lma: Lma::new(lma, seed),
+            lma: Lma::new(lma.clone(), seed),
             mags: [
                 Mag::new(mags[0].clone(), seed ^ 1),
                 Mag::new(mags[1].clone(), seed ^ 2),
@@ -192,6 +195,8 @@ impl World {
             lma_tables: Tables::default(),
             mag_tables: [Tables::default(), Tables::default()],
             mag_config: mags,
+            lma_config: lma,
+            cut: [false; 2],
             weather: Weather::FAIR,
             dice: Dice(seed),
             lose: Box::new(|_| false),
@@ -256,6 +261,7 @@ impl World {
     /// A MAG forgets everything, and finds the mobiles on its links again.
     pub(crate) fn restart(&mut self, mag: usize) {
         let seed = self.dice.roll();
+        self.mag_config[mag].heartbeat.restart_counter += 1;
         self.mags[mag] = Mag::new(self.mag_config[mag].clone(), seed);
         self.mag_tables[mag] = Tables::default();
         let there: Vec<(MnId, u8)> = self
@@ -267,6 +273,17 @@ impl World {
         for (mn_id, interface) in there {
             self.attach(&mn_id, interface, mag, HandoffIndicator::UNKNOWN);
         }
+    }
+
+    /// The LMA forgets everything.
+    pub(crate) fn restart_lma(&mut self) {
+        let seed = self.dice.roll();
+        self.lma_config.heartbeat.restart_counter += 1;
+        self.lma = Lma::new(self.lma_config.clone(), seed);
+        self.lma_tables = Tables::default();
+        self.acknowledged.clear();
+        self.asked.clear();
+        self.drain();
     }
 
     pub(crate) fn add_flow(
@@ -339,7 +356,8 @@ impl World {
             to,
             message,
         };
-        let lost = (self.lose)(&sent);
+        let unreachable = |a: Ipv6Addr| (0..2).any(|mag| self.cut[mag] && COAS[mag].0 == a);
+        let lost = unreachable(from) || unreachable(to) || (self.lose)(&sent);
         if std::env::var_os("FLOWMOB_SIM_SEED").is_some() {
             eprintln!("{:?} to {to}: {:?}", sent.at, sent.message);
         }
@@ -403,6 +421,10 @@ impl World {
 
     fn deliver(&mut self, packet: &Packet) {
         let now = self.now();
+        let cut = |a: Ipv6Addr| (0..2).any(|mag| self.cut[mag] && COAS[mag].0 == a);
+        if cut(packet.from) || cut(packet.to) {
+            return;
+        }
         let Packet { from, to, octets } = packet;
         let message = self.receiver.receive(now, *from, *to, octets).unwrap();
         if *to == LMAA.0 {
