@@ -6,7 +6,7 @@ use flow::{ProxyCoa, Role};
 use pmip_proto::Now;
 use pmip_proto::lma::RevocationScope;
 
-use super::calls::{bid, done, mn_id, not_an_lma};
+use super::calls::{bid, done, mn_id};
 use super::control::Control;
 use crate::api::{Problem, Reregister, Revoke, Service};
 use crate::server::Answer;
@@ -77,6 +77,10 @@ impl Control {
             .map(|peer| ProxyCoa(peer.address))
             .ok_or_else(|| Problem::not_found(format!("no [[lma.peer]] is {name}")))
     }
+}
+
+fn not_an_lma() -> Problem {
+    Problem::refused("this process is no LMA: bindings are revoked and renewed at the LMA")
 }
 
 fn bindings(count: usize) -> String {

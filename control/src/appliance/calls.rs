@@ -183,8 +183,8 @@ pub(super) fn done(done: String) -> Value {
     json!(Done { done })
 }
 
-pub(super) fn not_an_lma() -> Problem {
-    Problem::refused("this process is no LMA: flows and bindings are ruled at the LMA")
+fn not_an_lma() -> Problem {
+    Problem::refused("this process is no LMA: flows are added and moved at the LMA")
 }
 
 fn not_a_mag() -> Problem {
