@@ -130,6 +130,8 @@ pub(crate) struct Suspect {
 #[derive(Clone, Debug)]
 struct Peer {
     local: Ipv6Addr,
+    /// Whether it was told that we have begun.
+    announced: bool,
     liveness: Liveness,
     counter: Option<u32>,
     /// When the latest request was sent that it answered.
@@ -162,6 +164,7 @@ impl Heartbeats {
             let [a, b] = [random.next_u16(), random.next_u16()];
             let peer = Peer {
                 local,
+                announced: false,
                 liveness: Liveness::Unknown,
                 counter: None,
                 alive: Duration::ZERO,
@@ -180,14 +183,14 @@ impl Heartbeats {
         }
     }
 
-    /// Tells every peer of our Restart Counter: we have just begun, and have no sessions (RFC 5847 §3.2).
-    pub(crate) fn announce<E>(&self, outbox: &mut Outbox<E>) {
-        if self.config.interval.is_none() {
-            return;
-        }
-        for (address, peer) in &self.peers {
-            let heartbeat = self.stamped(HeartbeatKind::Unsolicited, 0);
-            outbox.send(peer.local, *address, heartbeat.into());
+    /// Tells a peer of our Restart Counter, once: we have begun, and had no sessions then (RFC 5847 §3.2).
+    pub(crate) fn announce<E>(&mut self, address: Ipv6Addr, outbox: &mut Outbox<E>) {
+        let heartbeat = self.stamped(HeartbeatKind::Unsolicited, 0);
+        if let Some(peer) = self.peers.get_mut(&address)
+            && self.config.interval.is_some()
+            && !std::mem::replace(&mut peer.announced, true)
+        {
+            outbox.send(peer.local, address, heartbeat.into());
         }
     }
 

@@ -342,6 +342,9 @@ pub(crate) fn config(
     ))
 }
 
+/// The core link shows the draft's messages and no others.
+const HEARTBEAT: &str = "enabled = false\n";
+
 fn lma_config() -> String {
     let mut out = port_config("core0", "02:00:00:00:0c:00", &format!("{LMAA}/64"));
     out += &port_config("cn0", "02:00:00:00:0d:00", &format!("{LMA_CN_ADDRESS}/64"));
@@ -351,7 +354,7 @@ fn lma_config() -> String {
     let _ = write!(
         out,
         "[lma]\naddress = \"{LMAA}\"\npools = [\"{POOL}\"]\nprefix_model = \"unique\"\n\
-         signal_hosted_moves = true\n\n"
+         signal_hosted_moves = true\n\n[lma.heartbeat]\n{HEARTBEAT}\n"
     );
     for mag in Mag::ALL {
         let (name, address) = (mag.name(), mag.proxy_coa());
@@ -377,6 +380,7 @@ fn mag_config(mag: Mag, scenario: Scenario) -> String {
     let _ = write!(
         out,
         "[mag]\naddress = \"{address}\"\naccess_ports = [\"access0\"]\n\n\
+         [mag.heartbeat]\n{HEARTBEAT}\n\
          [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\nsignalling = \"draft\"\n\n\
          [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"{mac}\"\n\
          access_technology = \"{technology}\"\nport = \"access0\"\nshare_prefixes = {share}\n"

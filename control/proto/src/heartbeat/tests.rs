@@ -154,7 +154,7 @@ fn who_is_told_to_ask_nobody_asks_nobody() {
     let mut bench = Bench::new(None);
     bench.heartbeats.wake(ms(0), PEER, OWN);
     bench.heartbeats.hint(ms(0), PEER, &mut bench.outbox);
-    bench.heartbeats.announce(&mut bench.outbox);
+    bench.heartbeats.announce(PEER, &mut bench.outbox);
     assert_eq!((bench.heartbeats.next(), bench.sent()), (None, vec![]));
 }
 
@@ -326,9 +326,10 @@ fn nobody_is_asked_about_nothing() {
 }
 
 #[test]
-fn a_new_life_is_announced() {
+fn a_new_life_is_announced_once() {
     let mut bench = Bench::new(Some(100));
-    bench.heartbeats.announce(&mut bench.outbox);
+    bench.heartbeats.announce(PEER, &mut bench.outbox);
+    bench.heartbeats.announce(PEER, &mut bench.outbox);
     let announced = Heartbeat {
         kind: HeartbeatKind::Unsolicited,
         sequence: 0,

@@ -254,7 +254,7 @@ impl Lma {
         }
         self.settle(now, mobile);
         if matches!(outcome, Outcome::NotAttached(_)) {
-            self.probe(now, mobile, bid);
+            self.handle_denial(now, mobile, bid);
         }
     }
 

@@ -201,9 +201,11 @@ impl Lma {
         let (rate, burst) = UNKNOWN_PEER_ANSWERS;
         let local = config.lmaas.first().map_or(Ipv6Addr::UNSPECIFIED, |a| a.0);
         let watched = config.peers.iter().map(|p| (p.proxy_coa.0, local));
-        let heartbeats = Heartbeats::new(config.heartbeat, watched, &mut random);
+        let mut heartbeats = Heartbeats::new(config.heartbeat, watched, &mut random);
         let mut outbox = Outbox::default();
-        heartbeats.announce(&mut outbox);
+        for peer in &config.peers {
+            heartbeats.announce(peer.proxy_coa.0, &mut outbox);
+        }
         Self {
             config,
             reserved,

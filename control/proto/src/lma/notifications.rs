@@ -9,9 +9,9 @@ use std::time::Duration;
 use flow::{AccessTechnology, Bid, Hnp, Lmaa, MnId, MnLinkLayerId, MobileId, ProxyCoa};
 use pmip_wire::{HnpOption, NotificationReason, Upa, UpaStatus, Upn};
 
-use super::Lma;
 use super::binding_cache::{Bce, BceState, Mobile};
 use super::liveness::sessions_at;
+use super::{Lma, Timer};
 use crate::config::Dialect;
 use crate::event::{LmaEvent, RequestOutcome};
 use crate::heartbeat::Suspect;
@@ -23,6 +23,9 @@ const DELAY: Duration = Duration::from_secs(1);
 /// MAX_UPDATE_NOTIFICATION_RETRANSMIT_COUNT: the default of RFC 7077 §7 is 1, which is little where
 /// messages are lost; it allows up to 5.
 const RETRIES: u32 = 3;
+
+/// How long after a PBA an FMI may be the first that the MAG gets to see.
+const OVERTAKING: Duration = Duration::from_secs(2);
 
 /// Why a mobile cannot be registered again by its MAG.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -163,6 +166,18 @@ impl Lma {
                 .ok_or(ReregistrationError::TooMany)?;
         }
         Ok(count)
+    }
+
+    /// A MAG answered an FMI with "not attached". If it has just registered the mobile, the FMI overtook the
+    /// PBA, and is sent again soon.
+    pub(super) fn handle_denial(&mut self, now: Duration, mobile: &Mobile, bid: Bid) {
+        let registered = mobile.session(bid).map(|session| session.registered);
+        if registered.is_some_and(|at| now < at + OVERTAKING) {
+            let key = (mobile.id, Timer::Resync(bid));
+            self.timers.set(key, now + OVERTAKING / 4);
+        } else {
+            self.probe(now, mobile, bid);
+        }
     }
 
     /// A MAG may not have a session that it registered. It is asked to register it again if it is one of

@@ -161,15 +161,13 @@ impl Mag {
         let local = config.proxy_coa.0;
         let watched = config.lmas.iter().map(|peer| (peer.lmaa.0, local));
         let heartbeats = Heartbeats::new(config.heartbeat, watched, &mut random);
-        let mut outbox = Outbox::default();
-        heartbeats.announce(&mut outbox);
         let (rate, burst) = STRANGER_ANSWERS;
         Self {
             config,
             bul: Bul::default(),
             routes: Routes::default(),
             timers: Timers::default(),
-            outbox,
+            outbox: Outbox::default(),
             next_sequence,
             heartbeats,
             global_revocations: GlobalRevocations::default(),

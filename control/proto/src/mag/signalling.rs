@@ -155,8 +155,11 @@ impl Mag {
             ..Pbu::default()
         };
         self.counters.pbus += 1;
+        let lmaa = bule.lmaa;
+        // Before the first: what the LMA has of our former self is not what we register now.
+        self.heartbeats.announce(lmaa.0, &mut self.outbox);
         self.outbox
-            .send(self.config.proxy_coa.0, bule.lmaa.0, pbu.into());
+            .send(self.config.proxy_coa.0, lmaa.0, pbu.into());
         self.timers
             .set(Timer::Request(id), now.monotonic + patience);
     }

@@ -2,13 +2,14 @@
 
 use std::net::Ipv6Addr;
 
-use flow::{HandoffIndicator, MacAddr};
-use pmip_wire::{BindingError, BindingLifetime, Message, Pbu, PbuFlags, Timestamp};
+use flow::{HandoffIndicator, MacAddr, Selector};
+use pmip_wire::{BindingError, BindingLifetime, Fma, FmaStatus, Message, Pbu, PbuFlags, Timestamp};
 
 use super::*;
 use crate::command::Command;
 use crate::config::{LmaConfig, MagPeer};
 use crate::heartbeat::{HeartbeatConfig, Verdict};
+use crate::lma::FlowRequest;
 use crate::pool::PrefixPool;
 
 const LMAA: Lmaa = Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1));
@@ -77,6 +78,21 @@ fn lma(dialect: Dialect) -> Lma {
     }
     upns(&mut lma);
     lma
+}
+
+/// Numbers of the FMIs sent.
+fn fmis(lma: &mut Lma) -> Vec<u16> {
+    let mut sequences = Vec::new();
+    while let Some(command) = lma.poll_command() {
+        if let Command::Send {
+            message: Message::Fmi(fmi),
+            ..
+        } = command
+        {
+            sequences.push(fmi.sequence);
+        }
+    }
+    sequences
 }
 
 fn answer(lma: &mut Lma, now: Now, from: ProxyCoa, sequence: u16, status: UpaStatus) {
@@ -209,5 +225,35 @@ fn a_session_of_either_self_of_a_restarted_mag_is_asked_about_where_that_can_be(
         // Not twice at a time.
         lma.conclude(s(10).monotonic, coa(1), restarted);
         assert_eq!(upns(&mut lma), []);
+    }
+}
+
+#[test]
+fn an_fmi_that_overtook_the_pba_is_sent_again_soon() {
+    for (asked, again) in [(6, true), (60, false)] {
+        let mut lma = lma(Dialect::Draft);
+        let request = FlowRequest {
+            mn_id: mn(1),
+            fid: None,
+            priority: None,
+            selector: Selector::<Ipv6Addr>::default().into(),
+            bid: bid(1),
+        };
+        lma.add_flow(s(asked), request).unwrap();
+        let sequence = fmis(&mut lma)[0];
+        let denied = Fma {
+            sequence,
+            status: FmaStatus::NOT_ATTACHED,
+            mn_id: Some(mn(1).into()),
+            ..Fma::default()
+        };
+        lma.handle_message(s(asked), coa(1).0, LMAA.0, &denied.into());
+        assert_eq!(fmis(&mut lma), []);
+        lma.handle_timeout(s(asked + 1));
+        assert_eq!(
+            fmis(&mut lma).len(),
+            usize::from(again),
+            "asked at {asked} s"
+        );
     }
 }
