@@ -8,7 +8,7 @@ use flow::{
     AccessTechnology, Fid, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, MnLinkLayerId, MobileId,
     PortId, TrafficSelector,
 };
-use pmip_wire::{Message, Timestamp};
+use pmip_wire::{Bra, Message, Timestamp};
 
 use crate::rate::RateLimit;
 use crate::table::Installed;
@@ -51,6 +51,9 @@ pub enum BuleState {
     Deregistering,
     /// The LMA has refused with this status; nothing is forwarded.
     Refused(u8),
+    /// The LMA has revoked the registration (RFC 5846); nothing is forwarded, and nothing asked for
+    /// until the mobile attaches anew or the LMA wants it registered.
+    Revoked,
 }
 
 /// Binding update list entry: one attached interface of a mobile (RFC 5213 §6.1).
@@ -90,6 +93,8 @@ pub struct Bule {
     pub(crate) withdrawn: bool,
     /// How often it is answered when it solicits a Router Advertisement.
     solicitations: RateLimit,
+    /// Whether its LMA may have lost it, so that the next PBU is no mere refresh.
+    pub(crate) anew: bool,
 }
 
 /// Router Solicitations of one interface that are answered per second, and at once. RFC 4861 §6.2.6 lets
@@ -102,7 +107,7 @@ impl Bule {
         match self.state {
             BuleState::Active => true,
             BuleState::Deregistering => !self.withdrawn,
-            BuleState::Registering | BuleState::Refused(_) => false,
+            BuleState::Registering | BuleState::Refused(_) | BuleState::Revoked => false,
         }
     }
 
@@ -158,6 +163,8 @@ pub(crate) struct MobileEntry {
     pub(crate) installed: Installed,
     /// The last FMI that was not a copy of an earlier one.
     pub(crate) last_fmi: Option<Answered>,
+    /// The last BRI of that kind: from whom, its number, our answer.
+    pub(crate) last_bri: Option<(Lmaa, u16, Bra)>,
     /// When its last PBUs were sent, no more than the update rate asks for.
     sent: VecDeque<Duration>,
 }
@@ -233,6 +240,7 @@ impl Bul {
             last_timestamp: Timestamp::default(),
             withdrawn: false,
             solicitations: RateLimit::new(SOLICITATIONS.0, SOLICITATIONS.1),
+            anew: false,
         })
     }
 
@@ -258,6 +266,7 @@ impl Bul {
             installed: Installed::default(),
             last_fmi: None,
             sent: VecDeque::new(),
+            last_bri: None,
         };
         self.mobiles.insert(id, entry);
         id
