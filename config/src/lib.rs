@@ -36,8 +36,8 @@ pub use crate::device::{Device, DeviceError, InterfaceName, MemifEnd, PciAddress
 pub use crate::machine::Machine;
 pub use crate::report::{Errors, Report, Severity};
 pub use crate::roles::{
-    Attach, Handoff, InterfaceId, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel,
-    Protection, Signalling, TunnelOptions,
+    Attach, Handoff, Heartbeat, InterfaceId, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer,
+    PrefixModel, Protection, Signalling, TunnelOptions,
 };
 pub use crate::schema::{
     Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route, Spread,

@@ -83,6 +83,17 @@ pub struct TunnelOptions {
     pub encapsulation_limit: Option<u8>,
 }
 
+/// How the liveness of a role's peers is watched (RFC 5847): `[lma.heartbeat]`, `[mag.heartbeat]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Heartbeat {
+    /// Whether peers are asked. They are answered all the same.
+    pub enabled: bool,
+    /// HEARTBEAT_INTERVAL: time between two requests to a peer (RFC 5847 §5).
+    pub interval: Duration,
+    /// MISSING_HEARTBEATS_ALLOWED: a peer is down when more answers in a row are missing (RFC 5847 §5).
+    pub missing_allowed: u8,
+}
+
 /// The other end of tunnels; `A` is the role of its address: `[[lma.peer]]`, `[[mag.peer]]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Peer<A> {
@@ -148,6 +159,8 @@ pub struct Lma {
     pub max_flows_per_mobile: u16,
     /// How packets are sent into tunnels.
     pub tunnel: TunnelOptions,
+    /// How the MAGs' liveness is watched.
+    pub heartbeat: Heartbeat,
     /// The MAGs.
     pub peers: Vec<Peer<ProxyCoa>>,
     /// Mobiles with settings of their own.
@@ -231,6 +244,8 @@ pub struct Mag {
     pub max_prefixes: u32,
     /// How packets are sent into tunnels.
     pub tunnel: TunnelOptions,
+    /// How the LMAs' liveness is watched.
+    pub heartbeat: Heartbeat,
     /// The LMAs.
     pub peers: Vec<Peer<Lmaa>>,
     /// The mobiles that may attach.

@@ -45,6 +45,20 @@ impl Config {
         self.ports.get(usize::from(id.0))
     }
 
+    /// The directory for what outlives the process: the configured one, or `/var/lib/flowmob/NAME` if
+    /// a peer has keys, whose sequence numbers must not repeat. `None` if there is nothing that must.
+    pub fn state_directory(&self) -> Option<PathBuf> {
+        let lma = self.lma.iter().flat_map(|lma| &lma.peers);
+        let mag = self.mag.iter().flat_map(|mag| &mag.peers);
+        let mut protections = lma
+            .map(|peer| &peer.protection)
+            .chain(mag.map(|peer| &peer.protection));
+        let has_keys = protections.any(|p| matches!(p, Protection::Esp { .. }));
+        let default = || PathBuf::from(format!("/var/lib/flowmob/{}", self.name));
+        let configured = self.process.state_directory.clone();
+        configured.or_else(|| has_keys.then(default))
+    }
+
     /// The index of the port with a name.
     pub fn port_id(&self, name: &str) -> Option<PortId> {
         let index = self.ports.iter().position(|port| port.name == name)?;
@@ -164,8 +178,10 @@ pub struct Process {
     pub idle: Idle,
     /// Which packets go to the worker that their flow belongs to.
     pub spread: Spread,
-    /// Where a process with key files notes the sequence numbers that it has used.
-    pub state: PathBuf,
+    /// Where the Restart Counter is kept from run to run (RFC 5847 §3.2), and the sequence numbers that
+    /// protected signalling has used; an absolute path. `None` takes the time of the start in place of
+    /// the counter.
+    pub state_directory: Option<PathBuf>,
 }
 
 /// The management interface: `[management]`.

@@ -9,8 +9,8 @@ use crate::device::Device;
 use crate::notes::Draft;
 use crate::read::{Names, Table};
 use crate::roles::{
-    Attach, Handoff, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Protection,
-    Signalling, TunnelOptions,
+    Attach, Handoff, Heartbeat, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel,
+    Protection, Signalling, TunnelOptions,
 };
 use crate::schema::{
     Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route, Spread,
@@ -28,7 +28,7 @@ const HOUR: u64 = 3_600_000;
 
 pub(crate) fn config(t: &mut Table<'_>) -> Config {
     let name: String = t.or("name", "flowmob".to_owned());
-    let process = t.section("process", |t| process(t, &name));
+    let process = t.section("process", process);
     let management = t.section("management", |t| management(t, &name));
     let log = t.section("log", log);
     let ports = t.tables("port", port);
@@ -56,7 +56,7 @@ fn names<'n>(t: &mut Table<'_>, tables: &str, names: impl Iterator<Item = &'n St
     }
 }
 
-fn process(t: &mut Table<'_>, name: &str) -> Process {
+fn process(t: &mut Table<'_>) -> Process {
     let cores = t.numbers("cores", &(0..=1023));
     let as_cores = u16::try_from(cores.len()).unwrap_or(u16::MAX).max(1);
     Process {
@@ -67,7 +67,7 @@ fn process(t: &mut Table<'_>, name: &str) -> Process {
         control_core: t.optional_number("control_core", 0..=1023),
         idle: t.or("idle", Idle::Adaptive),
         spread: t.or("spread", Spread::Auto),
-        state: t.or("state", PathBuf::from(format!("/var/lib/flowmob/{name}"))),
+        state_directory: t.optional("state_directory").map(|Directory(path)| path),
     }
 }
 
@@ -100,6 +100,27 @@ impl Value for Vdev {
 
     fn placeholder() -> Self {
         Self(Device::Null)
+    }
+}
+
+/// The path of a directory that does not depend on where the process is started.
+struct Directory(PathBuf);
+
+impl Value for Directory {
+    const EXPECTED: &'static str = "an absolute path";
+    const EXAMPLE: &'static str = "\"/var/lib/flowmob/lma1\"";
+
+    fn read(value: &toml::de::DeValue<'_>) -> Result<Self, Fault> {
+        let path = PathBuf::read(value)?;
+        if path.is_absolute() {
+            return Ok(Self(path));
+        }
+        let help = "begin with `/`: a process may be started anywhere";
+        Err(Fault::new("not an absolute path", help))
+    }
+
+    fn placeholder() -> Self {
+        Self(PathBuf::new())
     }
 }
 
@@ -161,6 +182,14 @@ fn tunnel(t: &mut Table<'_>) -> TunnelOptions {
         copy_dscp: t.or("copy_dscp", false),
         path_mtu: t.optional_number("path_mtu", 1280..=u16::MAX),
         encapsulation_limit: t.optional_number("encapsulation_limit", 0..=u8::MAX),
+    }
+}
+
+fn heartbeat(t: &mut Table<'_>) -> Heartbeat {
+    Heartbeat {
+        enabled: t.or("enabled", true),
+        interval: t.millis("interval_ms", 60_000, 100..=HOUR),
+        missing_allowed: t.number("missing_allowed", 3, 1..=10),
     }
 }
 
@@ -268,6 +297,7 @@ fn lma(t: &mut Table<'_>) -> Lma {
         max_sessions_per_mobile: t.number("max_sessions_per_mobile", 4, 1..=4),
         max_flows_per_mobile: t.number("max_flows_per_mobile", 64, 1..=max_flows()),
         tunnel: t.section("tunnel", tunnel),
+        heartbeat: t.section("heartbeat", heartbeat),
         mobiles: t.tables("mobile", |t| lma_mobile(t, &mags)),
         peers,
     }
@@ -324,6 +354,7 @@ fn mag(t: &mut Table<'_>, ports: &Names) -> Mag {
         max_update_rate: t.number("max_update_rate", 3, 1..=100),
         max_prefixes: t.number("max_prefixes", 65_536, 8..=16_000_000),
         tunnel: t.section("tunnel", tunnel),
+        heartbeat: t.section("heartbeat", heartbeat),
         mobiles: t.tables("mobile", |t| mag_mobile(t, ports, only_port, &lmas)),
         peers,
     }

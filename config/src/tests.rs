@@ -83,6 +83,10 @@ fn the_reference_shows_the_defaults() {
     let mut shown = with.process;
     assert_eq!(shown.cores.drain(..).collect::<Vec<_>>(), [1]);
     assert_eq!(shown.control_core.take(), Some(0));
+    assert_eq!(
+        shown.state_directory.take().as_deref(),
+        Some(Path::new("/var/lib/flowmob/reference"))
+    );
     assert_eq!(shown, without.process);
     assert_eq!(with.management, without.management);
     assert_eq!(with.log, without.log);

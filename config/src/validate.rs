@@ -85,6 +85,13 @@ fn process(config: &Config, machine: &Machine, notes: &mut Notes) {
         "a worker needs a core of its own",
     );
     existing_cores(config, machine, notes);
+    if process.state_directory.is_some() && config.lma.is_none() && config.mag.is_none() {
+        notes.push(
+            Draft::warning("process.state_directory", "nothing is kept there")
+                .label("neither [lma] nor [mag] here")
+                .help("leave it out: only an LMA or a MAG has a Restart Counter"),
+        );
+    }
     if let Some(i) = cores
         .into_iter()
         .position(|core| Some(core) == process.control_core)

@@ -127,6 +127,13 @@ pub(crate) struct PeerRow {
     pub(crate) heard_spi: Option<u32>,
     /// Sessions over it.
     pub(crate) sessions: usize,
+    /// Whether it is alive: `up`, `down`, `unknown` (not asked, or no answer yet), or `no heartbeat` (it
+    /// does not know them).
+    pub(crate) state: String,
+    /// Its Restart Counter, if it told.
+    pub(crate) restart_counter: Option<u32>,
+    /// Answers to heartbeats missing in a row.
+    pub(crate) missing: u32,
 }
 
 /// One entry of `GET /v1/ports`.
@@ -317,6 +324,46 @@ pub(crate) struct Attach {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeysReload {}
+/// `POST /v1/revoke`, at an LMA: ends bindings (RFC 5846). Those of a mobile, of one of its accesses, of a
+/// mobile at one MAG, or all with a MAG.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Revoke {
+    /// The mobile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mn: Option<String>,
+    /// The access; only with a mobile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bid: Option<u16>,
+    /// The MAG, by name or address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mag: Option<String>,
+}
+
+/// `POST /v1/service`, at an LMA: serves a mobile or no longer; then its bindings are revoked. Until
+/// the process ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Service {
+    /// The mobile.
+    pub(crate) mn: String,
+    /// Whether it is served.
+    pub(crate) on: bool,
+}
+
+/// `POST /v1/reregister`, at an LMA: asks MAGs to register a mobile again (RFC 7077 §4.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reregister {
+    /// The mobile.
+    pub(crate) mn: String,
+    /// One of its accesses; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bid: Option<u16>,
+    /// The MAG, by name or address; it is asked even if no binding with it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mag: Option<String>,
+}
 
 /// What was done, where there is nothing else to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

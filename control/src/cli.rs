@@ -54,6 +54,18 @@ pub(crate) enum Command {
     /// Add, move or delete the flow rules of a mobile node (at its LMA).
     #[command(subcommand)]
     Flow(Flow),
+    /// Revoke bindings (at an LMA): those of a mobile node, of one access, or all with a MAG.
+    Revoke(RevokeArgs),
+    /// Serve a mobile node, or no longer (at an LMA), until the process ends.
+    Service {
+        /// The mobile node's identifier.
+        #[arg(long)]
+        mn: String,
+        /// Whether it is served; off also revokes its bindings.
+        switch: Switch,
+    },
+    /// Have a mobile node registered again by its MAGs (at an LMA).
+    Reregister(ReregisterArgs),
     /// Make the keys that protect signalling, or read them again.
     #[command(subcommand)]
     Keys(Keys),
@@ -176,6 +188,44 @@ pub(crate) struct FlowAddArgs {
     /// IPsec security parameter index: number or FIRST-LAST.
     #[arg(long, value_name = "SPIS")]
     pub(crate) spi: Option<String>,
+}
+
+/// Arguments of `revoke`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct RevokeArgs {
+    /// The mobile node's identifier.
+    #[arg(long)]
+    pub(crate) mn: Option<String>,
+    /// Binding identifier of one of its accesses.
+    #[arg(long, requires = "mn", conflicts_with = "mag")]
+    pub(crate) bid: Option<u16>,
+    /// MAG, by name or address: all bindings with it, or those of the mobile node.
+    #[arg(long)]
+    pub(crate) mag: Option<String>,
+}
+
+/// Arguments of `reregister`.
+#[derive(Debug, Args)]
+pub(crate) struct ReregisterArgs {
+    /// The mobile node's identifier.
+    #[arg(long)]
+    pub(crate) mn: String,
+    /// Binding identifier of one of its accesses [default: all].
+    #[arg(long)]
+    pub(crate) bid: Option<u16>,
+    /// MAG, by name or address; asked even if it has no binding.
+    #[arg(long)]
+    pub(crate) mag: Option<String>,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// Arguments of `attach` and `detach`.

@@ -52,6 +52,9 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check { config } => check(&config),
         Command::Show { what, json } => say(&show::show(&client, what, json)?),
         Command::Flow(command) => say(&show::flow(&client, command)?),
+        Command::Revoke(request) => say(&show::revoke(&client, request)?),
+        Command::Service { mn, switch } => say(&show::service(&client, mn, switch)?),
+        Command::Reregister(request) => say(&show::reregister(&client, request)?),
         Command::Keys(Keys::Generate(arguments)) => say(&keys::generate(&arguments)?),
         Command::Keys(Keys::Reload) => say(&show::reload_keys(&client)?),
         Command::Attach { mobile, handoff } => {

@@ -91,6 +91,9 @@ fn answer(name: &str, request: &Request, status: &StatusHandle, start: Instant) 
         | Request::FlowMove(_)
         | Request::FlowDelete(_)
         | Request::KeysReload(_)
+        | Request::Revoke(_)
+        | Request::Service(_)
+        | Request::Reregister(_)
         | Request::Attach(_)
         | Request::Detach(_) => Err(Problem::refused(
             "this process is a mobile node: it has a status and `show mn`, nothing else",

@@ -22,7 +22,9 @@ use crossbeam::channel::Sender;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::api::{Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem};
+use crate::api::{
+    Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reregister, Revoke, Service,
+};
 
 /// What can be asked of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,12 @@ pub(crate) enum Request {
     FlowDelete(FlowDelete),
     /// Reads the key files again.
     KeysReload(KeysReload),
+    /// Revokes bindings.
+    Revoke(Revoke),
+    /// Serves a mobile, or no longer.
+    Service(Service),
+    /// Has a mobile registered again.
+    Reregister(Reregister),
     /// Attaches a mobile.
     Attach(Attach),
     /// Detaches a mobile.
@@ -210,6 +218,9 @@ fn router(calls: Sender<Call>) -> Router {
         .route("/v1/drops", read!(Request::Drops))
         .route("/v1/mn", read!(Request::Mn))
         .route("/v1/keys/reload", write!(KeysReload, Request::KeysReload))
+        .route("/v1/revoke", write!(Revoke, Request::Revoke))
+        .route("/v1/service", write!(Service, Request::Service))
+        .route("/v1/reregister", write!(Reregister, Request::Reregister))
         .route("/v1/attach", write!(Attach, Request::Attach))
         .route("/v1/detach", write!(Attach, Request::Detach))
         .fallback(|| async { problem(&Problem::not_found("this path is not part of the API")) })

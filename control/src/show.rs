@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
-    FlowRow, Handoff, KeysReload, PathRow, PeerRow, PortRow, RouteRow, Status, WorkerRow,
+    FlowRow, Handoff, KeysReload, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service,
+    Status, WorkerRow,
 };
-use crate::cli::{Flow, FlowAddArgs, Mobile, Show};
+use crate::cli::{Flow, FlowAddArgs, Mobile, ReregisterArgs, RevokeArgs, Show, Switch};
 use crate::client::Client;
 use crate::mn::status as mn;
 
@@ -106,7 +107,7 @@ const ROUTES: [Column<RouteRow>; 5] = [
     ("UPLINK", false, |r| optional(r.uplink.as_ref())),
 ];
 
-const PEERS: [Column<PeerRow>; 8] = [
+const PEERS: [Column<PeerRow>; 11] = [
     ("ROLE", false, |r| role(r.role)),
     ("PEER", false, |r| r.name.clone()),
     ("ADDRESS", false, |r| r.address.to_string()),
@@ -115,6 +116,9 @@ const PEERS: [Column<PeerRow>; 8] = [
     ("SENT SPI", false, |r| spi(r.sent_spi)),
     ("HEARD SPI", false, |r| spi(r.heard_spi)),
     ("SESSIONS", true, |r| r.sessions.to_string()),
+    ("STATE", false, |r| r.state.clone()),
+    ("MISSING", true, |r| r.missing.to_string()),
+    ("RESTARTS", true, |r| optional(r.restart_counter)),
 ];
 
 const PORTS: [Column<PortRow>; 10] = [
@@ -315,6 +319,37 @@ pub(crate) fn mobile(
         handoff
     });
     done(client, &format!("/v1/{verb}"), &request)
+}
+
+/// Runs `flowmob revoke`, returning what to print.
+///
+/// # Errors
+/// If the process does not answer or refuses.
+pub(crate) fn revoke(client: &Client, request: RevokeArgs) -> anyhow::Result<String> {
+    let RevokeArgs { mn, bid, mag } = request;
+    done(client, "/v1/revoke", &json!(Revoke { mn, bid, mag }))
+}
+
+/// Runs `flowmob reregister`, returning what to print.
+///
+/// # Errors
+/// If the process does not answer or refuses.
+pub(crate) fn reregister(client: &Client, request: ReregisterArgs) -> anyhow::Result<String> {
+    let ReregisterArgs { mn, bid, mag } = request;
+    let request = json!(Reregister { mn, bid, mag });
+    done(client, "/v1/reregister", &request)
+}
+
+/// Runs `flowmob service`, returning what to print.
+///
+/// # Errors
+/// If the process does not answer or refuses.
+pub(crate) fn service(client: &Client, mn: String, switch: Switch) -> anyhow::Result<String> {
+    let on = match switch {
+        Switch::On => true,
+        Switch::Off => false,
+    };
+    done(client, "/v1/service", &json!(Service { mn, on }))
 }
 
 /// The index of a security association.

@@ -337,7 +337,7 @@ fn mobiles_are_attached_and_detached_or_the_reason_is_said() {
     let bindings = || mag.show("bindings");
     assert_eq!(bindings(), Vec::<serde_json::Value>::new());
     assert!(mag.command(["show", "bindings"]).ok().ends_with("(none)\n"));
-    let wrong: [(&[&str], &str); 7] = [
+    let wrong: [(&[&str], &str); 9] = [
         (
             &["attach", "mn9@example.net"],
             "no [[mag.mobile]] entry is for mn9@example.net",
@@ -363,6 +363,11 @@ fn mobiles_are_attached_and_detached_or_the_reason_is_said() {
             &["flow", "add", "--mn", MN1, "--bid", "1"],
             "this process is no LMA: flows are added and moved at the LMA",
         ),
+        (
+            &["revoke", "--mn", MN1],
+            "this process is no LMA: bindings are revoked and renewed at the LMA",
+        ),
+        (&["reregister", "--mn", ""], "mn: "),
     ];
     for (command, expected) in wrong {
         let said = mag.command(command.iter().copied()).fails();

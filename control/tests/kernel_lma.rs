@@ -82,6 +82,7 @@ impl AtLma {
              [[route]]\nto = \"2001:db8:a::/64\"\nport = \"core\"\n\
              [[route]]\nto = \"2001:db8:b::/64\"\nport = \"core\"\n\
              [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
+             [lma.heartbeat]\nenabled = false\n\
              [[lma.peer]]\nname = \"kernel\"\naddress = \"{MAG}\"\nprotection = \"none\"\n\
              [[lma.peer]]\nname = \"other\"\naddress = \"{OTHER_MAG}\"\nprotection = \"none\"\n"
         );

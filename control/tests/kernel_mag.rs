@@ -66,6 +66,7 @@ impl AtMag {
              [[port]]\nname = \"edge\"\ndevice = \"tap:edge0\"\n\
              [[route]]\nto = \"2001:db8:f::/64\"\nport = \"core\"\n\
              [mag]\naddress = \"{MAG}\"\naccess_ports = [\"edge\"]\n\
+             [mag.heartbeat]\nenabled = false\n\
              [[mag.peer]]\nname = \"kernel\"\naddress = \"{LMAA}\"\nprotection = \"none\"\n\
              [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"02:00:00:00:01:01\"\n\
              access_technology = \"wlan\"\n"

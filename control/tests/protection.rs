@@ -129,7 +129,7 @@ impl Domain {
     fn process(&self, name: &str) -> String {
         let state = self.path(&format!("{name}-state"));
         format!(
-            "[process]\nmemory_mib = 64\nstate = \"{}\"\n",
+            "[process]\nmemory_mib = 64\nstate_directory = \"{}\"\n",
             state.display()
         )
     }

@@ -74,10 +74,12 @@ impl<P: PacketBuf> Port<P> {
         lma: Option<&'a RoleState>,
         mag: Option<&'a RoleState>,
     ) -> Ingress<'a> {
+        let bindings = lma.map(|lma| &lma.table.bindings);
         Ingress {
             port: self.id,
             macs: self.macs(),
             shapes: &self.shapes,
+            forward: self.shapes.forward.as_ref().zip(bindings),
             access: self.access,
             own,
             lma,

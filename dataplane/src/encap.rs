@@ -5,13 +5,15 @@
 
 mod limit;
 
-use flow::DropReason;
+use flow::{DropReason, PortId};
 use zerocopy::network_endian::{U16, U32};
 
 use crate::classify::{Choice, no_path};
 use crate::fate::{Error, Fate, Onward};
 use crate::packet::PacketBuf;
-use crate::packet::header::{ETHERNET_LEN, FRAME_LEN, Frame, IPV6_LEN, Ipv6, MIN_MTU, next_header};
+use crate::packet::header::{
+    ETHERNET_LEN, FRAME_LEN, Frame, IPV6_LEN, Ipv6, MIN_MTU, Tunnelled, next_header,
+};
 use crate::table::hash::halves;
 use crate::table::path::State;
 use crate::table::{Paths, Rewrite};
@@ -92,6 +94,62 @@ fn onto_link(link: &Rewrite, frame: &mut Frame, in_transit: bool) -> Fate {
     }
 }
 
+/// As [`onto_path`] for a packet in transit about which there is nothing unusual, into a tunnel whose next hop is
+/// known. `None`, and nothing done, for all others.
+#[inline(always)]
+pub(crate) fn straight_into_tunnel<P: PacketBuf>(
+    paths: &mut Paths,
+    choice: Choice,
+    packet: &mut P,
+) -> Option<PortId> {
+    let (tunnel, counters) = paths.get_mut(choice.path)?;
+    let headroom = packet.headroom();
+    let frame = Frame::of(packet)?;
+    if tunnel.state != State::Tunnel
+        || headroom < IPV6_LEN
+        || !may_step(&frame.ip, tunnel.room.into())
+        || is_between_ends(&frame.ip, tunnel)
+    {
+        return None;
+    }
+    let octets = frame.ip.total_len();
+    let word = outer_word(&frame.ip, tunnel.class_mask, choice.entropy);
+    // There is room for it, so both headers are there.
+    packet.prepend(IPV6_LEN);
+    let headers = Tunnelled::of_mut(packet)?;
+    write_outer(&mut headers.outer, tunnel, octets, word);
+    headers.inner.hop_limit -= 1;
+    counters.out_packets += 1;
+    counters.out_octets += octets as u64;
+    Some(tunnel.port.into())
+}
+
+/// Whether a packet in transit has a hop to spend and fits `room` octets: the usual answer of [`step`].
+#[inline(always)]
+pub(crate) fn may_step(ip: &Ipv6, room: usize) -> bool {
+    ip.hop_limit > 1 && ip.total_len() <= room
+}
+
+/// Whether a packet goes from a tunnel's own end to the other: it would enter the tunnel again and again
+/// (RFC 2473 §4.1.2).
+#[inline(always)]
+fn is_between_ends(inner: &Ipv6, tunnel: &Rewrite) -> bool {
+    let ends = &tunnel.header.ip;
+    inner.destination == ends.destination && inner.source == ends.source
+}
+
+/// Writes a tunnel's header before a packet of so many octets.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "no path has room for more than 65535 octets"
+)]
+fn write_outer(frame: &mut Frame, tunnel: &Rewrite, octets: usize, word: U32) {
+    tunnel.header.copy_to(frame);
+    frame.ip.payload_len = U16::new(octets as u16);
+    frame.ip.version_class_label = word;
+}
+
 /// What becomes of a packet whose path leads nowhere.
 #[cold]
 #[inline(never)]
@@ -107,7 +165,6 @@ fn nowhere(state: State) -> Fate {
 
 /// Encapsulates a packet that fits; needs 40 octets of headroom. [`Fate::Aside`] for one that does not.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "40 octets")]
 fn into_tunnel<P: PacketBuf>(
     tunnel: &Rewrite,
     entropy: u32,
@@ -120,24 +177,16 @@ fn into_tunnel<P: PacketBuf>(
     if step(frame, tunnel.room.into(), in_transit).is_err() {
         return Fate::Aside;
     }
-    let inner = &frame.ip;
-    if goes_round(inner, tunnel) {
+    if is_between_ends(&frame.ip, tunnel) {
         return Fate::Drop(DropReason::Loop);
     }
-    // It is no more than the path has room for, so this is exact.
-    let payload_len = inner.payload_len.get().saturating_add(IPV6_LEN as u16);
-    let word = outer_word(inner, tunnel.copy_dscp, entropy);
-    let Some(frame) = packet
-        .prepend(IPV6_LEN)
-        .and_then(|data| data.first_chunk_mut::<FRAME_LEN>())
-        .map(|bytes| zerocopy::transmute_mut!(bytes))
-    else {
+    let octets = frame.ip.total_len();
+    let word = outer_word(&frame.ip, tunnel.class_mask, entropy);
+    let grown = packet.prepend(IPV6_LEN).is_some();
+    let (true, Some(frame)) = (grown, Frame::of_mut(packet)) else {
         return Fate::Drop(DropReason::NoHeadroom);
     };
-    let frame: &mut Frame = frame;
-    *frame = tunnel.header;
-    frame.ip.payload_len = U16::new(payload_len);
-    frame.ip.version_class_label = word;
+    write_outer(frame, tunnel, octets, word);
     if tunnel.state == State::Tunnel {
         Fate::Send(tunnel.port.into())
     } else {
@@ -165,7 +214,7 @@ fn enter<P: PacketBuf>(
         .get(ETHERNET_LEN..)
         .and_then(|octets| Some((*Ipv6::of(octets)?, octets)))
         .ok_or(MALFORMED)?;
-    if goes_round(&inner, tunnel) {
+    if is_between_ends(&inner, tunnel) {
         return Err(Fate::Drop(DropReason::Loop));
     }
     let limit = match limit::of(&inner, octets) {
@@ -188,7 +237,7 @@ fn enter<P: PacketBuf>(
     let frame = Frame::of_mut(packet).ok_or(NO_HEADROOM)?;
     *frame = tunnel.header;
     frame.ip.payload_len = U16::new(payload_len);
-    frame.ip.version_class_label = outer_word(&inner, tunnel.copy_dscp, entropy);
+    frame.ip.version_class_label = outer_word(&inner, tunnel.class_mask, entropy);
     if let Some(limit) = limit {
         frame.ip.next_header = next_header::DESTINATION;
         let option = packet.data_mut().get_mut(FRAME_LEN..FRAME_LEN + limit::LEN);
@@ -210,13 +259,6 @@ fn enter<P: PacketBuf>(
             inner: ETHERNET_LEN + head,
         },
     })
-}
-
-/// RFC 2473 §4.1.2: a packet between the tunnel's own ends would enter it again and again.
-#[inline(always)]
-fn goes_round(inner: &Ipv6, tunnel: &Rewrite) -> bool {
-    let ends = &tunnel.header.ip;
-    inner.destination == ends.destination && inner.source == ends.source
 }
 
 /// The forwarding step: a packet in transit needs a hop to spend and must fit `room` octets.
@@ -251,12 +293,10 @@ fn refusal(spent: bool, room: usize) -> Fate {
 /// mode), DSCP if the path says so (RFC 2983), and the label tells flows apart for the balancers
 /// on the way (RFC 6438 §3).
 #[inline(always)]
-fn outer_word(inner: &Ipv6, copy_dscp: bool, entropy: u32) -> U32 {
-    const ECN: u32 = 0b11 << 20;
-    const CLASS: u32 = 0xff << 20;
+fn outer_word(inner: &Ipv6, class_mask: u32, entropy: u32) -> U32 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let word = inner.version_class_label.get();
-    let class = word & if copy_dscp { CLASS } else { ECN };
+    let class = word & class_mask;
     let [source, destination] = [inner.source, inner.destination].map(|address| {
         let [low, high] = halves(u128::from_le_bytes(address.to_bytes()));
         low.rotate_left(32) ^ high

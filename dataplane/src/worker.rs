@@ -3,6 +3,7 @@
 pub(crate) mod share;
 mod stages;
 mod update;
+mod ways;
 
 use std::time::{Duration, Instant};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flow::{AccessTechnology, Binding, Hnp, Lmaa, MacAddr, MnId, ProxyCoa};
 
+use crate::heartbeat::HeartbeatConfig;
 use crate::pool::PrefixPool;
 
 /// How a peer signals flow mobility. Configured, never guessed from traffic.
@@ -125,7 +126,8 @@ impl Default for MobileProfile {
     }
 }
 
-/// Everything an LMA needs to know. [`LmaConfig::new`] gives the defaults of the RFCs.
+/// Everything an LMA needs to know. [`LmaConfig::new`] gives the defaults of the RFCs, but asks no peer
+/// whether it is alive.
 #[derive(Clone, Debug)]
 pub struct LmaConfig {
     /// The LMA's own addresses; messages to others are ignored.
@@ -176,6 +178,8 @@ pub struct LmaConfig {
     pub resync_interval: Duration,
     /// Most outstanding FMIs per MAG; further ones wait. At most 32768.
     pub fmi_window: usize,
+    /// How the MAGs' liveness is watched.
+    pub heartbeat: HeartbeatConfig,
     /// Most mobiles; further ones are refused with 130.
     pub max_mobiles: usize,
     /// Most sessions that one MAG may have registered; further ones are refused with 130. A session that
@@ -219,6 +223,7 @@ impl LmaConfig {
             drain: Duration::from_secs(1),
             resync_interval: Duration::from_secs(30),
             fmi_window: 4096,
+            heartbeat: HeartbeatConfig::default(),
             max_mobiles: 1 << 20,
             max_sessions_per_mag: usize::MAX,
             max_sessions_per_mobile: Binding::MAX_SOURCES,
@@ -249,7 +254,8 @@ impl LmaPeer {
     }
 }
 
-/// Everything a MAG needs to know. [`MagConfig::new`] gives the defaults of the RFCs.
+/// Everything a MAG needs to know. [`MagConfig::new`] gives the defaults of the RFCs, but asks no peer
+/// whether it is alive.
 #[derive(Clone, Debug)]
 pub struct MagConfig {
     /// The MAG's end of its tunnels, and the source of its messages.
@@ -284,6 +290,8 @@ pub struct MagConfig {
     pub max_update_rate: usize,
     /// Most prefixes of sessions, over all mobiles; a session whose prefixes find no room is not served.
     pub max_prefixes: usize,
+    /// How the LMAs' liveness is watched.
+    pub heartbeat: HeartbeatConfig,
     /// Most attached interfaces.
     pub max_sessions: usize,
     /// Most flows per session; further ones are refused with 128.
@@ -309,6 +317,7 @@ impl MagConfig {
             probe: true,
             max_update_rate: 3,
             max_prefixes: 1 << 20,
+            heartbeat: HeartbeatConfig::default(),
             max_sessions: 1 << 20,
             max_flows_per_session: Binding::MAX_RULES,
         }

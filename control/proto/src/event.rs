@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use flow::{AccessTechnology, Bid, Fid, Hnp, MnId, ProxyCoa};
+use flow::{AccessTechnology, Bid, Fid, Hnp, Lmaa, MnId, ProxyCoa};
 
 /// What happened at an LMA.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,6 +116,87 @@ pub enum LmaEvent {
         /// The MAG.
         proxy_coa: ProxyCoa,
     },
+    /// A flow's access is not usable: its packets match the next flow or take the default path of their
+    /// prefix (RFC 6089 §5.3.1).
+    FlowFellBack {
+        /// The mobile.
+        mn_id: MnId,
+        /// The flow.
+        fid: Fid,
+        /// The access that it belongs to.
+        bid: Bid,
+        /// The access of the default path; `None` if no MAG routes the prefix yet.
+        to: Option<Bid>,
+    },
+    /// A flow that fell back is on its access again.
+    FlowReturned {
+        /// The mobile.
+        mn_id: MnId,
+        /// The flow.
+        fid: Fid,
+        /// Its access.
+        bid: Bid,
+    },
+    /// A MAG does not answer heartbeats any more: its bindings are not used (RFC 5847 §3.1).
+    PeerDown {
+        /// The MAG.
+        proxy_coa: ProxyCoa,
+        /// Bindings with it.
+        bindings: usize,
+    },
+    /// A MAG answers again and has lost nothing.
+    PeerUp {
+        /// The MAG.
+        proxy_coa: ProxyCoa,
+        /// Bindings with it.
+        bindings: usize,
+    },
+    /// A MAG has restarted: bindings from before are void unless it registers them anew (RFC 5847 §3.2).
+    PeerRestarted {
+        /// The MAG.
+        proxy_coa: ProxyCoa,
+        /// Its new Restart Counter.
+        counter: u32,
+        /// Bindings that are void.
+        lost: usize,
+    },
+    /// A MAG does not know Heartbeat, and is not asked again.
+    HeartbeatRefused {
+        /// The MAG.
+        proxy_coa: ProxyCoa,
+    },
+    /// A revocation has ended; the bindings it was about are deleted, unless the MAG insists on them.
+    RevocationEnded {
+        /// The MAG.
+        proxy_coa: ProxyCoa,
+        /// The mobile; `None` if it was about all bindings with the MAG.
+        mn_id: Option<MnId>,
+        /// How.
+        outcome: RequestOutcome,
+    },
+    /// A request to register a mobile again has ended (FORCE-REREGISTRATION, RFC 7077 §4.1).
+    ReregistrationEnded {
+        /// The MAG.
+        proxy_coa: ProxyCoa,
+        /// The mobile.
+        mn_id: MnId,
+        /// How.
+        outcome: RequestOutcome,
+    },
+}
+
+/// How something that a peer was asked for has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RequestOutcome {
+    /// The peer answered with this status.
+    #[error("answered with status {0}")]
+    Answered(u8),
+    /// The peer did not answer.
+    #[error("not answered")]
+    NoAnswer,
+    /// The peer does not know the message.
+    #[error("the message is not known")]
+    NotUnderstood,
 }
 
 /// Why a binding cache entry was deleted.
@@ -125,6 +206,10 @@ pub enum DeletionReason {
     Deregistered,
     /// Its lifetime ran out.
     Expired,
+    /// Its MAG lost it and did not register it anew in time.
+    Lost,
+    /// It was revoked (RFC 5846).
+    Revoked,
 }
 
 impl fmt::Display for DeletionReason {
@@ -132,6 +217,8 @@ impl fmt::Display for DeletionReason {
         f.pad(match self {
             Self::Deregistered => "deregistered",
             Self::Expired => "lifetime expired",
+            Self::Lost => "lost by its MAG",
+            Self::Revoked => "revoked",
         })
     }
 }
@@ -231,6 +318,43 @@ pub enum MagEvent {
     },
     /// A flow's lifetime ran out.
     FlowExpired {
+        /// The mobile.
+        mn_id: MnId,
+    },
+    /// An LMA does not answer heartbeats any more; its sessions are registered again, and last as long as
+    /// they had been granted (RFC 5847 §3.1).
+    PeerDown {
+        /// The LMA.
+        lmaa: Lmaa,
+    },
+    /// An LMA answers again and has lost nothing; its sessions are refreshed.
+    PeerUp {
+        /// The LMA.
+        lmaa: Lmaa,
+    },
+    /// An LMA has restarted: flows that it had put here are void, and sessions are registered again
+    /// (RFC 5847 §3.2).
+    PeerRestarted {
+        /// The LMA.
+        lmaa: Lmaa,
+        /// Its new Restart Counter.
+        counter: u32,
+    },
+    /// An LMA does not know Heartbeat, and is not asked again.
+    HeartbeatRefused {
+        /// The LMA.
+        lmaa: Lmaa,
+    },
+    /// The LMA has revoked a session: nothing is forwarded, and nothing is asked for until the
+    /// mobile attaches anew (RFC 5846 §9).
+    Revoked {
+        /// The mobile.
+        mn_id: MnId,
+        /// Why (RFC 5846 §5.1).
+        trigger: u8,
+    },
+    /// The LMA wants a mobile registered again (FORCE-REREGISTRATION, RFC 7077 §4.1).
+    ReregistrationAsked {
         /// The mobile.
         mn_id: MnId,
     },

@@ -19,6 +19,7 @@ mod command;
 mod config;
 mod event;
 mod exact;
+mod heartbeat;
 mod outbox;
 mod pool;
 mod random;
@@ -37,7 +38,8 @@ pub use config::{
     Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixModel, Retransmission,
     TunnelConfig,
 };
-pub use event::{DeletionReason, LmaEvent, MagEvent, MoveFailure, MoveTimes};
+pub use event::{DeletionReason, LmaEvent, MagEvent, MoveFailure, MoveTimes, RequestOutcome};
+pub use heartbeat::{HeartbeatConfig, HeartbeatCounters, HeartbeatView, Liveness};
 pub use lma::{FlowError, FlowRequest, Lma, MoveStarted};
 pub use mag::{AttachError, Attachment, Mag, Probe};
 pub use pool::{PoolError, PrefixPool};

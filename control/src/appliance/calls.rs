@@ -50,6 +50,9 @@ impl Control {
             },
             Request::FlowDelete(request) => self.delete_flow(now, &request),
             Request::KeysReload(_) => self.reload_keys(),
+            Request::Revoke(request) => self.revoke(now, &request),
+            Request::Service(request) => self.set_service(now, &request),
+            Request::Reregister(request) => self.reregister(now, &request),
             Request::Attach(request) => self.attach(now, &request),
             Request::Detach(request) => self.detach(now, &request),
         };
@@ -202,7 +205,7 @@ pub(super) fn rows<T: Serialize>(value: &T) -> Answer {
 }
 
 /// What was done, in words.
-fn done(done: String) -> Value {
+pub(super) fn done(done: String) -> Value {
     json!(Done { done })
 }
 
@@ -218,7 +221,7 @@ fn not_an_mn() -> Problem {
     Problem::refused("this process is no mobile node")
 }
 
-fn mn_id(text: &str) -> Result<MnId, Problem> {
+pub(super) fn mn_id(text: &str) -> Result<MnId, Problem> {
     MnId::new(text).map_err(|error| Problem::bad_request(format!("mn: {error}")))
 }
 
@@ -226,7 +229,7 @@ fn fid(number: u16) -> Result<Fid, Problem> {
     Fid::new(number).ok_or_else(|| Problem::bad_request("fid: 0 is reserved"))
 }
 
-fn bid(number: u16) -> Result<Bid, Problem> {
+pub(super) fn bid(number: u16) -> Result<Bid, Problem> {
     Bid::new(number).ok_or_else(|| Problem::bad_request("bid: 0 is reserved"))
 }
 

@@ -183,25 +183,23 @@ impl Control {
         };
         tracing::debug!(%from, name = message.name(), "received");
         match &message {
-            Message::Pbu(_) | Message::Fma(_) | Message::Upa(_) => {
+            Message::Pbu(_) | Message::Fma(_) | Message::Upa(_) | Message::Bra(_) => {
                 if let Some(lma) = &mut self.lma {
                     lma.handle_message(now, from, to, &message);
                 }
             }
-            Message::Pba(_) | Message::Fmi(_) | Message::Upn(_) => {
+            Message::Pba(_) | Message::Fmi(_) | Message::Upn(_) | Message::Bri(_) => {
                 if let Some(mag) = &mut self.mag {
                     mag.handle_message(now, from, to, &message);
                 }
             }
-            Message::BindingError(_)
-            | Message::Heartbeat(_)
-            | Message::Bri(_)
-            | Message::Bra(_) => {
-                if let Some(lma) = &mut self.lma {
-                    lma.handle_message(now, from, to, &message);
-                }
-                if let Some(mag) = &mut self.mag {
-                    mag.handle_message(now, from, to, &message);
+            // Either may be meant; each role has an address of its own.
+            Message::BindingError(_) | Message::Heartbeat(_) => {
+                let to_mag = self.setup.proxy_coa == Some(to);
+                match (&mut self.lma, &mut self.mag) {
+                    (Some(lma), _) if !to_mag => lma.handle_message(now, from, to, &message),
+                    (_, Some(mag)) => mag.handle_message(now, from, to, &message),
+                    (Some(_) | None, None) => {}
                 }
             }
         }
@@ -240,6 +238,9 @@ impl Control {
     /// A station on an access port was heard of: a known mobile is attached, or told its prefixes again.
     fn station_seen(&mut self, now: Now, port: PortId, mac: MacAddr, solicits: bool) {
         let Some(mag) = &mut self.mag else { return };
+        if mag.is_revoked(port, mac) {
+            return;
+        }
         if solicits && mag.handle_router_solicitation(now, port, mac) {
             return;
         }
@@ -417,9 +418,35 @@ impl Control {
                 };
                 self.moves.failed(&waiting, *reason);
             }
+            LmaEvent::FlowFellBack {
+                mn_id,
+                fid,
+                bid,
+                to,
+            } => {
+                let to = to.map(|bid| bid.0.get());
+                tracing::warn!(%mn_id, %fid, %bid, ?to, "flow fell back");
+            }
+            LmaEvent::FlowReturned { mn_id, fid, bid } => {
+                tracing::info!(%mn_id, %fid, %bid, "flow returned");
+            }
+            LmaEvent::PeerDown {
+                proxy_coa,
+                bindings,
+            } => tracing::warn!(mag = %proxy_coa.0, bindings, "peer down"),
+            LmaEvent::PeerUp {
+                proxy_coa,
+                bindings,
+            } => tracing::info!(mag = %proxy_coa.0, bindings, "peer up"),
+            LmaEvent::PeerRestarted {
+                proxy_coa,
+                counter,
+                lost,
+            } => tracing::warn!(mag = %proxy_coa.0, counter, lost, "peer restarted"),
             LmaEvent::PbuRefused { .. }
             | LmaEvent::FlowNotInstalled { .. }
-            | LmaEvent::SignallingRefused { .. } => {
+            | LmaEvent::SignallingRefused { .. }
+            | LmaEvent::HeartbeatRefused { .. } => {
                 if logged {
                     tracing::warn!(?event, "lma");
                 }
@@ -429,6 +456,8 @@ impl Control {
             | LmaEvent::BindingRenewed { .. }
             | LmaEvent::BindingDeregistered { .. }
             | LmaEvent::BindingDeleted { .. }
+            | LmaEvent::RevocationEnded { .. }
+            | LmaEvent::ReregistrationEnded { .. }
             | LmaEvent::FlowReleased { .. } => {
                 if logged {
                     tracing::info!(?event, "lma");
@@ -443,11 +472,19 @@ fn mag_event(event: &MagEvent) {
         MagEvent::Refused { .. }
         | MagEvent::PbaMismatch { .. }
         | MagEvent::RegistrationExpired { .. }
-        | MagEvent::PrefixReassigned { .. } => tracing::warn!(?event, "mag"),
+        | MagEvent::PrefixReassigned { .. }
+        | MagEvent::HeartbeatRefused { .. }
+        | MagEvent::Revoked { .. } => tracing::warn!(?event, "mag"),
+        MagEvent::PeerDown { lmaa } => tracing::warn!(lma = %lmaa.0, "peer down"),
+        MagEvent::PeerUp { lmaa } => tracing::info!(lma = %lmaa.0, "peer up"),
+        MagEvent::PeerRestarted { lmaa, counter } => {
+            tracing::warn!(lma = %lmaa.0, counter, "peer restarted");
+        }
         MagEvent::Registered { .. }
         | MagEvent::Vanished { .. }
         | MagEvent::Detached { .. }
         | MagEvent::FlowMobility { .. }
+        | MagEvent::ReregistrationAsked { .. }
         | MagEvent::FlowExpired { .. } => tracing::info!(?event, "mag"),
     }
 }

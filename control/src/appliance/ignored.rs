@@ -127,7 +127,7 @@ fn ignored_by_protection(counters: &ProtectionCounters) -> [Ignored; 9] {
     ]
 }
 
-fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 9] {
+fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 12] {
     let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
     [
         (
@@ -166,6 +166,21 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 9] {
             "A de-registration of a session that is unknown, or at another MAG.",
         ),
         (
+            "lma-revoking",
+            lma.ignored_while_revoking,
+            "A PBU for a binding that was being revoked; the MAG repeats it.",
+        ),
+        (
+            "lma-stray-bra",
+            lma.stray_bras,
+            "A BRA that answers no BRI of ours.",
+        ),
+        (
+            "lma-stray-upa",
+            lma.stray_upas,
+            "A UPA about another mobile than the UPN.",
+        ),
+        (
             "lma-destination",
             lma.wrong_destination,
             "To an address that is no LMAA.",
@@ -178,7 +193,7 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 9] {
     ]
 }
 
-fn ignored_by_mag(mag: MagCounters) -> [Ignored; 7] {
+fn ignored_by_mag(mag: MagCounters) -> [Ignored; 10] {
     [
         (
             "mag-unknown-peer",
@@ -199,6 +214,21 @@ fn ignored_by_mag(mag: MagCounters) -> [Ignored; 7] {
             "mag-fmi-copy",
             mag.fmi_copies,
             "A copy of an FMI, answered as the first was.",
+        ),
+        (
+            "mag-bri-refused",
+            mag.bris_refused,
+            "A BRI that could not be carried out.",
+        ),
+        (
+            "mag-bri-copy",
+            mag.bri_copies,
+            "A copy of a BRI, answered as the first was.",
+        ),
+        (
+            "mag-upn-refused",
+            mag.reregistrations_refused,
+            "A request to register a mobile again that is not attached.",
         ),
         (
             "mag-solicitation",

@@ -1,5 +1,6 @@
 //! An LMA or MAG process: ports, workers, control thread and management, started and stopped in order.
 
+mod bindings;
 mod calls;
 mod control;
 mod ignored;
@@ -9,6 +10,7 @@ mod outbox;
 mod ports;
 mod protection;
 mod reports;
+mod restart_counter;
 mod rows;
 mod setup;
 mod wiring;
@@ -62,8 +64,10 @@ const ANSWERS_PER_SECOND: u32 = 10;
 pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let cores = worker_cores(config)?;
     let start = Instant::now();
-    let protection = Protection::new(Source::all(config), &config.process.state)
-        .context("the keys of the signalling")?;
+    // Only processes with keys, which always have one, need the directory here.
+    let state = config.state_directory().unwrap_or_default();
+    let protection =
+        Protection::new(Source::all(config), &state).context("the keys of the signalling")?;
     let eal = Eal::init(&ports::eal_config(config)).context("DPDK did not start")?;
     let OpenPorts {
         infos,
@@ -278,12 +282,14 @@ fn build_control(
             .build_hasher()
             .finish()
     };
+    let counter = restart_counter::next(config.state_directory().as_deref())?;
     let lma = config
         .lma
         .as_ref()
-        .map(|lma| wiring::lma(config, lma))
+        .map(|lma| wiring::lma(config, lma, counter))
         .transpose()?;
-    let mag = config.mag.as_ref().map(|mag| wiring::mag(config, mag));
+    let mag = config.mag.as_ref();
+    let mag = mag.map(|mag| wiring::mag(config, mag, counter));
     let nd_ports = (0..)
         .map(flow::PortId)
         .zip(&infos)
@@ -350,6 +356,7 @@ fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<u
             .filter(|(_, on)| *on)
             .map(|(name, _)| (*name).to_owned())
             .collect(),
+        proxy_coa: config.mag.as_ref().map(|mag| mag.address.0),
         peers: anchors.chain(gateways).collect(),
         routes: routes.collect(),
         ports,

@@ -6,7 +6,7 @@ use flow::{Counters, DropReason, Fid, Hnp, MnId, PathCounters, Role};
 use pmip_esp::Spi;
 use pmip_proto::lma::{BceState, FlowState, MobileView};
 use pmip_proto::mag::BuleState;
-use pmip_proto::{Lma, Mag, Now};
+use pmip_proto::{HeartbeatView, Liveness, Lma, Mag, Now};
 use pmip_wire::BindingStatus;
 
 use super::calls::{answered, rows};
@@ -39,6 +39,9 @@ impl Control {
             | Request::FlowMove(_)
             | Request::FlowDelete(_)
             | Request::KeysReload(_)
+            | Request::Revoke(_)
+            | Request::Service(_)
+            | Request::Reregister(_)
             | Request::Attach(_)
             | Request::Detach(_) => Err(Problem::unavailable("the workers are not asked for this")),
         };
@@ -91,7 +94,14 @@ impl Control {
         for bule in self.mag.iter().flat_map(Mag::bul) {
             *sessions.entry((Role::Mag, bule.lmaa.0)).or_insert(0) += 1;
         }
+        let mags = self.lma.iter().flat_map(Lma::peers);
+        let mags = mags.filter_map(|mag| Some(((Role::Lma, mag.proxy_coa.0), mag.heartbeat?)));
+        let lmas = self.mag.iter().flat_map(Mag::peers);
+        let lmas = lmas.map(|(lmaa, heartbeat)| ((Role::Mag, lmaa.0), heartbeat));
+        let heartbeats: BTreeMap<_, HeartbeatView> = mags.chain(lmas).collect();
         let row = |peer: &super::setup::PeerInfo| {
+            let key = (peer.role, peer.address);
+            let heartbeat = heartbeats.get(&key);
             let ProtectionState { sending, heard } = self.protection.state(peer.own, peer.address);
             PeerRow {
                 role: peer.role,
@@ -101,10 +111,12 @@ impl Control {
                 protection: if sending.is_some() { "esp" } else { "none" }.to_owned(),
                 sent_spi: sending.map(Spi::get),
                 heard_spi: heard.map(Spi::get),
-                sessions: sessions
-                    .get(&(peer.role, peer.address))
-                    .copied()
-                    .unwrap_or(0),
+                sessions: sessions.get(&key).copied().unwrap_or(0),
+                state: heartbeat
+                    .map_or("unknown", |h| liveness(h.liveness))
+                    .to_owned(),
+                restart_counter: heartbeat.and_then(|h| h.restart_counter),
+                missing: heartbeat.map_or(0, |h| h.missing),
             }
         };
         self.setup.peers.iter().map(row).collect()
@@ -312,6 +324,18 @@ fn bce_state(state: BceState) -> &'static str {
     match state {
         BceState::Active => "active",
         BceState::Deregistering => "deregistering",
+        BceState::Unreachable => "unreachable",
+        BceState::Lost => "lost",
+        BceState::Revoking => "revoking",
+    }
+}
+
+fn liveness(liveness: Liveness) -> &'static str {
+    match liveness {
+        Liveness::Unknown => "unknown",
+        Liveness::Up => "up",
+        Liveness::Down => "down",
+        Liveness::Unsupported => "no heartbeat",
     }
 }
 
@@ -320,6 +344,7 @@ fn bule_state(state: BuleState) -> String {
         BuleState::Registering => "registering".to_owned(),
         BuleState::Active => "active".to_owned(),
         BuleState::Deregistering => "deregistering".to_owned(),
+        BuleState::Revoked => "revoked".to_owned(),
         BuleState::Refused(status) => format!("refused: {}", BindingStatus(status)),
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Setup {
     pub(crate) roles: Vec<String>,
     /// Its ports, indexed by [`PortId`].
     pub(crate) ports: Vec<PortInfo>,
+    /// Its address as a MAG, if it is one.
+    pub(crate) proxy_coa: Option<Ipv6Addr>,
     /// Its peers.
     pub(crate) peers: Vec<PeerInfo>,
     /// Static and connected routes.

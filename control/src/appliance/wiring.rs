@@ -8,8 +8,8 @@ use config::{Config, PrefixModel, Signalling};
 use flow::{HandoffIndicator, PortId};
 use ipnet::Ipv6Net;
 use pmip_proto::{
-    Attachment, Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixPool,
-    Retransmission, TunnelConfig,
+    Attachment, Dialect, HeartbeatConfig, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile,
+    PrefixPool, Retransmission, TunnelConfig,
 };
 
 use super::mobiles::Mobile;
@@ -42,7 +42,11 @@ pub(crate) fn lma_prefixes(lma: &config::Lma) -> (usize, usize) {
 ///
 /// # Errors
 /// If a pool cannot be cut into prefixes of that length, which validation should have found.
-pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfig> {
+pub(crate) fn lma(
+    config: &Config,
+    lma: &config::Lma,
+    restart_counter: u32,
+) -> anyhow::Result<LmaConfig> {
     // A prefix rests as long as its last binding could have been delayed before another mobile gets it.
     let rest = lma.min_delay_before_bce_delete;
     let pools = lma
@@ -89,6 +93,7 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
         retries: lma.upn_retries.into(),
     };
     wanted.drain = lma.drain;
+    wanted.heartbeat = heartbeat(&lma.heartbeat, restart_counter);
     wanted.max_mobiles = usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX);
     wanted.max_sessions_per_mag = lma.sessions_per_mag().map_or(usize::MAX, |most| {
         usize::try_from(most).unwrap_or(usize::MAX)
@@ -99,7 +104,7 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
 }
 
 /// What the MAG's state machine is told.
-pub(crate) fn mag(config: &Config, mag: &config::Mag) -> MagConfig {
+pub(crate) fn mag(config: &Config, mag: &config::Mag, restart_counter: u32) -> MagConfig {
     let peers = mag.peers.iter().map(|peer| LmaPeer {
         lmaa: peer.address,
         dialect: dialect(peer.signalling),
@@ -119,6 +124,7 @@ pub(crate) fn mag(config: &Config, mag: &config::Mag) -> MagConfig {
     wanted.initial_bindack_timeout = mag.initial_bindack_timeout;
     wanted.max_bindack_timeout = mag.max_bindack_timeout;
     wanted.ra_interval = mag.ra_interval;
+    wanted.heartbeat = heartbeat(&mag.heartbeat, restart_counter);
     // Sessions have prefixes of their own, and those granted for flows of the mobile's other accesses.
     let room = usize::try_from(mag.max_prefixes).unwrap_or(usize::MAX);
     wanted.max_sessions = room / flow::Binding::MAX_SOURCES;
@@ -161,6 +167,14 @@ pub(crate) fn signalling(signalling: Signalling) -> String {
     match signalling {
         Signalling::Draft => "draft".to_owned(),
         Signalling::Rfc7864 => "rfc7864".to_owned(),
+    }
+}
+
+fn heartbeat(heartbeat: &config::Heartbeat, restart_counter: u32) -> HeartbeatConfig {
+    HeartbeatConfig {
+        interval: heartbeat.enabled.then_some(heartbeat.interval),
+        missing_allowed: u32::from(heartbeat.missing_allowed),
+        restart_counter,
     }
 }
 

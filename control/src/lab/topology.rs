@@ -400,6 +400,9 @@ pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<S
     ))
 }
 
+/// The core link shows what registration and flow mobility need, and nothing else.
+const HEARTBEAT: &str = "enabled = false\n";
+
 fn lma_config(setting: Setting) -> String {
     let mut out = port_config("core0", "02:00:00:00:0c:00", &format!("{LMAA}/64"));
     out += &port_config("cn0", "02:00:00:00:0d:00", &format!("{LMA_CN_ADDRESS}/64"));
@@ -409,7 +412,7 @@ fn lma_config(setting: Setting) -> String {
     let _ = write!(
         out,
         "[lma]\naddress = \"{LMAA}\"\npools = [\"{POOL}\"]\nprefix_model = \"unique\"\n\
-         signal_hosted_moves = true\n\n"
+         signal_hosted_moves = true\n\n[lma.heartbeat]\n{HEARTBEAT}\n"
     );
     for mag in Mag::ALL {
         let (name, address) = (mag.name(), mag.proxy_coa());
@@ -438,6 +441,7 @@ fn mag_config(mag: Mag, setting: Setting) -> String {
     let _ = write!(
         out,
         "[mag]\naddress = \"{address}\"\naccess_ports = [\"access0\"]\n\n\
+         [mag.heartbeat]\n{HEARTBEAT}\n\
          [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\n\
          signalling = \"{signalling}\"\nprotection = \"none\"\n\n\
          [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"{mac}\"\n\

@@ -34,7 +34,7 @@ pub(crate) const ANY_PROTOCOL: u8 = 0x80;
 pub(crate) struct Fields(u64);
 
 impl Fields {
-    const NO_PORTS: u64 = 1 << 56;
+    const NO_PORTS: u64 = 1 << 63;
 
     /// The fields of the IPv6 packet behind the Ethernet header of `frame`, whose header is `ip`.
     #[inline(always)]

@@ -256,7 +256,7 @@ impl<Io: PacketIo> Worker<Io> {
         let backlog: usize = self.ports.iter().map(Port::backlog).sum();
         let paths = |role: Role| {
             self.role(role)
-                .map(|state| state.table.paths.counters().to_vec())
+                .map(|state| state.table.paths.counters().collect())
                 .unwrap_or_default()
         };
         Counters {

@@ -9,6 +9,7 @@ use flow::{
 };
 use pmip_wire::Timestamp;
 
+use super::fallback::Rescue;
 use super::flow_mobility::FmcEntry;
 use super::pbu::Deferred;
 use super::sync::Sync;
@@ -23,6 +24,23 @@ pub enum BceState {
     /// Deregistered, and kept for MinDelayBeforeBCEDelete in case another MAG takes it over. Its
     /// packets are dropped meanwhile.
     Deregistering,
+    /// Its MAG does not answer heartbeats: not used, but not void before its lifetime is over (RFC 5847 §3.1).
+    Unreachable,
+    /// Its MAG has restarted, or said that it has no such session: void, and kept for
+    /// MinDelayBeforeBCEDelete in case it is registered anew, so that the mobile keeps its prefixes.
+    Lost,
+    /// Its MAG is being told that it is revoked (RFC 5846 §8.1): not used, and not to be revived.
+    Revoking,
+}
+
+impl BceState {
+    /// Whether the session is registered, as far as anybody knows, but its MAG cannot serve it.
+    pub(crate) fn is_stranded(self) -> bool {
+        match self {
+            Self::Unreachable | Self::Lost => true,
+            Self::Active | Self::Deregistering | Self::Revoking => false,
+        }
+    }
 }
 
 /// Binding cache entry: one session of a mobile, which is one attached interface (RFC 5213 §5.1,
@@ -55,6 +73,8 @@ pub struct Bce {
     pub expires: Duration,
     /// When it was last registered, on the monotonic clock.
     pub updated: Duration,
+    /// When its MAG last registered it other than as a refresh, on the monotonic clock.
+    pub registered: Duration,
     /// Timestamp of the last accepted PBU; `None` when sequence numbers are in use.
     pub timestamp: Option<Timestamp>,
     /// Sequence number of the last accepted PBU.
@@ -67,7 +87,10 @@ impl Bce {
     pub fn is_active(&self) -> bool {
         match self.state {
             BceState::Active => true,
-            BceState::Deregistering => false,
+            BceState::Deregistering
+            | BceState::Unreachable
+            | BceState::Lost
+            | BceState::Revoking => false,
         }
     }
 
@@ -98,6 +121,8 @@ pub(crate) struct Mobile {
     pub(crate) flows: Vec<FmcEntry>,
     /// BIDs given to interfaces, past and present: flows return with the interface they were on.
     pub(crate) interfaces: Vec<(Interface, Bid)>,
+    /// Prefixes whose MAG cannot serve them, and the sessions that do instead.
+    pub(crate) rescues: Vec<Rescue>,
     /// Prefixes that no session owns any more but a MAG may still route to the mobile.
     pub(crate) retiring: BTreeSet<Hnp>,
     /// What the workers were told.
@@ -124,6 +149,7 @@ impl Mobile {
             sessions: Vec::new(),
             flows: Vec::new(),
             interfaces: Vec::new(),
+            rescues: Vec::new(),
             retiring: BTreeSet::new(),
             installed: Installed::default(),
             deferred: None,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use flow::{Bid, Binding, Fid, FidPriority, MnId, MobileId};
 
 use super::binding_cache::{Bce, Mobile};
+use super::fallback::Course;
 use super::flow_mobility::{FlowError, FlowRequest, FmcEntry, MoveStarted, Moving};
 use super::{Lma, Timer};
 use crate::event::MoveFailure;
@@ -58,6 +59,7 @@ impl Lma {
             bid,
             moving: None,
             draining: BTreeMap::new(),
+            course: Course::Own,
         };
         self.check_access(mobile, &flow, bid)?;
         self.with_mobile(id, |lma, mobile| {

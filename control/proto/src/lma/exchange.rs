@@ -94,6 +94,9 @@ impl Lma {
         };
         self.outbox
             .send(session.lmaa.0, session.proxy_coa.0, notice.message());
+        if let Some(peer) = self.peers.get_mut(&session.proxy_coa) {
+            peer.signalled = now;
+        }
         let deadline = now + self.retransmission(session.proxy_coa).interval;
         self.timers.set((mobile.id, Timer::Fmi(bid)), deadline);
     }
@@ -234,9 +237,7 @@ impl Lma {
         self.send_fmi(now, mobile, bid);
     }
 
-    /// A MAG does not know the message: it gets no more of them until an operator says so
-    /// (RFC 7077 §5.2). The Binding Error does not say which message it means; FMIs are the only
-    /// ones that a MAG of RFC 5213 may not know.
+    /// A MAG does not know FMIs: it gets no more of them until an operator says so (RFC 7077 §5.2).
     pub(super) fn handle_unrecognized(&mut self, now: Duration, from: ProxyCoa) {
         let Some(peer) = self.peers.get_mut(&from) else {
             self.counters.unknown_peer += 1;
@@ -293,6 +294,9 @@ impl Lma {
             }
         }
         self.settle(now, mobile);
+        if matches!(answer.outcome, Outcome::NotAttached(_)) {
+            self.handle_denial(now, mobile, bid);
+        }
     }
 
     /// A flow stays where it was, or waits for a better time.
@@ -307,7 +311,7 @@ impl Lma {
         let moving = mobile.flow(fid).and_then(|f| f.moving);
         if moving.is_some_and(|m| m.to == bid) {
             self.cancel_move(now, mobile, fid, reason);
-        } else if mobile.flow(fid).is_some_and(|f| f.bid == bid) {
+        } else if mobile.flow(fid).is_some_and(|f| f.bid == bid) || mobile.rescues(fid) {
             if let Some(session) = mobile.session_mut(bid) {
                 session.sync.give_up(fid);
             }

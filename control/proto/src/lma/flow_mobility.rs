@@ -7,6 +7,7 @@ use std::time::Duration;
 use flow::{Bid, Fid, FidPriority, Hnp, MnId, SelectorError, TrafficSelector};
 
 use super::binding_cache::{Bce, Mobile};
+use super::fallback::Course;
 use super::sync::{StatedPrefix, Statement, Statements};
 use crate::event::{LmaEvent, MoveTimes};
 use crate::selector::can_match;
@@ -101,6 +102,8 @@ pub struct FmcEntry {
     pub moving: Option<Moving>,
     /// Accesses it left a moment ago.
     pub(crate) draining: BTreeMap<Bid, Duration>,
+    /// Where its packets go, as was last said.
+    pub(crate) course: Course,
 }
 
 /// A move that has begun.
@@ -150,7 +153,7 @@ pub(crate) fn needs_signalling(statement: &Statement, signal_hosted: bool) -> bo
 
 impl Mobile {
     /// Whether a session's MAG hosts a prefix: as one of the session, or of another one there.
-    fn hosts(&self, at: &Bce, hnp: Hnp) -> bool {
+    pub(super) fn hosts(&self, at: &Bce, hnp: Hnp) -> bool {
         at.owns(hnp) || {
             let mut there = self.active().filter(|s| s.proxy_coa == at.proxy_coa);
             there.any(|s| s.owns(hnp))
@@ -174,7 +177,7 @@ impl Mobile {
 
     /// What the MAG of a session should hold.
     pub(crate) fn wanted(&self, at: &Bce, signal_hosted: bool) -> Statements {
-        if !at.is_active() || self.flows.is_empty() {
+        if !at.is_active() || (self.flows.is_empty() && self.rescues.is_empty()) {
             return Statements::new();
         }
         let hnps = self.hnps();
@@ -188,7 +191,8 @@ impl Mobile {
             };
             needs_signalling(&statement, signal_hosted).then_some((flow.fid, statement))
         };
-        self.flows.iter().filter_map(of_flow).collect()
+        let of_flows = self.flows.iter().filter_map(of_flow);
+        of_flows.chain(self.rescued_by(at)).collect()
     }
 
     /// Whether a session's MAG is ready for a flow.
@@ -239,6 +243,7 @@ impl Mobile {
             let from = flow.bid;
             flow.moving = None;
             flow.bid = moving.to;
+            flow.course = Course::Own;
             flow.draining.remove(&moving.to);
             flow.draining.insert(from, now + drain);
             events.push(LmaEvent::FlowMoved {

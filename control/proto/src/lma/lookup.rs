@@ -144,9 +144,12 @@ fn by_handoff(
         }
         if request.handoff == HandoffIndicator::UNKNOWN {
             match only.state {
-                BceState::Deregistering => return Lookup::Update(only.bid),
+                // The mobile has left that access, or nobody can be there to say so.
+                BceState::Deregistering | BceState::Unreachable | BceState::Lost => {
+                    return Lookup::Update(only.bid);
+                }
                 BceState::Active if policy.wait => return Lookup::Wait,
-                BceState::Active => {}
+                BceState::Active | BceState::Revoking => {}
             }
         }
     }

@@ -12,6 +12,12 @@
 //! | `sync` | what a MAG knows, and the next change to tell it |
 //! | `exchange` | the signalling of those changes: sequence numbers, copies, answers |
 //! | `dialect` | how such a change looks on the wire |
+//! | `liveness` | MAGs that die, return and restart (RFC 5847) |
+//! | `fallback` | where packets go meanwhile |
+//! | `revocation` | bindings that the LMA ends (RFC 5846) |
+//! | `service` | mobiles that are served no longer |
+//! | `notifications` | mobiles that a MAG shall register again (RFC 7077) |
+//! | `refusals` | which message a peer does not know |
 //! | `tables` | what follows for the workers |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +31,7 @@ use crate::command::Command;
 use crate::config::LmaConfig;
 use crate::event::{DeletionReason, LmaEvent, MoveFailure};
 use crate::exact;
+use crate::heartbeat::Heartbeats;
 use crate::outbox::Outbox;
 use crate::pool::PrefixPool;
 use crate::random::Random;
@@ -37,20 +44,30 @@ mod binding_cache;
 mod commands;
 mod dialect;
 mod exchange;
+mod fallback;
 mod flow_mobility;
+mod liveness;
 mod lookup;
+mod notifications;
 mod pbu;
 mod peers;
 mod prefixes;
+mod refusals;
+mod revocation;
+mod service;
 mod sync;
 mod tables;
 
 pub use binding_cache::{Bce, BceState};
 pub use flow_mobility::{FlowError, FlowRequest, FlowState, FmcEntry, MoveStarted, Moving};
+pub use notifications::ReregistrationError;
 pub use peers::{PeerCounters, PeerView};
+pub use revocation::{RevocationError, RevocationScope};
 
 use binding_cache::{BindingCache, Mobile};
+use notifications::Notifications;
 use peers::Peer;
+use revocation::Revocations;
 use tables::Tunnels;
 
 /// Answers per second to PBUs from MAGs that are not configured, and at once.
@@ -91,6 +108,11 @@ pub struct Lma {
     peers: BTreeMap<ProxyCoa, Peer>,
     /// MAGs whose window of outstanding FMIs has room again.
     freed: BTreeSet<ProxyCoa>,
+    heartbeats: Heartbeats,
+    /// How many bindings there are with each MAG.
+    bound: BTreeMap<ProxyCoa, usize>,
+    revocations: Revocations,
+    notifications: Notifications,
     tunnels: Tunnels,
     timers: Timers<(MobileId, Timer)>,
     outbox: Outbox<LmaEvent>,
@@ -119,6 +141,16 @@ pub struct LmaCounters {
     pub unreported: u64,
     /// De-registrations of sessions that are unknown, or at another MAG (RFC 5213 §5.3.5).
     pub ignored_deregistrations: u64,
+    /// PBUs for sessions that are being revoked, other than de-registrations.
+    pub ignored_while_revoking: u64,
+    /// BRIs sent, each copy counted.
+    pub bris: u64,
+    /// BRAs that answer none: late ones, mostly.
+    pub stray_bras: u64,
+    /// Requests to register a mobile again that were sent, each copy counted.
+    pub reregistrations: u64,
+    /// UPAs that answer one of those but are about another mobile.
+    pub stray_upas: u64,
     /// Messages of types that an LMA does not receive.
     pub unexpected: u64,
 }
@@ -171,6 +203,13 @@ impl Lma {
             .zip(peers)
             .collect();
         let (rate, burst) = UNKNOWN_PEER_ANSWERS;
+        let local = config.lmaas.first().map_or(Ipv6Addr::UNSPECIFIED, |a| a.0);
+        let watched = config.peers.iter().map(|p| (p.proxy_coa.0, local));
+        let mut heartbeats = Heartbeats::new(config.heartbeat, watched, &mut random);
+        let mut outbox = Outbox::default();
+        for peer in &config.peers {
+            heartbeats.announce(peer.proxy_coa.0, &mut outbox);
+        }
         Self {
             config,
             reserved,
@@ -178,9 +217,13 @@ impl Lma {
             cache: BindingCache::default(),
             peers,
             freed: BTreeSet::new(),
+            heartbeats,
+            bound: BTreeMap::new(),
+            revocations: Revocations::new(random.next_u16()),
+            notifications: Notifications::default(),
             tunnels: Tunnels::new(tunnels),
             timers: Timers::default(),
-            outbox: Outbox::default(),
+            outbox,
             random,
             strangers: RateLimit::new(rate, burst),
             counters: LmaCounters::default(),
@@ -196,20 +239,25 @@ impl Lma {
         match message {
             Message::Pbu(pbu) => self.handle_pbu(now, from, to, pbu),
             Message::Fma(fma) => self.handle_fma(now.monotonic, ProxyCoa(from), fma),
-            Message::Upa(upa) => self.handle_upa(now.monotonic, ProxyCoa(from), upa),
+            Message::Upa(upa) => {
+                let from = ProxyCoa(from);
+                if !self.handle_reregistration_upa(now.monotonic, from, upa) {
+                    self.handle_upa(now.monotonic, from, upa);
+                }
+            }
             Message::BindingError(error) => match error.status {
                 BindingErrorStatus::UNRECOGNIZED_MH_TYPE => {
-                    self.handle_unrecognized(now.monotonic, ProxyCoa(from));
+                    self.handle_unknown_type(now.monotonic, ProxyCoa(from));
                 }
                 _ => self.counters.unexpected += 1,
             },
-            // TODO-correctness RFC 5847 §3.1: a heartbeat request must be answered.
-            Message::Pba(_)
-            | Message::Fmi(_)
-            | Message::Heartbeat(_)
-            | Message::Bri(_)
-            | Message::Bra(_)
-            | Message::Upn(_) => self.counters.unexpected += 1,
+            Message::Heartbeat(heartbeat) => {
+                self.handle_heartbeat(now.monotonic, from, to, heartbeat);
+            }
+            Message::Bra(bra) => self.handle_bra(now.monotonic, ProxyCoa(from), bra),
+            Message::Pba(_) | Message::Fmi(_) | Message::Bri(_) | Message::Upn(_) => {
+                self.counters.unexpected += 1;
+            }
         }
         self.use_windows(now.monotonic);
     }
@@ -224,7 +272,13 @@ impl Lma {
                     lma.delete_session(now.monotonic, m, bid, DeletionReason::Expired);
                 }),
                 Timer::Delete(bid) => self.with_mobile(id, |lma, m| {
-                    lma.delete_session(now.monotonic, m, bid, DeletionReason::Deregistered);
+                    let lost = m.session(bid).is_some_and(|s| s.state == BceState::Lost);
+                    let reason = if lost {
+                        DeletionReason::Lost
+                    } else {
+                        DeletionReason::Deregistered
+                    };
+                    lma.delete_session(now.monotonic, m, bid, reason);
                 }),
                 Timer::Fmi(bid) => self.handle_fmi_timeout(now.monotonic, id, bid),
                 Timer::FlowState(bid) => self.with_mobile(id, |lma, m| {
@@ -241,12 +295,21 @@ impl Lma {
                 }),
             }
         }
+        self.handle_heartbeat_timeout(now.monotonic);
+        self.handle_bra_timeout(now.monotonic);
+        self.handle_upa_timeout(now.monotonic);
         self.use_windows(now.monotonic);
     }
 
     /// When [`Lma::handle_timeout`] has something to do, on the monotonic clock.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.timers.next()
+        let deadlines = [
+            self.timers.next(),
+            self.heartbeats.next(),
+            self.revocations.next(),
+            self.notifications.next(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The next command.
@@ -286,7 +349,7 @@ impl Lma {
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
         self.peers
             .iter()
-            .map(|(proxy_coa, peer)| peer.view(*proxy_coa))
+            .map(|(proxy_coa, peer)| peer.view(*proxy_coa, self.heartbeats.view(proxy_coa.0)))
     }
 
     /// What has been counted.
@@ -349,6 +412,7 @@ impl Lma {
         for fid in stranded {
             self.cancel_move(now, mobile, fid, MoveFailure::AccessGone);
         }
+        self.rescue(mobile);
         let config = &self.config;
         for event in mobile.complete_moves(now, config.drain, config.signal_hosted) {
             self.outbox.event(event);
@@ -363,6 +427,7 @@ impl Lma {
             }
         }
         self.tunnels.update(mobile, &mut self.outbox);
+        self.report_courses(mobile);
         self.release_retired(now, mobile);
     }
 
@@ -404,6 +469,7 @@ impl Lma {
         };
         let session = exact::remove(&mut mobile.sessions, at);
         self.charge(Some(session.registrar), None);
+        self.unbind(session.proxy_coa);
         let left = mobile.hnps();
         let gone = session.hnps.iter().copied().filter(|h| !left.contains(h));
         // RFC 5213 §5.3.5 frees the prefixes. One that another session's MAG routes for a moved flow

@@ -40,6 +40,8 @@ pub(super) enum Stop {
     Ignore,
     /// It waits.
     Wait,
+    /// Its session is being revoked: the next copy comes when that has ended.
+    Revoking,
 }
 
 impl From<BindingStatus> for Stop {
@@ -97,6 +99,7 @@ impl Lma {
                 self.refuse(now, &arrival, status, Some(last));
             }
             Err(Stop::Ignore) => self.counters.ignored_deregistrations += 1,
+            Err(Stop::Revoking) => self.counters.ignored_while_revoking += 1,
             Err(Stop::Wait) => self.defer(now, arrival),
         }
     }
@@ -226,6 +229,10 @@ impl Lma {
         profile: &MobileProfile,
         found: Lookup,
     ) -> Result<(), Stop> {
+        let ends = arrival.pbu.lifetime.is_zero();
+        if !ends && self.revocations.is_global(arrival.proxy_coa) {
+            return Err(Stop::Revoking);
+        }
         let id = self.cache.id_of(mn_id);
         let foreign = |hnp: &Hnp| {
             self.cache
@@ -235,11 +242,14 @@ impl Lma {
         if request.hnps.iter().any(foreign) {
             return Err(BindingStatus::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX.into());
         }
-        let ends = arrival.pbu.lifetime.is_zero();
         match found {
             Lookup::Update(bid) if ends => self.deregister(now, arrival, mn_id, bid),
             Lookup::Update(bid) => {
                 let id = id.ok_or(Stop::Ignore)?;
+                let session = self.cache.get(id).and_then(|mobile| mobile.session(bid));
+                if session.is_some_and(|s| s.state == BceState::Revoking) {
+                    return Err(Stop::Revoking);
+                }
                 self.with_mobile(id, |lma, mobile| lma.update(now, arrival, mobile, bid));
                 Ok(())
             }
@@ -329,14 +339,16 @@ impl Lma {
             lmaa: Lmaa(arrival.to),
             proxy_coa: arrival.proxy_coa,
             registrar,
-            state: BceState::Active,
+            state: self.state_at(now.monotonic, arrival.proxy_coa),
             expires: now.monotonic + lifetime.duration(),
             updated: now.monotonic,
+            registered: now.monotonic,
             timestamp: pbu.timestamp,
             sequence: pbu.sequence,
             sync: Sync::default(),
         });
         self.charge(None, Some(registrar));
+        self.bind(now.monotonic, arrival.proxy_coa, Lmaa(arrival.to));
         self.outbox.event(LmaEvent::BindingCreated {
             mn_id: mobile.mn_id.clone(),
             bid,
@@ -355,11 +367,11 @@ impl Lma {
         let Some(session) = mobile.session(bid) else {
             return;
         };
-        let from = session.proxy_coa;
+        let (from, state) = (session.proxy_coa, session.state);
         // A MAG that registers a session anew has nothing left of what it was told about flows, and
         // neither has another MAG. Only a refresh leaves that as it is.
         let anew = from != arrival.proxy_coa
-            || session.state == BceState::Deregistering
+            || matches!(state, BceState::Deregistering | BceState::Lost)
             || request.handoff != HandoffIndicator::NO_CHANGE;
         if from != arrival.proxy_coa {
             let to = arrival.proxy_coa;
@@ -374,7 +386,9 @@ impl Lma {
         }
         if anew {
             self.forget_signalling(now.monotonic, mobile, bid);
+            self.rebind(now.monotonic, from, arrival.proxy_coa, Lmaa(arrival.to));
         }
+        let state = self.state_at(now.monotonic, arrival.proxy_coa);
         self.timers.cancel((mobile.id, Timer::Delete(bid)));
         let interface = Interface {
             access: request.access,
@@ -393,9 +407,12 @@ impl Lma {
             session.handoff = request.handoff;
             session.lmaa = Lmaa(arrival.to);
             session.proxy_coa = arrival.proxy_coa;
-            session.state = BceState::Active;
+            session.state = state;
             session.expires = now.monotonic + lifetime.duration();
             session.updated = now.monotonic;
+            if anew {
+                session.registered = now.monotonic;
+            }
             session.timestamp = pbu.timestamp;
             session.sequence = pbu.sequence;
         }
@@ -444,7 +461,8 @@ impl Lma {
             };
             session.timestamp = arrival.pbu.timestamp;
             session.sequence = arrival.pbu.sequence;
-            if session.is_active() {
+            let lives = session.is_active() || session.state.is_stranded();
+            if lives {
                 session.state = BceState::Deregistering;
                 let mn_id = mobile.mn_id.clone();
                 lma.outbox

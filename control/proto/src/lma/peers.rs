@@ -1,12 +1,17 @@
 //! The MAGs an LMA serves, and the sequence numbers it shares with each.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use flow::{Bid, MobileId, ProxyCoa};
 
 use crate::config::{Dialect, MagPeer};
+use crate::heartbeat::{HeartbeatView, Suspect};
 use crate::random::Random;
 use crate::rate::RateLimit;
+
+/// Most notifications other than FMIs without answer, per MAG.
+const MAX_RESERVED: usize = 1024;
 
 /// A MAG as the LMA knows it.
 #[derive(Clone, Debug)]
@@ -17,6 +22,10 @@ pub(crate) struct Peer {
     next_sequence: u16,
     /// FMIs without answer, by sequence number.
     outstanding: BTreeMap<u16, (MobileId, Bid)>,
+    /// Numbers of other notifications without answer.
+    reserved: BTreeSet<u16>,
+    /// When an FMI, or a copy of one, was last sent.
+    pub(crate) signalled: Duration,
     /// Mobiles whose FMIs wait for the window, first come first served.
     queue: VecDeque<MobileId>,
     queued: BTreeSet<MobileId>,
@@ -64,6 +73,8 @@ pub struct PeerView {
     pub outstanding: usize,
     /// Sessions that it registered last.
     pub sessions: usize,
+    /// Whether it is alive.
+    pub heartbeat: Option<HeartbeatView>,
     /// Counters.
     pub counters: PeerCounters,
 }
@@ -75,6 +86,8 @@ impl Peer {
             refuses: false,
             next_sequence: random.next_u16(),
             outstanding: BTreeMap::new(),
+            reserved: BTreeSet::new(),
+            signalled: Duration::ZERO,
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
             sessions: 0,
@@ -83,13 +96,14 @@ impl Peer {
         }
     }
 
-    pub(crate) fn view(&self, proxy_coa: ProxyCoa) -> PeerView {
+    pub(crate) fn view(&self, proxy_coa: ProxyCoa, heartbeat: Option<HeartbeatView>) -> PeerView {
         PeerView {
             proxy_coa,
             dialect: self.dialect,
             refuses_signalling: self.refuses,
             outstanding: self.outstanding.len(),
             sessions: self.sessions,
+            heartbeat,
             counters: self.counters,
         }
     }
@@ -105,13 +119,35 @@ impl Peer {
             }
             return None;
         }
-        while self.outstanding.contains_key(&self.next_sequence) {
-            self.next_sequence = self.next_sequence.wrapping_add(1);
-        }
-        let sequence = self.next_sequence;
-        self.next_sequence = sequence.wrapping_add(1);
+        let sequence = self.step();
         self.outstanding.insert(sequence, owner);
         Some(sequence)
+    }
+
+    /// A sequence number for a notification other than an FMI (RFC 7077 §5), if there are not too many
+    /// without answer.
+    pub(crate) fn reserve(&mut self) -> Option<u16> {
+        if self.reserved.len() >= MAX_RESERVED {
+            return None;
+        }
+        let sequence = self.step();
+        self.reserved.insert(sequence);
+        Some(sequence)
+    }
+
+    /// Frees such a number.
+    pub(crate) fn unreserve(&mut self, sequence: u16) {
+        self.reserved.remove(&sequence);
+    }
+
+    fn step(&mut self) -> u16 {
+        let taken = |n| self.outstanding.contains_key(&n) || self.reserved.contains(&n);
+        let mut sequence = self.next_sequence;
+        while taken(sequence) {
+            sequence = sequence.wrapping_add(1);
+        }
+        self.next_sequence = sequence.wrapping_add(1);
+        sequence
     }
 
     /// Takes a mobile that waits for room in the window.
@@ -143,5 +179,14 @@ impl Peer {
     /// All sessions with an FMI outstanding.
     pub(crate) fn owners(&self) -> Vec<(MobileId, Bid)> {
         self.outstanding.values().copied().collect()
+    }
+
+    /// The FMI that a Binding Error may be about.
+    pub(crate) fn suspect(&self) -> Option<Suspect> {
+        let suspect = Suspect {
+            never_answered: self.counters.fmas == 0,
+            sent: self.signalled,
+        };
+        (!self.outstanding.is_empty()).then_some(suspect)
     }
 }

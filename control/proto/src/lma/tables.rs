@@ -58,9 +58,8 @@ impl Tunnels {
 
     /// All there is to know about one prefix.
     fn binding(&mut self, mobile: &Mobile, hnp: Hnp, outbox: &mut Outbox<LmaEvent>) -> Binding {
-        // Shared prefixes: unmatched packets take the access of lowest BID-PRI (RFC 6089 §5.1.1).
         let owners = || mobile.active().filter(|s| s.owns(hnp));
-        let default = owners().min_by_key(|s| (s.bid_priority, s.bid));
+        let default = mobile.default_access(hnp);
         let default_path = default.and_then(|s| self.path(s, outbox));
 
         // After a move, packets *from* a prefix come through a MAG whose session does not own it.

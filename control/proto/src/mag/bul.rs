@@ -8,7 +8,7 @@ use flow::{
     AccessTechnology, Fid, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, MnLinkLayerId, MobileId,
     PortId, TrafficSelector,
 };
-use pmip_wire::{Message, Timestamp};
+use pmip_wire::{Bra, Message, Timestamp};
 
 use super::presence::Presence;
 use crate::rate::RateLimit;
@@ -52,6 +52,9 @@ pub enum BuleState {
     Deregistering,
     /// The LMA has refused with this status; nothing is forwarded.
     Refused(u8),
+    /// The LMA has revoked the registration (RFC 5846); nothing is forwarded, and nothing asked for
+    /// until the mobile attaches anew or the LMA wants it registered.
+    Revoked,
 }
 
 /// Binding update list entry: one attached interface of a mobile (RFC 5213 §6.1).
@@ -80,8 +83,6 @@ pub struct Bule {
     /// The PBU without answer.
     pub(crate) request: Option<Request>,
     pub(crate) presence: Presence,
-    /// Whether the mobile appeared again while it was registered, and the LMA has not confirmed.
-    pub(crate) reappeared: bool,
     /// Whether the LMA repeated other identifiers than were sent: no PBU until an operator acts.
     pub(crate) muted: bool,
     /// Sequence number of the last PBU, once the session's own numbers order them.
@@ -92,6 +93,9 @@ pub struct Bule {
     pub(crate) withdrawn: bool,
     /// How often it is answered when it solicits a Router Advertisement.
     solicitations: RateLimit,
+    /// What the next PBU says, which is no mere refresh: the mobile appeared again, or its LMA may have
+    /// lost it.
+    pub(crate) anew: Option<HandoffIndicator>,
 }
 
 /// Router Solicitations of one interface that are answered per second, and at once. RFC 4861 §6.2.6 lets
@@ -104,7 +108,7 @@ impl Bule {
         match self.state {
             BuleState::Active => true,
             BuleState::Deregistering => !self.withdrawn,
-            BuleState::Registering | BuleState::Refused(_) => false,
+            BuleState::Registering | BuleState::Refused(_) | BuleState::Revoked => false,
         }
     }
 
@@ -160,6 +164,8 @@ pub(crate) struct MobileEntry {
     pub(crate) installed: Installed,
     /// The last FMI that was not a copy of an earlier one.
     pub(crate) last_fmi: Option<Answered>,
+    /// The last BRI of that kind: from whom, its number, our answer.
+    pub(crate) last_bri: Option<(Lmaa, u16, Bra)>,
     /// When its last PBUs were sent, no more than the update rate asks for.
     sent: VecDeque<Duration>,
 }
@@ -230,12 +236,12 @@ impl Bul {
             listed: None,
             request: None,
             presence: Presence::default(),
-            reappeared: false,
             muted: false,
             sequence: None,
             last_timestamp: Timestamp::default(),
             withdrawn: false,
             solicitations: RateLimit::new(SOLICITATIONS.0, SOLICITATIONS.1),
+            anew: None,
         })
     }
 
@@ -261,6 +267,7 @@ impl Bul {
             installed: Installed::default(),
             last_fmi: None,
             sent: VecDeque::new(),
+            last_bri: None,
         };
         self.mobiles.insert(id, entry);
         id

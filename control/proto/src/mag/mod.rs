@@ -5,9 +5,12 @@
 //! | `bul` | attached interfaces and what the LMA said about each |
 //! | `signalling` | Proxy Binding Updates and their answers (RFC 5213 §6.9) |
 //! | `flow_mobility` | flows that the LMA puts on a session, one change at a time |
-//! | `answers` | what is answered to either |
 //! | `notification` | the same, as full lists (RFC 7864) |
 //! | `presence` | whether a mobile is still there (RFC 5213 §6.13) |
+//! | `answers` | what is answered to either |
+//! | `liveness` | LMAs that die, return and restart (RFC 5847) |
+//! | `revocation` | sessions that the LMA ends (RFC 5846) |
+//! | `reregistration` | sessions that the LMA wants registered again (RFC 7077) |
 //! | `advertising` | Router Advertisements (RFC 5213 §6.7) |
 //! | `tables` | what follows for the workers |
 
@@ -16,13 +19,15 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use flow::{Hnp, Lmaa, MacAddr, MnId, MobileId, PortId};
-use pmip_wire::Message;
+use pmip_wire::{BindingErrorStatus, Message, NotificationReason};
 
 use crate::command::Command;
 use crate::config::MagConfig;
 use crate::event::MagEvent;
+use crate::heartbeat::{HeartbeatView, Heartbeats};
 use crate::outbox::Outbox;
 use crate::random::Random;
+use crate::rate::RateLimit;
 use crate::time::Now;
 use crate::timer::Timers;
 
@@ -30,8 +35,11 @@ mod advertising;
 mod answers;
 mod bul;
 mod flow_mobility;
+mod liveness;
 mod notification;
 mod presence;
+mod reregistration;
+mod revocation;
 mod signalling;
 mod tables;
 
@@ -39,10 +47,14 @@ pub use bul::{Attachment, Bule, BuleState, FlowEntry};
 pub use presence::Probe;
 
 use bul::{Bul, SessionId};
+use revocation::GlobalRevocations;
 use tables::Routes;
 
 /// How long a mobile's last FMI is remembered after it left: longer than a copy may be on its way.
 const LINGER: Duration = Duration::from_mins(1);
+
+/// Answers per second to revocations from LMAs that are not configured, and at once.
+const STRANGER_ANSWERS: (u32, u32) = (10, 10);
 
 /// What wakes the MAG.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -81,6 +93,9 @@ pub struct Mag {
     outbox: Outbox<MagEvent>,
     probes: VecDeque<Probe>,
     next_sequence: u16,
+    heartbeats: Heartbeats,
+    global_revocations: GlobalRevocations,
+    strangers: RateLimit,
     counters: MagCounters,
 }
 
@@ -101,6 +116,16 @@ pub struct MagCounters {
     pub fmi_copies: u64,
     /// Router Solicitations without an answer, because the mobile asks too often.
     pub solicitations_unanswered: u64,
+    /// BRIs after which sessions ended.
+    pub bris_accepted: u64,
+    /// BRIs refused.
+    pub bris_refused: u64,
+    /// Copies of BRIs, which were answered as the first was.
+    pub bri_copies: u64,
+    /// Requests to register a mobile again, copies included.
+    pub reregistrations: u64,
+    /// Those about mobiles that are not attached.
+    pub reregistrations_refused: u64,
     /// Messages to an address that is not the MAG's.
     pub wrong_destination: u64,
     /// Messages from LMAs that are not configured.
@@ -144,6 +169,12 @@ impl Mag {
     /// A MAG without attached mobiles. `seed` is for what should differ from run to run, such as the
     /// initial sequence number; with the same seed and inputs the outputs are the same.
     pub fn new(config: MagConfig, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let next_sequence = random.next_u16();
+        let local = config.proxy_coa.0;
+        let watched = config.lmas.iter().map(|peer| (peer.lmaa.0, local));
+        let heartbeats = Heartbeats::new(config.heartbeat, watched, &mut random);
+        let (rate, burst) = STRANGER_ANSWERS;
         Self {
             config,
             bul: Bul::default(),
@@ -151,7 +182,10 @@ impl Mag {
             timers: Timers::default(),
             outbox: Outbox::default(),
             probes: VecDeque::new(),
-            next_sequence: Random::new(seed).next_u16(),
+            next_sequence,
+            heartbeats,
+            global_revocations: GlobalRevocations::default(),
+            strangers: RateLimit::new(rate, burst),
             counters: MagCounters::default(),
         }
     }
@@ -165,19 +199,30 @@ impl Mag {
         let from = Lmaa(from);
         if !self.config.lmas.iter().any(|peer| peer.lmaa == from) {
             self.counters.unknown_peer += 1;
+            if let Message::Bri(bri) = message {
+                self.refuse_stranger(now.monotonic, from, bri);
+            }
             return;
         }
         match message {
             Message::Pba(pba) => self.handle_pba(now, from, pba),
             Message::Fmi(fmi) => self.handle_fmi(now.monotonic, from, fmi),
+            Message::Heartbeat(heartbeat) => {
+                self.handle_heartbeat(now.monotonic, from, heartbeat);
+            }
+            Message::Bri(bri) => self.handle_bri(now.monotonic, from, bri),
+            Message::Upn(upn) if upn.reason == NotificationReason::FORCE_REREGISTRATION => {
+                self.handle_force_reregistration(now, from, upn);
+            }
             Message::Upn(upn) => self.handle_upn(now.monotonic, from, upn),
-            // TODO-correctness RFC 5847 §3.1: a heartbeat request must be answered.
-            // TODO-correctness RFC 5846 §9.1: a revocation must be answered.
+            Message::BindingError(error)
+                if error.status == BindingErrorStatus::UNRECOGNIZED_MH_TYPE =>
+            {
+                self.handle_unknown_type(now.monotonic, from);
+            }
             Message::Pbu(_)
             | Message::BindingError(_)
             | Message::Fma(_)
-            | Message::Heartbeat(_)
-            | Message::Bri(_)
             | Message::Bra(_)
             | Message::Upa(_) => self.counters.unexpected += 1,
         }
@@ -197,11 +242,13 @@ impl Mag {
                 Timer::Forget(mobile) => self.bul.forget(mobile),
             }
         }
+        self.handle_heartbeat_timeout(now.monotonic);
     }
 
     /// When [`Mag::handle_timeout`] has something to do, on the monotonic clock.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.timers.next()
+        let deadlines = [self.timers.next(), self.heartbeats.next()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The next command.
@@ -268,7 +315,10 @@ impl Mag {
     pub fn notice(&mut self, now: Now, attachment: Attachment) -> Result<(), AttachError> {
         let present = self.bul.by_link((attachment.port, attachment.mac));
         let settled = present.filter(|bule| match bule.state {
-            BuleState::Registering | BuleState::Active | BuleState::Refused(_) => true,
+            BuleState::Registering
+            | BuleState::Active
+            | BuleState::Refused(_)
+            | BuleState::Revoked => true,
             BuleState::Deregistering => false,
         });
         if settled.is_some_and(|bule| bule.attachment.mn_id == attachment.mn_id) {
@@ -286,7 +336,9 @@ impl Mag {
         match bule.state {
             BuleState::Registering | BuleState::Active => self.deregister(now, id),
             BuleState::Deregistering => return false,
-            BuleState::Refused(_) => self.end_session(now.monotonic, id, false),
+            BuleState::Refused(_) | BuleState::Revoked => {
+                self.end_session(now.monotonic, id, false);
+            }
         }
         true
     }
@@ -304,9 +356,22 @@ impl Mag {
             }
             BuleState::Active => self.counters.solicitations_unanswered += 1,
             BuleState::Deregistering => return false,
-            BuleState::Registering | BuleState::Refused(_) => {}
+            BuleState::Registering | BuleState::Refused(_) | BuleState::Revoked => {}
         }
         true
+    }
+
+    /// Whether the LMA has revoked the session of a station, which is then not to be attached for what it
+    /// sends, but only by somebody who knows that it left and came back.
+    pub fn is_revoked(&self, port: PortId, mac: MacAddr) -> bool {
+        let bule = self.bul.by_link((port, mac));
+        bule.is_some_and(|bule| bule.state == BuleState::Revoked)
+    }
+
+    /// The LMAs, with what is known of their liveness, in the order of the configuration.
+    pub fn peers(&self) -> impl Iterator<Item = (Lmaa, HeartbeatView)> {
+        let lmas = self.config.lmas.iter().map(|peer| peer.lmaa);
+        lmas.filter_map(|lmaa| Some((lmaa, self.heartbeats.view(lmaa.0)?)))
     }
 
     /// The binding update list, in the order the sessions began.

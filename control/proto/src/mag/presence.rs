@@ -96,7 +96,7 @@ impl Mag {
                 self.outbox.event(MagEvent::Vanished { mn_id });
                 self.deregister(now, id);
             }
-            BuleState::Deregistering | BuleState::Refused(_) => {}
+            BuleState::Deregistering | BuleState::Refused(_) | BuleState::Revoked => {}
         }
     }
 

@@ -43,7 +43,7 @@ impl Mag {
             BuleState::Active => {
                 bule.attachment = attachment;
                 bule.presence.appear(now.monotonic);
-                bule.reappeared = true;
+                bule.anew = Some(bule.attachment.handoff);
                 bule.flows.clear();
                 bule.granted.clear();
                 let mobile = bule.mobile;
@@ -51,7 +51,7 @@ impl Mag {
                 self.update_routes(mobile);
                 self.refresh(now, id);
             }
-            BuleState::Deregistering | BuleState::Refused(_) => {
+            BuleState::Deregistering | BuleState::Refused(_) | BuleState::Revoked => {
                 let known = bule.hnps.clone();
                 bule.attachment = attachment;
                 bule.presence.appear(now.monotonic);
@@ -79,7 +79,7 @@ impl Mag {
     pub(super) fn go_on(&mut self, now: Now, id: SessionId) {
         match self.bul.sessions.get(&id).map(|bule| bule.state) {
             Some(BuleState::Registering | BuleState::Active) => self.send_pbu(now, id),
-            Some(BuleState::Deregistering | BuleState::Refused(_)) | None => {}
+            Some(BuleState::Deregistering | BuleState::Refused(_) | BuleState::Revoked) | None => {}
         }
     }
 
@@ -121,7 +121,7 @@ impl Mag {
                 self.register(now, id);
             }
             BuleState::Deregistering => self.withdraw(id),
-            BuleState::Registering | BuleState::Refused(_) => {}
+            BuleState::Registering | BuleState::Refused(_) | BuleState::Revoked => {}
         }
     }
 
@@ -148,7 +148,7 @@ impl Mag {
                 self.withdraw(id);
                 self.send_pbu(now, id);
             }
-            BuleState::Refused(_) => {}
+            BuleState::Refused(_) | BuleState::Revoked => {}
         }
     }
 
@@ -157,7 +157,7 @@ impl Mag {
         let Some(bule) = self.bul.sessions.get(&id) else {
             return;
         };
-        if matches!(bule.state, BuleState::Refused(_)) {
+        if matches!(bule.state, BuleState::Refused(_) | BuleState::Revoked) {
             return;
         }
         let (mobile, rate) = (bule.mobile, self.config.max_update_rate);
@@ -172,12 +172,12 @@ impl Mag {
         let Some(bule) = self.bul.sessions.get_mut(&id) else {
             return;
         };
+        let no_change = HandoffIndicator::NO_CHANGE;
         let (handoff, lifetime) = match bule.state {
             BuleState::Registering => (bule.attachment.handoff, self.config.lifetime),
-            BuleState::Active if bule.reappeared => (bule.attachment.handoff, self.config.lifetime),
-            BuleState::Active => (HandoffIndicator::NO_CHANGE, self.config.lifetime),
+            BuleState::Active => (bule.anew.unwrap_or(no_change), self.config.lifetime),
             BuleState::Deregistering => (HandoffIndicator::UNKNOWN, Duration::ZERO),
-            BuleState::Refused(_) => return,
+            BuleState::Refused(_) | BuleState::Revoked => return,
         };
         let first = self.config.initial_bindack_timeout;
         let (copies, prompt, patience) = match &bule.request {
@@ -228,8 +228,11 @@ impl Mag {
             ..Pbu::default()
         };
         self.counters.pbus += 1;
+        let lmaa = bule.lmaa;
+        // Before the first: what the LMA has of our former self is not what we register now.
+        self.heartbeats.announce(lmaa.0, &mut self.outbox);
         self.outbox
-            .send(self.config.proxy_coa.0, bule.lmaa.0, pbu.into());
+            .send(self.config.proxy_coa.0, lmaa.0, pbu.into());
         self.timers
             .set(Timer::Request(id), now.monotonic + patience);
     }
@@ -245,6 +248,11 @@ impl Mag {
             return;
         };
         self.counters.pbas += 1;
+        // A sign of life, but not yet of what the LMA remembers.
+        if self.heartbeats.is_down(from.0) {
+            self.heartbeats
+                .hint(now.monotonic, from.0, &mut self.outbox);
+        }
         // RFC 5213 §6.9.1.2: an answer that repeats other identifiers ends the asking, until an
         // operator acts; the registration lasts as long as it had been granted.
         let repeated = pba.handoff == Some(request.handoff)
@@ -271,7 +279,7 @@ impl Mag {
             }
             // Whatever the LMA says, it has no session of this mobile here.
             BuleState::Deregistering => self.end_session(now.monotonic, id, accepted),
-            BuleState::Refused(_) => {}
+            BuleState::Refused(_) | BuleState::Revoked => {}
         }
     }
 
@@ -341,17 +349,19 @@ impl Mag {
         bule.state = BuleState::Active;
         bule.withdrawn = false;
         bule.muted = false;
-        bule.reappeared = false;
         bule.attachment.handoff = later(bule.attachment.handoff);
+        bule.anew = None;
         bule.request = None;
         bule.expires = expires;
         if let Some(link_local) = pba.link_local.filter(|a| !a.is_unspecified()) {
             bule.link_local = link_local;
         }
-        let mobile = bule.mobile;
+        let (mobile, lmaa) = (bule.mobile, bule.lmaa);
         let mn_id = bule.attachment.mn_id.clone();
         let access = bule.attachment.access;
         self.take_offer(id, request, pba);
+        self.heartbeats
+            .wake(now.monotonic, lmaa.0, self.config.proxy_coa.0);
         self.update_routes(mobile);
         let gone: Vec<Hnp> = old.into_iter().filter(|hnp| !hnps.contains(hnp)).collect();
         self.advertise(now.monotonic, id, &gone);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{Hnp, MnId};
+use pmip_proto::Liveness;
 use pmip_proto::lma::FlowState;
 use pmip_proto::mag::BuleState;
 
@@ -25,6 +26,7 @@ impl World {
             "bindings are the sessions' prefixes"
         );
         self.check_flows(&owners);
+        self.check_defaults(&owners);
         for mag in 0..self.mags.len() {
             self.check_mag(mag, &owners);
         }
@@ -73,6 +75,44 @@ impl World {
                     flow.selector
                 );
             }
+        }
+    }
+
+    /// Packets that match no flow go to a MAG that hosts the prefix or has acknowledged it, and no packets
+    /// at all to one that is known to be dead.
+    fn check_defaults(&self, owners: &BTreeMap<Hnp, MnId>) {
+        let down: Vec<_> = self
+            .lma
+            .peers()
+            .filter(|peer| peer.heartbeat.unwrap().liveness == Liveness::Down)
+            .map(|peer| peer.proxy_coa)
+            .collect();
+        for (hnp, binding) in &self.lma_tables.bindings {
+            for id in &binding.sources {
+                let mag = Self::mag_at(self.lma_tables.paths[id]).unwrap();
+                assert!(
+                    !down.contains(&COAS[mag]),
+                    "{hnp} is used at dead MAG {mag}"
+                );
+            }
+            let Some(id) = binding.default_path else {
+                continue;
+            };
+            let mag = Self::mag_at(self.lma_tables.paths[&id]).unwrap();
+            assert!(
+                binding.sources.contains(&id),
+                "{hnp} goes where none may answer"
+            );
+            let name = &owners[hnp];
+            let view = self.lma.binding(name).unwrap();
+            let hosts = view
+                .sessions
+                .iter()
+                .any(|s| s.is_active() && s.proxy_coa == COAS[mag] && s.owns(*hnp));
+            assert!(
+                hosts || self.has_acknowledged_any(mag, name, *hnp),
+                "{hnp} goes to MAG {mag}, which knows nothing of it"
+            );
         }
     }
 

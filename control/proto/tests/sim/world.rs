@@ -13,7 +13,7 @@ use pmip_proto::{
     Attachment, Command, Dialect, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig,
     MagEvent, MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
 };
-use pmip_wire::{HnpOption, Message};
+use pmip_wire::{HnpOption, Message, NotificationReason};
 
 use crate::model::Tables;
 use crate::seeds::replaying;
@@ -96,6 +96,9 @@ pub(crate) struct World {
     pub(crate) lma_tables: Tables,
     pub(crate) mag_tables: Vec<Tables>,
     pub(crate) mag_config: Vec<MagConfig>,
+    pub(crate) lma_config: LmaConfig,
+    /// MAGs that nothing reaches and that reach nobody.
+    pub(crate) cut: [bool; COAS.len()],
     pub(crate) weather: Weather,
     pub(crate) dice: Dice,
     pub(crate) lose: Filter,
@@ -234,11 +237,13 @@ impl World {
         let begin = |(config, n): (&MagConfig, u64)| Mag::new(config.clone(), seed ^ n);
         Self {
             clock: Duration::ZERO,
-            lma: Lma::new(lma, seed),
+            lma: Lma::new(lma.clone(), seed),
             mags: mags.iter().zip(1..).map(begin).collect(),
             lma_tables: Tables::default(),
             mag_tables: mags.iter().map(|_| Tables::default()).collect(),
             mag_config: mags,
+            lma_config: lma,
+            cut: [false; COAS.len()],
             weather: Weather::FAIR,
             dice: Dice(seed),
             lose: Box::new(|_| false),
@@ -321,6 +326,7 @@ impl World {
     /// A MAG forgets everything, and finds the mobiles on its links again.
     pub(crate) fn restart(&mut self, mag: usize) {
         let seed = self.dice.roll();
+        self.mag_config[mag].heartbeat.restart_counter += 1;
         self.mags[mag] = Mag::new(self.mag_config[mag].clone(), seed);
         self.mag_tables[mag] = Tables::default();
         let there: Vec<(MnId, u8)> = self
@@ -332,6 +338,17 @@ impl World {
         for (mn_id, interface) in there {
             self.attach(&mn_id, interface, mag, HandoffIndicator::UNKNOWN);
         }
+    }
+
+    /// The LMA forgets everything.
+    pub(crate) fn restart_lma(&mut self) {
+        let seed = self.dice.roll();
+        self.lma_config.heartbeat.restart_counter += 1;
+        self.lma = Lma::new(self.lma_config.clone(), seed);
+        self.lma_tables = Tables::default();
+        self.acknowledged.clear();
+        self.asked.clear();
+        self.drain();
     }
 
     pub(crate) fn add_flow(
@@ -404,7 +421,13 @@ impl World {
             to,
             message,
         };
-        let lost = (self.lose)(&sent);
+        let unreachable = |a: Ipv6Addr| {
+            self.cut
+                .iter()
+                .zip(COAS)
+                .any(|(cut, coa)| *cut && coa.0 == a)
+        };
+        let lost = unreachable(from) || unreachable(to) || (self.lose)(&sent);
         if replaying() {
             eprintln!("{:?} to {to}: {:?}", sent.at, sent.message);
         }
@@ -464,6 +487,10 @@ impl World {
 
     fn deliver(&mut self, packet: &Packet) {
         let now = self.now();
+        let cut = |a: Ipv6Addr| (0..2).any(|mag| self.cut[mag] && COAS[mag].0 == a);
+        if cut(packet.from) || cut(packet.to) {
+            return;
+        }
         let Packet { from, to, octets } = packet;
         let message = self.receiver.receive(now, *from, *to, octets).unwrap();
         if *to == LMAA.0 {
@@ -532,7 +559,7 @@ impl World {
                     vec![(flow, off_link(&fmi.hnps))]
                 }
             }
-            Message::Upn(upn) => {
+            Message::Upn(upn) if upn.reason == NotificationReason::FLOW_MOBILITY => {
                 let flow = FlowAtMag {
                     mag,
                     mn_id: upn.mn_id.as_ref().unwrap().nai().unwrap().clone(),
@@ -607,6 +634,12 @@ impl World {
             (flow.mag, &flow.mn_id, &flow.selectors) == (mag, mn_id, &selectors)
                 && hnps.contains(&hnp)
         })
+    }
+
+    /// Whether a MAG has acknowledged that it routes an off-link prefix for some flow of a mobile.
+    pub(crate) fn has_acknowledged_any(&self, mag: usize, mn_id: &MnId, hnp: Hnp) -> bool {
+        let mut all = self.acknowledged.iter();
+        all.any(|(flow, hnps)| (flow.mag, &flow.mn_id) == (mag, mn_id) && hnps.contains(&hnp))
     }
 
     /// The MAG that the LMA sends a packet to.

@@ -48,7 +48,8 @@ impl Marks {
     /// If the directory cannot be used, another process does, or the marks cannot be understood.
     pub(super) fn open(directory: &Path) -> anyhow::Result<Self> {
         let shown = directory.display();
-        let remedy = "[process] `state` names a directory of this process's own that outlives it";
+        let remedy =
+            "[process] `state_directory` names a directory of this process's own that outlives it";
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)

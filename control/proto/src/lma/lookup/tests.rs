@@ -53,6 +53,7 @@ fn session(number: u16, mag: u16, access: u8, ll_id: u8, hnps: &[u16]) -> Bce {
         state: BceState::Active,
         expires: Duration::MAX,
         updated: Duration::from_secs(number.into()),
+        registered: Duration::ZERO,
         timestamp: None,
         sequence: 0,
         sync: Sync::default(),

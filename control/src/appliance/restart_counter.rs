@@ -1,0 +1,101 @@
+//! The Restart Counter (RFC 5847 §3.2): by it, peers see that this process has lost its sessions.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+
+/// The file in the state directory: a decimal number and a newline.
+const FILE: &str = "restart_counter";
+
+/// The counter of this run: one more than that of the run before, and on disk when this returns.
+///
+/// Without a directory it is the time in seconds since 1970, which also grows from run to run unless the
+/// clock goes back.
+///
+/// # Errors
+/// If the directory is missing or cannot be written to, or the file holds no number.
+pub(super) fn next(directory: Option<&Path>) -> anyhow::Result<u32> {
+    let Some(directory) = directory else {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        // The low bits: the counter wraps, as the one on disk does.
+        let [.., a, b, c, d] = since.as_secs().to_be_bytes();
+        return Ok(u32::from_be_bytes([a, b, c, d]));
+    };
+    let path = directory.join(FILE);
+    let shown = path.display();
+    let counter = match fs::read_to_string(&path) {
+        Ok(text) => {
+            let last: u32 = text.trim().parse().with_context(|| {
+                format!(
+                    "{shown} holds no number; remove it, and peers take this start for any other"
+                )
+            })?;
+            last.wrapping_add(1)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => 1,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
+    };
+    store(directory, &path, counter).with_context(|| {
+        format!(
+            "cannot write {shown}; make the directory [process] state_directory and let this user write to it"
+        )
+    })?;
+    Ok(counter)
+}
+
+/// Replaces the file whole: whatever happens, there is either the old number or the new one.
+fn store(directory: &Path, path: &Path, counter: u32) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    writeln!(file, "{counter}")?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    // The name is in the directory, which has to be on disk too.
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_run_counts_one_up_and_wraps() {
+        let directory = tempfile::tempdir().unwrap();
+        let here = Some(directory.path());
+        assert_eq!([(); 3].map(|()| next(here).unwrap()), [1, 2, 3]);
+        fs::write(directory.path().join(FILE), format!("{}", u32::MAX)).unwrap();
+        assert_eq!(next(here).unwrap(), 0);
+        let names: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, [FILE]);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_an_error_that_names_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing");
+        let error = format!("{:#}", next(Some(&missing)).unwrap_err());
+        assert!(error.contains("missing/restart_counter"), "{error}");
+        assert!(error.contains("state_directory"), "{error}");
+        fs::write(directory.path().join(FILE), "seven").unwrap();
+        let error = format!("{:#}", next(Some(directory.path())).unwrap_err());
+        assert!(error.contains("holds no number"), "{error}");
+        assert_eq!(
+            fs::read_to_string(directory.path().join(FILE)).unwrap(),
+            "seven"
+        );
+    }
+
+    #[test]
+    fn without_a_directory_time_counts() {
+        let first = next(None).unwrap();
+        assert!(next(None).unwrap().wrapping_sub(first) < 60);
+    }
+}
