@@ -9,11 +9,12 @@ endif
 
 .PHONY: help
 help:
-	@echo "make demo    the lab: a flow moves between two accesses, in both scenarios"
+	@echo "make demo    the lab: a flow moves between two accesses, in both scenarios and dialects"
 	@echo "make test    every check and every test"
-	@echo "make check   formatting, lints, documentation, import directions"
+	@echo "make check   formatting, lints, documentation, import directions, compliance page"
 	@echo "make bench   cycles per packet and latency beside a bare loop and testpmd, in one run"
 	@echo "make bench-micro   what parse, lookup, match, encapsulate, decapsulate and rings cost alone"
+	@echo "make fuzz    the fuzzers, S=60 seconds each (T=target for one, RUNS=10000000 for executions)"
 	@echo "make build   the appliance: target/release/flowmob"
 	@echo "make setup   the Debian packages that all of these need (they call it themselves)"
 
@@ -27,7 +28,7 @@ build: setup
 
 .PHONY: demo
 demo: build
-	$(SUDO) target/release/flowmob lab run --scenario both --out target/lab
+	$(SUDO) target/release/flowmob lab run --scenario both --dialect all --out target/lab
 
 .PHONY: check
 check: setup
@@ -37,6 +38,7 @@ check: setup
 	$(CARGO) clippy --locked -p flowmob --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked -q --workspace --no-deps --document-private-items
 	.ci/directions
+	.ci/compliance
 
 # Fast ones first: what needs no DPDK, then DPDK's ports, then whole processes and the lab.
 # A tool that is not there is a failure here: setup has installed it.
@@ -58,3 +60,11 @@ bench: setup
 .PHONY: bench-micro
 bench-micro: setup
 	$(CARGO) bench --locked -p dataplane --features micro
+
+# Every decoder and state machine against any octets. Ends at the first finding; see fuzz/README.md.
+.PHONY: fuzz
+fuzz: T ?=
+fuzz: S ?= 60
+fuzz: RUNS ?=
+fuzz: setup
+	.ci/fuzz "$(T)" "$(S)" "$(RUNS)"

@@ -151,10 +151,12 @@ pub(crate) fn config(case: &Case) -> Result<WorkerConfig, PrefixLenError> {
             addresses: vec![anchor()],
             pools: vec![address(pool, 40)?],
             expected_bindings,
+            other_lengths: 0,
         }),
         mag: (!lma).then(|| MagConfig {
             addresses: vec![gateway(0)],
             expected_bindings,
+            other_lengths: 0,
         }),
         routes: if lma {
             let far = address(correspondent(0), 48)?.trunc();

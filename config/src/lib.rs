@@ -36,7 +36,7 @@ pub use crate::device::{Device, DeviceError, InterfaceName, MemifEnd, PciAddress
 pub use crate::machine::Machine;
 pub use crate::report::{Errors, Report, Severity};
 pub use crate::roles::{
-    Attach, InterfaceId, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel,
+    Attach, Handoff, InterfaceId, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel,
     Protection, Signalling, TunnelOptions,
 };
 pub use crate::schema::{

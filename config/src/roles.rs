@@ -18,16 +18,17 @@ words! {
         Unique = "unique",
         /// All attachments of a mobile share their prefixes (RFC 7864 §3.2.1).
         Shared = "shared",
+        /// All attachments of a mobile share one prefix and have others of their own (RFC 7864 §3.1).
+        Hybrid = "hybrid",
     }
 }
 
 words! {
     /// How flow moves are signalled to a peer.
     pub Signalling {
-        /// FMI and FMA of draft-bernardos-netext-pmipv6-flowmob.
+        /// FMI and FMA of draft-bernardos-netext-pmipv6-flowmob, one change a message.
         Draft = "draft",
-        /// Update notifications (RFC 7864 §4, RFC 7077). Refused for the time being: no checked
-        /// configuration has it.
+        /// Update notifications with full lists (RFC 7864 §4, RFC 7077).
         Rfc7864 = "rfc7864",
     }
 }
@@ -44,6 +45,17 @@ pub enum Protection {
     },
     /// Not at all.
     None,
+}
+
+words! {
+    /// What a MAG says about where an attachment comes from, if nothing more is known (RFC 5213
+    /// §6.9.1.1).
+    pub Handoff {
+        /// An interface that was not attached before: handoff indicator 1.
+        New = "new",
+        /// It may have been attached elsewhere: handoff indicator 4.
+        Unknown = "unknown",
+    }
 }
 
 words! {
@@ -90,22 +102,32 @@ pub struct Lma {
     pub pools: Vec<Hnp>,
     /// Length in bits of the prefixes taken from the pools; no pool is longer.
     pub prefix_length: u8,
+    /// Prefixes of each session, unless the mobile's entry says otherwise: 1 to
+    /// [`Hnp::MAX_PER_SESSION`].
+    pub prefixes_per_session: u8,
     /// Whose a prefix is, unless the mobile's entry says otherwise.
     pub prefix_model: PrefixModel,
     /// Whether mobiles without an entry are served.
     pub any_mobile: bool,
     /// Longest binding lifetime granted, a multiple of 4 s (RFC 6275 §6.1.8).
     pub max_lifetime: Duration,
+    /// MobileNodeGeneratedTimestampInUse (RFC 5213 §9.3).
+    pub mobile_timestamps: bool,
     /// TimestampValidityWindow (RFC 5213 §9.1).
     pub timestamp_validity_window: Duration,
     /// MinDelayBeforeBCEDelete (RFC 5213 §9.1).
     pub min_delay_before_bce_delete: Duration,
     /// MaxDelayBeforeNewBCEAssign (RFC 5213 §9.1).
     pub max_delay_before_new_bce_assign: Duration,
-    /// Time until an unanswered FMI is sent again.
+    /// Time until an unanswered FMI of the draft is sent again.
     pub fmi_retry: Duration,
     /// How often an unanswered FMI is sent again.
     pub fmi_retries: u8,
+    /// MIN_DELAY_BETWEEN_UPDATE_NOTIFICATION_REPLAY: time until an unanswered update notification is
+    /// sent again (RFC 7077 §7).
+    pub upn_retry: Duration,
+    /// MAX_UPDATE_NOTIFICATION_RETRANSMIT_COUNT: how often it is sent again (RFC 7077 §7).
+    pub upn_retries: u8,
     /// Lifetime of flow state at MAGs, in whole seconds; `None` for infinite.
     pub flow_lifetime: Option<Duration>,
     /// Time between the switch of a flow to its new path and the removal of the old one, so that
@@ -115,6 +137,8 @@ pub struct Lma {
     pub signal_hosted_moves: bool,
     /// Most mobiles served at once.
     pub max_mobiles: u32,
+    /// Most attachments over one MAG; `None` for [`Lma::sessions_per_mag`] to decide.
+    pub max_sessions_per_mag: Option<u32>,
     /// Most attachments of one mobile, at most `flow::Binding::MAX_SOURCES`.
     pub max_sessions_per_mobile: u16,
     /// Most flow rules of one mobile, at most `flow::Binding::MAX_RULES`.
@@ -127,6 +151,34 @@ pub struct Lma {
     pub mobiles: Vec<LmaMobile>,
 }
 
+impl Lma {
+    /// Prefixes that can be taken from the pools.
+    pub fn pool_room(&self) -> u64 {
+        let bits = |pool: &Hnp| u32::from(self.prefix_length.saturating_sub(pool.len()));
+        self.pools.iter().fold(0_u64, |sum, pool| {
+            sum.saturating_add(1_u64.checked_shl(bits(pool)).unwrap_or(u64::MAX))
+        })
+    }
+
+    /// Most attachments over one MAG. Of several, none may take all the room there is for mobiles and
+    /// their prefixes, unless the file says so; a MAG alone may. `None` for no limit.
+    pub fn sessions_per_mag(&self) -> Option<u64> {
+        match self.max_sessions_per_mag {
+            Some(most) => Some(most.into()),
+            None if self.peers.len() < 2 => None,
+            None => {
+                let prefixes = if self.pools.is_empty() {
+                    u64::MAX
+                } else {
+                    self.pool_room()
+                };
+                let room = prefixes.min(self.max_mobiles.into());
+                Some((room - room / 4).max(1))
+            }
+        }
+    }
+}
+
 /// A mobile with settings of its own at the LMA: `[[lma.mobile]]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct LmaMobile {
@@ -134,8 +186,14 @@ pub struct LmaMobile {
     pub id: MnId,
     /// Prefixes that are always this mobile's, given out in this order before any of the pools.
     pub prefixes: Vec<Hnp>,
+    /// Prefixes of each of its sessions; `None` as for all mobiles.
+    pub prefixes_per_session: Option<u8>,
     /// Whose a prefix is; `None` as for all mobiles.
     pub prefix_model: Option<PrefixModel>,
+    /// The MAGs that may register it, as indexes in [`Lma::peers`]; any if empty.
+    pub mags: Vec<usize>,
+    /// The technologies it may attach by; any if empty.
+    pub access_technologies: Vec<AccessTechnology>,
     /// Whether it is served at all.
     pub service: bool,
 }
@@ -149,6 +207,9 @@ pub struct Mag {
     pub access_ports: Vec<PortId>,
     /// The MAG's address on all access links (RFC 6543 §3).
     pub link_local: Ipv6Addr,
+    /// TimestampBasedApproachInUse (RFC 5213 §9.3): whether timestamps order the PBUs, or sequence
+    /// numbers.
+    pub timestamps: bool,
     /// Binding lifetime asked for, a multiple of 4 s (RFC 6275 §6.1.7).
     pub lifetime: Duration,
     /// Time between unsolicited router advertisements.
@@ -158,6 +219,10 @@ pub struct Mag {
     pub initial_bindack_timeout: Duration,
     /// MAX_BINDACK_TIMEOUT: where the doubling ends (RFC 6275 §12).
     pub max_bindack_timeout: Duration,
+    /// MAX_UPDATE_RATE: most PBUs a second about one mobile (RFC 6275 §12).
+    pub max_update_rate: u16,
+    /// Prefixes that the tables have room for.
+    pub max_prefixes: u32,
     /// How packets are sent into tunnels.
     pub tunnel: TunnelOptions,
     /// The LMAs.
@@ -177,8 +242,10 @@ pub struct MagMobile {
     pub access_technology: AccessTechnology,
     /// The access port.
     pub port: PortId,
+    /// What the LMA is told about where an attachment comes from.
+    pub handoff: Handoff,
     /// Whether the attachment asks to share the prefixes of the mobile's others: handoff
-    /// indicator 6 (RFC 7864 §3.2.1).
+    /// indicator 6 (RFC 7864 §3.2.1). Then `handoff` is [`Handoff::New`].
     pub share_prefixes: bool,
     /// Its LMA, as index in [`Mag::peers`].
     pub lma: usize,

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flow::{Lmaa, MacAddr, PortId, ProxyCoa};
+use flow::{Hnp, Lmaa, MacAddr, PortId, ProxyCoa};
 
 use crate::device::Device;
 use crate::notes::Draft;
 use crate::read::{Names, Table};
 use crate::roles::{
-    Attach, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Protection,
+    Attach, Handoff, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, PrefixModel, Protection,
     Signalling, TunnelOptions,
 };
 use crate::schema::{
@@ -166,17 +166,10 @@ fn tunnel(t: &mut Table<'_>) -> TunnelOptions {
 fn peer<A>(t: &mut Table<'_>, role: fn(std::net::Ipv6Addr) -> A) -> Peer<A> {
     let name = t.required("name");
     let Routable(address) = t.required("address");
-    let signalling = t.or("signalling", Signalling::Draft);
-    if signalling == Signalling::Rfc7864 {
-        let draft = Draft::error(t.at("signalling"), "this dialect is not there yet")
-            .label("known, but not implemented")
-            .help("use \"draft\", or leave the key out");
-        t.notes().fault(draft);
-    }
     Peer {
         name,
         address: role(address),
-        signalling,
+        signalling: t.or("signalling", Signalling::Draft),
         protection: protection(t),
     }
 }
@@ -244,13 +237,17 @@ fn lifetime(t: &mut Table<'_>, key: &'static str, default: u64) -> Duration {
 
 fn lma(t: &mut Table<'_>) -> Lma {
     let Routable(address) = t.required("address");
+    let peers = t.tables("peer", |t| peer(t, ProxyCoa));
+    let mags = names(t, "peer", peers.iter().map(|peer| &peer.name));
     Lma {
         address: Lmaa(address),
         pools: t.list("pools"),
         prefix_length: t.number("prefix_length", 64, 8..=128),
+        prefixes_per_session: t.number("prefixes_per_session", 1, 1..=max_prefixes()),
         prefix_model: t.or("prefix_model", PrefixModel::Unique),
         any_mobile: t.or("any_mobile", true),
         max_lifetime: lifetime(t, "max_lifetime", 3600),
+        mobile_timestamps: t.or("mobile_timestamps", false),
         timestamp_validity_window: t.millis("timestamp_validity_window_ms", 300, 1..=HOUR),
         min_delay_before_bce_delete: t.millis("min_delay_before_bce_delete_ms", 10_000, 0..=HOUR),
         max_delay_before_new_bce_assign: t.millis(
@@ -260,27 +257,41 @@ fn lma(t: &mut Table<'_>) -> Lma {
         ),
         fmi_retry: t.millis("fmi_retry_ms", 3000, 10..=60_000),
         fmi_retries: t.number("fmi_retries", 3, 0..=10),
+        upn_retry: t.millis("upn_retry_ms", 1000, 500..=5000),
+        upn_retries: t.number("upn_retries", 3, 0..=5),
         flow_lifetime: t.seconds_or_infinite("flow_lifetime", 4..=MAX_FLOW_LIFETIME),
         drain: t.millis("drain_ms", 1000, 0..=60_000),
         signal_hosted_moves: t.or("signal_hosted_moves", true),
         max_mobiles: t.number("max_mobiles", 100_000, 1..=16_000_000),
+        max_sessions_per_mag: t.optional_number("max_sessions_per_mag", 1..=64_000_000),
         max_sessions_per_mobile: t.number("max_sessions_per_mobile", 4, 1..=4),
         max_flows_per_mobile: t.number("max_flows_per_mobile", 64, 1..=max_flows()),
         tunnel: t.section("tunnel", tunnel),
-        peers: t.tables("peer", |t| peer(t, ProxyCoa)),
-        mobiles: t.tables("mobile", lma_mobile),
+        mobiles: t.tables("mobile", |t| lma_mobile(t, &mags)),
+        peers,
     }
+}
+
+fn max_prefixes() -> u8 {
+    u8::try_from(Hnp::MAX_PER_SESSION).unwrap_or(u8::MAX)
 }
 
 fn max_flows() -> u16 {
     u16::try_from(flow::Binding::MAX_RULES).unwrap_or(u16::MAX)
 }
 
-fn lma_mobile(t: &mut Table<'_>) -> LmaMobile {
+fn lma_mobile(t: &mut Table<'_>, mags: &Names) -> LmaMobile {
     LmaMobile {
         id: t.required("id"),
         prefixes: t.list("prefixes"),
+        prefixes_per_session: t.optional_number("prefixes_per_session", 1..=max_prefixes()),
         prefix_model: t.optional("prefix_model"),
+        mags: t
+            .references("mags", "peer", mags)
+            .into_iter()
+            .flatten()
+            .collect(),
+        access_technologies: t.list("access_technologies"),
         service: t.or("service", true),
     }
 }
@@ -303,10 +314,13 @@ fn mag(t: &mut Table<'_>, ports: &Names) -> Mag {
         address: ProxyCoa(address),
         access_ports,
         link_local,
+        timestamps: t.or("timestamps", true),
         lifetime: lifetime(t, "lifetime", 300),
         ra_interval: t.millis("ra_interval_ms", 30_000, 200..=1_800_000),
         initial_bindack_timeout: t.millis("initial_bindack_timeout_ms", 1000, 100..=60_000),
         max_bindack_timeout: t.millis("max_bindack_timeout_ms", 32_000, 100..=HOUR),
+        max_update_rate: t.number("max_update_rate", 3, 1..=100),
+        max_prefixes: t.number("max_prefixes", 65_536, 8..=16_000_000),
         tunnel: t.section("tunnel", tunnel),
         mobiles: t.tables("mobile", |t| mag_mobile(t, ports, only_port, &lmas)),
         peers,
@@ -338,6 +352,7 @@ fn mag_mobile(
         link_layer,
         access_technology,
         port,
+        handoff: t.or("handoff", Handoff::New),
         share_prefixes: t.or("share_prefixes", false),
         lma: lma.unwrap_or(0),
         attach: t.or("attach", Attach::Automatic),

@@ -72,6 +72,7 @@ fn the_reference_shows_the_defaults() {
     let (lma, mag) = (without.lma.unwrap(), without.mag.unwrap());
     let (mut shown_lma, mut shown_mag) = (with.lma.unwrap(), with.mag.unwrap());
     // Keys without a fixed default: the reference shows examples.
+    assert_eq!(shown_lma.max_sessions_per_mag.take(), Some(75_000));
     assert_eq!(shown_lma.tunnel.path_mtu.take(), Some(1500));
     assert_eq!(shown_mag.tunnel.path_mtu.take(), Some(1500));
     assert_eq!(shown_lma.mobiles.drain(..).count(), 1);
@@ -85,6 +86,20 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(with.log, without.log);
     assert_eq!(with.routes, without.routes);
     assert_eq!(with.ports[0].mtu, without.ports[0].mtu);
+}
+
+#[test]
+fn of_several_mags_none_may_have_all_the_room() {
+    let mut lma = load_quietly("lma.toml", LMA).lma.unwrap();
+    // A /48 has 65536 prefixes, and 100000 mobiles may come.
+    assert_eq!(lma.sessions_per_mag(), Some(49_152));
+    lma.max_mobiles = 10;
+    assert_eq!(lma.sessions_per_mag(), Some(8));
+    lma.max_sessions_per_mag = Some(5);
+    assert_eq!(lma.sessions_per_mag(), Some(5));
+    lma.max_sessions_per_mag = None;
+    lma.peers.pop();
+    assert_eq!(lma.sessions_per_mag(), None);
 }
 
 #[test]

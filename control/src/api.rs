@@ -277,6 +277,22 @@ pub(crate) struct FlowDelete {
     pub(crate) fid: u16,
 }
 
+/// Where an attachment comes from, as far as whoever asks for it knows (RFC 5213 §6.9.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Handoff {
+    /// An interface that was not attached before: handoff indicator 1.
+    New,
+    /// Another interface of the mobile, whose session this one takes over: 2.
+    Interfaces,
+    /// The same interface, at another MAG: 3.
+    Mags,
+    /// Nobody knows: 4.
+    Unknown,
+    /// A new interface that shares the prefixes of the others: 6 (RFC 7864 §3.2.1).
+    Sharing,
+}
+
 /// `POST /v1/attach` and `POST /v1/detach`, at a MAG.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -286,6 +302,9 @@ pub(crate) struct Attach {
     /// The access port; needed only where the mobile is on several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<String>,
+    /// Where it comes from; as configured if left out. Not for `detach`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) handoff: Option<Handoff>,
 }
 
 /// `POST /v1/keys/reload`: reads the key files again.

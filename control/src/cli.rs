@@ -57,8 +57,15 @@ pub(crate) enum Command {
     /// Make the keys that protect signalling, or read them again.
     #[command(subcommand)]
     Keys(Keys),
-    /// Attach a mobile node (at a MAG).
-    Attach(Mobile),
+    /// Attach a mobile node (at a MAG); one that is attached is registered once more.
+    Attach {
+        /// The mobile node and its access port.
+        #[command(flatten)]
+        mobile: Mobile,
+        /// Where the attachment comes from, if that is known. Default: as configured.
+        #[arg(long)]
+        handoff: Option<crate::api::Handoff>,
+    },
     /// Detach a mobile node (at a MAG).
     Detach(Mobile),
     /// A whole network in network namespaces on this machine: CN, LMA, two MAGs and a mobile node.

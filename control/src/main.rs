@@ -9,15 +9,11 @@ mod appliance;
 mod cli;
 mod client;
 #[cfg(feature = "dpdk")]
-mod icmp6;
 mod keys;
 #[cfg(feature = "dpdk")]
 mod lab;
 mod mn;
 mod mobile;
-#[cfg(feature = "dpdk")]
-mod nd;
-mod packet;
 #[cfg(feature = "dpdk")]
 mod selector_text;
 mod server;
@@ -58,8 +54,10 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Flow(command) => say(&show::flow(&client, command)?),
         Command::Keys(Keys::Generate(arguments)) => say(&keys::generate(&arguments)?),
         Command::Keys(Keys::Reload) => say(&show::reload_keys(&client)?),
-        Command::Attach(mobile) => say(&show::mobile(&client, "attach", mobile)?),
-        Command::Detach(mobile) => say(&show::mobile(&client, "detach", mobile)?),
+        Command::Attach { mobile, handoff } => {
+            say(&show::mobile(&client, "attach", mobile, handoff)?)
+        }
+        Command::Detach(mobile) => say(&show::mobile(&client, "detach", mobile, None)?),
         #[cfg(feature = "dpdk")]
         Command::Lab(command) => lab::run(command),
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
-    FlowRow, KeysReload, PathRow, PeerRow, PortRow, RouteRow, Status, WorkerRow,
+    FlowRow, Handoff, KeysReload, PathRow, PeerRow, PortRow, RouteRow, Status, WorkerRow,
 };
 use crate::cli::{Flow, FlowAddArgs, Mobile, Show};
 use crate::client::Client;
@@ -300,10 +300,16 @@ pub(crate) fn reload_keys(client: &Client) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// If the process does not answer or refuses.
-pub(crate) fn mobile(client: &Client, verb: &str, mobile: Mobile) -> anyhow::Result<String> {
+pub(crate) fn mobile(
+    client: &Client,
+    verb: &str,
+    mobile: Mobile,
+    handoff: Option<Handoff>,
+) -> anyhow::Result<String> {
     let request = json!(Attach {
         mn: mobile.mn,
-        port: mobile.port
+        port: mobile.port,
+        handoff
     });
     done(client, &format!("/v1/{verb}"), &request)
 }

@@ -21,6 +21,8 @@ pub struct WorkerConfig {
     pub mag: Option<MagConfig>,
     /// Static routes. Those to the ports' own prefixes are added by the worker.
     pub routes: Vec<(Ipv6Net, RouteNext)>,
+    /// The LMAs and MAGs of the configuration: the signalling of each has a rate of its own.
+    pub peers: Vec<Ipv6Addr>,
     /// What to do while nothing comes in.
     pub idle: Idle,
     /// What the control plane may be asked, and how often.
@@ -42,6 +44,7 @@ impl WorkerConfig {
             lma: None,
             mag: None,
             routes: Vec::new(),
+            peers: Vec::new(),
             idle: Idle::default(),
             punts: PuntRates::default(),
             icmp_errors: Rate {
@@ -78,8 +81,10 @@ pub struct LmaConfig {
     /// Where home network prefixes are taken from. A packet to an address in a pool that no binding
     /// covers is not routed.
     pub pools: Vec<Ipv6Net>,
-    /// Prefixes to make room for; a few more fit.
+    /// Prefixes of 64 bits to make room for; a few more fit.
     pub expected_bindings: usize,
+    /// Prefixes of other lengths to make room for; there is always room for 1024.
+    pub other_lengths: usize,
 }
 
 /// The gateway's part of a worker.
@@ -87,8 +92,10 @@ pub struct LmaConfig {
 pub struct MagConfig {
     /// The Proxy-CoAs: tunnel packets to them are for us.
     pub addresses: Vec<Ipv6Addr>,
-    /// Prefixes to make room for; a few more fit.
+    /// Prefixes of 64 bits to make room for; a few more fit.
     pub expected_bindings: usize,
+    /// Prefixes of other lengths to make room for; there is always room for 1024.
+    pub other_lengths: usize,
 }
 
 /// What a worker does while nothing comes in.
@@ -107,17 +114,25 @@ pub enum Idle {
 }
 
 /// Rates of what is handed to the control plane. Each kind has its own, so that none can crowd
-/// out another; of the ring, a quarter is left to signalling alone.
+/// out another, and within a kind each sender has, so that none can crowd out the others; of the ring, a
+/// quarter is left to the signalling of peers alone.
 #[derive(Clone, Copy, Debug)]
 pub struct PuntRates {
-    /// Mobility Header packets, protected by ESP or not.
+    /// Mobility Header packets of one peer, protected by ESP or not. A burst is a part of the ring, not all
+    /// of it.
     pub signalling: Rate,
-    /// Neighbour discovery messages.
+    /// Mobility Header packets of all who are no peers.
+    pub strangers: Rate,
+    /// Neighbour discovery messages on one port.
     pub neighbour_discovery: Rate,
-    /// Next hops to resolve.
+    /// Of those, messages of one station.
+    pub station_discovery: Rate,
+    /// Next hops to resolve on one port.
     pub resolve: Rate,
-    /// Unknown stations on access ports.
+    /// Unknown stations on one access port.
     pub unknown_mobile: Rate,
+    /// How often one of them is reported.
+    pub station_unknown: Rate,
 }
 
 impl Default for PuntRates {
@@ -127,10 +142,16 @@ impl Default for PuntRates {
             burst: per_second,
         };
         Self {
-            signalling: rate(20_000),
-            neighbour_discovery: rate(2_000),
+            signalling: Rate {
+                per_second: 20_000,
+                burst: 512,
+            },
+            strangers: rate(100),
+            neighbour_discovery: rate(1_000),
+            station_discovery: rate(50),
             resolve: rate(500),
             unknown_mobile: rate(200),
+            station_unknown: rate(5),
         }
     }
 }
@@ -144,6 +165,9 @@ pub struct NeighbourLimits {
     pub held_total: usize,
     /// Neighbours kept, next hops of routes and tunnels included.
     pub entries: usize,
+    /// Neighbours on one port that packets wait for and that have not answered, next hops of routes and
+    /// tunnels not included: who scans one network does not take the room of the others (RFC 6583 §4).
+    pub unanswered: usize,
 }
 
 impl Default for NeighbourLimits {
@@ -152,6 +176,7 @@ impl Default for NeighbourLimits {
             held_each: 16,
             held_total: 512,
             entries: 8192,
+            unanswered: 1024,
         }
     }
 }

@@ -9,10 +9,15 @@ use crate::local::discovery;
 use crate::neighbour::Held;
 use crate::packet::PacketBuf;
 use crate::packet::header::{ETHERNET_LEN, Ethernet, Frame};
+use crate::police::Sender;
 use crate::role::RoleState;
 use crate::spread::{Peers, Spread};
 use crate::worker::Worker;
 use ipnet::Ipv6Net;
+
+/// Most questions for neighbours that are looked at in one turn: those that wait must not cost the
+/// packets their time.
+const QUESTIONS_PER_TURN: usize = 32;
 
 /// A port as its worker knows it.
 #[derive(Debug)]
@@ -244,17 +249,21 @@ impl<Io: PacketIo> Worker<Io> {
         };
         match kind {
             Punted::Mobility => {
-                if !self.police.signalling.take() {
-                    return Err(DropReason::PuntRate);
-                }
+                let source = Frame::of(packet).map_or(0, |frame| frame.ip.source.get());
+                // Of the ring, what is left to signalling is left to peers.
+                let reserve = match self.police.signalling(source) {
+                    Some(Sender::Peer) => 0,
+                    Some(Sender::Stranger) => self.punt_reserve,
+                    None => return Err(DropReason::PuntRate),
+                };
                 let punt = Punt::Mobility {
                     port,
                     packet: copy(),
                 };
-                self.push_punt(punt, 0)
+                self.push_punt(punt, reserve)
             }
             Punted::NeighbourDiscovery => {
-                if !self.police.neighbour_discovery.take() {
+                if !self.police.neighbour_discovery(port, arrival.station) {
                     return Err(DropReason::PuntRate);
                 }
                 let punt = Punt::NeighbourDiscovery {
@@ -267,25 +276,30 @@ impl<Io: PacketIo> Worker<Io> {
         }
     }
 
-    /// Asks the control plane for the neighbours that packets wait for, as fast as its rate and ring
-    /// allow; the rest is asked for in later turns.
+    /// Asks the control plane for the neighbours that packets wait for, as fast as rates and ring
+    /// allow; the rest is asked for in later turns. What a port has no rate left for does not stand in
+    /// the way of other ports.
     pub(crate) fn ask_for_neighbours(&mut self) {
-        while let Some((port, next_hop)) = self.neighbours.question() {
-            let asked = self.police.resolve.take()
+        for _ in 0..QUESTIONS_PER_TURN {
+            let Some((port, next_hop)) = self.neighbours.question() else {
+                return;
+            };
+            let asked = self.police.resolve(port)
                 && self
                     .push_punt(Punt::Resolve { port, next_hop }, self.punt_reserve)
                     .is_ok();
-            if !asked {
-                break;
+            if asked {
+                self.neighbours.question_asked();
+            } else {
+                self.neighbours.question_waits();
             }
-            self.neighbours.question_asked();
         }
     }
 
     /// Tells the control plane of a station that no binding names. A question, not a packet: what it
     /// sent is dropped either way, and it will send again.
     pub(crate) fn ask_for_mobile(&mut self, arrival: &Arrival) {
-        if self.police.unknown_mobile.take() {
+        if self.police.unknown_mobile(arrival.port, arrival.station) {
             let punt = Punt::UnknownMobile {
                 port: arrival.port,
                 source: arrival.station,

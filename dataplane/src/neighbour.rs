@@ -50,6 +50,8 @@ pub(crate) struct Neighbours<P> {
     /// Those that the control plane has yet to be asked for.
     questions: VecDeque<AdjacencyId>,
     held: usize,
+    /// By port: entries that were made for packets and have no answer.
+    unanswered: Vec<usize>,
     limits: NeighbourLimits,
 }
 
@@ -62,6 +64,7 @@ impl<P> Neighbours<P> {
             free: Vec::new(),
             questions: VecDeque::new(),
             held: 0,
+            unanswered: Vec::new(),
             limits,
         }
     }
@@ -86,21 +89,24 @@ impl<P> Neighbours<P> {
         match self.last {
             Some((on, of, id)) if (on, of) == (port, address) => Some(id),
             Some(_) | None => {
-                let id = self.look_up_entry(port, address)?;
+                let most = self.limits.unanswered;
+                let id = self.look_up_entry(port, address, most)?;
                 self.last = Some((port, address, id));
                 Some(id)
             }
         }
     }
 
+    /// `most` bounds the neighbours of the port without answer, the new one included.
     #[inline(never)]
-    fn look_up_entry(&mut self, port: PortId, address: u128) -> Option<AdjacencyId> {
+    fn look_up_entry(&mut self, port: PortId, address: u128, most: usize) -> Option<AdjacencyId> {
         if let Some(id) = self.index.get(&(port, address)) {
             return Some(*id);
         }
-        if self.index.len() >= self.limits.entries {
+        if self.index.len() >= self.limits.entries || *self.unanswered_on(port) >= most {
             return None;
         }
+        *self.unanswered_on(port) += 1;
         let adjacency = Adjacency {
             port,
             address,
@@ -118,11 +124,26 @@ impl<P> Neighbours<P> {
         Some(id)
     }
 
-    /// As [`Neighbours::entry`], for a next hop of a route or tunnel.
+    /// As [`Neighbours::entry`], for a next hop of a route or tunnel: there is room for it however many
+    /// others have no answer.
     pub(crate) fn pin(&mut self, port: PortId, address: u128) -> Option<AdjacencyId> {
-        let id = self.entry(port, address)?;
-        self.get_mut(id)?.pinned = true;
+        let id = self.look_up_entry(port, address, usize::MAX)?;
+        let entry = self.get_mut(id)?;
+        let counted = !entry.pinned && entry.header.is_none();
+        entry.pinned = true;
+        if counted {
+            *self.unanswered_on(port) -= 1;
+        }
         Some(id)
+    }
+
+    fn unanswered_on(&mut self, port: PortId) -> &mut usize {
+        let place = usize::from(port.0);
+        if self.unanswered.len() <= place {
+            self.unanswered.resize(place + 1, 0);
+        }
+        #[expect(clippy::indexing_slicing, reason = "there is room for it now")]
+        &mut self.unanswered[place]
     }
 
     /// Lets a packet wait for a neighbour, or gives it back if too many wait. The neighbour is asked
@@ -133,6 +154,7 @@ impl<P> Neighbours<P> {
             return Err(held);
         };
         let first = !std::mem::replace(&mut entry.asked, true);
+        let pinned = entry.pinned;
         let room = total < limits.held_total && entry.waiting.len() < limits.held_each;
         let result = if room {
             entry.waiting.push_back(held);
@@ -141,7 +163,9 @@ impl<P> Neighbours<P> {
             Err(held)
         };
         self.held += usize::from(room);
-        if first {
+        if first && pinned {
+            self.questions.push_front(id);
+        } else if first {
             self.questions.push_back(id);
         }
         result
@@ -167,6 +191,13 @@ impl<P> Neighbours<P> {
         self.questions.pop_front();
     }
 
+    /// Lets others go before the first question.
+    pub(crate) fn question_waits(&mut self) {
+        if let Some(id) = self.questions.pop_front() {
+            self.questions.push_back(id);
+        }
+    }
+
     /// Takes in a neighbour's link-layer address and gives what waited for it, in order.
     /// `None` if there are too many neighbours.
     pub(crate) fn resolved(
@@ -175,12 +206,16 @@ impl<P> Neighbours<P> {
         address: u128,
         header: Ethernet,
     ) -> Option<(AdjacencyId, VecDeque<Held<P>>)> {
-        let id = self.entry(port, address)?;
+        let id = self.look_up_entry(port, address, usize::MAX)?;
         let entry = self.get_mut(id)?;
+        let counted = !entry.pinned && entry.header.is_none();
         entry.header = Some(header);
         entry.asked = false;
         let waiting = std::mem::take(&mut entry.waiting);
         self.held -= waiting.len();
+        if counted {
+            *self.unanswered_on(port) -= 1;
+        }
         Some((id, waiting))
     }
 
@@ -192,10 +227,14 @@ impl<P> Neighbours<P> {
     ) -> Option<(AdjacencyId, VecDeque<Held<P>>)> {
         let id = *self.index.get(&(port, address))?;
         let entry = self.get_mut(id)?;
+        let counted = !entry.pinned && entry.header.is_none();
         entry.header = None;
         entry.asked = false;
         let (waiting, pinned) = (std::mem::take(&mut entry.waiting), entry.pinned);
         self.held -= waiting.len();
+        if counted {
+            *self.unanswered_on(port) -= 1;
+        }
         if !pinned {
             self.index.remove(&(port, address));
             self.last = None;

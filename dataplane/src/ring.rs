@@ -31,7 +31,7 @@ impl Default for RingSizes {
     fn default() -> Self {
         Self {
             updates: 4096,
-            punts: 1024,
+            punts: 4096,
             reports: 64,
         }
     }

@@ -33,16 +33,18 @@ pub(crate) struct RoleState {
 
 impl RoleState {
     pub(crate) fn lma(config: &LmaConfig) -> Self {
-        Self::new(&config.addresses, &config.pools, config.expected_bindings)
+        let table = Table::new(config.expected_bindings, config.other_lengths);
+        Self::new(&config.addresses, &config.pools, table)
     }
 
     pub(crate) fn mag(config: &MagConfig) -> Self {
-        Self::new(&config.addresses, &[], config.expected_bindings)
+        let table = Table::new(config.expected_bindings, config.other_lengths);
+        Self::new(&config.addresses, &[], table)
     }
 
-    fn new(addresses: &[Ipv6Addr], pools: &[Ipv6Net], expected: usize) -> Self {
+    fn new(addresses: &[Ipv6Addr], pools: &[Ipv6Net], table: Table) -> Self {
         Self {
-            table: Table::new(expected),
+            table,
             addresses: addresses.iter().map(|a| a.to_bits()).collect(),
             pools: pools
                 .iter()

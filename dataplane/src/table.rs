@@ -55,9 +55,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(expected_bindings: usize) -> Self {
+    pub(crate) fn new(expected_bindings: usize, other_lengths: usize) -> Self {
         Self {
-            bindings: Bindings::new(expected_bindings),
+            bindings: Bindings::new(expected_bindings, other_lengths),
             paths: Paths::default(),
         }
     }

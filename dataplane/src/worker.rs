@@ -10,14 +10,14 @@ use arrayvec::ArrayVec;
 use flow::{DropReason, MacAddr, PortId, Report, Role};
 use ipnet::Ipv6Net;
 
-use crate::config::{Idle, PortConfig, PuntRates, WorkerConfig};
+use crate::config::{Idle, PortConfig, WorkerConfig};
 use crate::egress::{Port, total_len};
 use crate::fib::Fib;
 use crate::ingress::OwnAddresses;
 use crate::io::{Burst, PacketIo};
 use crate::neighbour::Neighbours;
 use crate::packet::header::MIN_MTU;
-use crate::police::{Bucket, Rate};
+use crate::police::Police;
 use crate::ring::{Order, UPDATE_BATCH, WorkerRings};
 use crate::role::RoleState;
 use crate::simd::Level;
@@ -75,40 +75,6 @@ impl Clock {
 impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Clock")
-    }
-}
-
-/// Buckets of everything that has a rate.
-#[derive(Debug)]
-pub(crate) struct Police {
-    pub(crate) signalling: Bucket,
-    pub(crate) neighbour_discovery: Bucket,
-    pub(crate) resolve: Bucket,
-    pub(crate) unknown_mobile: Bucket,
-    pub(crate) icmp_errors: Bucket,
-}
-
-impl Police {
-    fn new(punts: &PuntRates, icmp_errors: Rate) -> Self {
-        Self {
-            signalling: Bucket::new(punts.signalling),
-            neighbour_discovery: Bucket::new(punts.neighbour_discovery),
-            resolve: Bucket::new(punts.resolve),
-            unknown_mobile: Bucket::new(punts.unknown_mobile),
-            icmp_errors: Bucket::new(icmp_errors),
-        }
-    }
-
-    fn fill(&mut self, now: Duration) {
-        for bucket in [
-            &mut self.signalling,
-            &mut self.neighbour_discovery,
-            &mut self.resolve,
-            &mut self.unknown_mobile,
-            &mut self.icmp_errors,
-        ] {
-            bucket.fill(now);
-        }
     }
 }
 
@@ -185,7 +151,12 @@ impl<Io: PacketIo> Worker<Io> {
             mag: config.mag.as_ref().map(RoleState::mag),
             fib: Fib::default(),
             neighbours: Neighbours::new(config.neighbours),
-            police: Police::new(&config.punts, config.icmp_errors),
+            police: Police::new(
+                &config.punts,
+                &config.peers,
+                config.ports.len(),
+                config.icmp_errors,
+            ),
             punt_reserve: rings.punt_capacity() / 4,
             rings,
             drops: [0; DropReason::ALL.len()],
@@ -249,7 +220,7 @@ impl<Io: PacketIo> Worker<Io> {
     pub fn turn(&mut self) -> usize {
         if self.turns.is_multiple_of(self.clock_turns) {
             let now = (self.clock.0)();
-            self.police.fill(now);
+            self.police.set_time(now);
         }
         self.turns += 1;
         self.apply_updates();

@@ -432,6 +432,7 @@ fn neighbours_and_held_packets_are_bounded() {
         held_each: 16,
         held_total: 20,
         entries: 10,
+        ..NeighbourLimits::default()
     };
     let mut rig = Rig::new(config);
     let scan = |n: u16| {
@@ -516,10 +517,12 @@ fn signalling_is_policed_apart_from_the_rest() {
 fn a_full_punt_ring_keeps_places_for_signalling() {
     let mut rig = Rig::lma();
     let na = icmp(mag1(), lmaa(), 136, [0; 4], &mag1().octets());
-    for _ in 0..80 {
+    // Of two stations, since one alone has no rate for it.
+    for n in 0..80 {
+        let station = [MAG1_MAC, MAG2_MAC][n % 2];
         rig.rx(
             CORE,
-            &ipv6(MAG1_MAC, PORT_MACS[0], mag1(), lmaa(), 58, 255, &na),
+            &ipv6(station, PORT_MACS[0], mag1(), lmaa(), 58, 255, &na),
         );
     }
     assert_eq!(rig.counters().dropped(DropReason::PuntRing), 80 - 48);

@@ -63,8 +63,10 @@ fn pools(config: &Config, lma: &Lma, notes: &mut Notes) {
     if lma.prefix_length != 64 {
         notes.push(
             Draft::warning("lma.prefix_length", "prefixes are not /64")
-                .label("no use for address autoconfiguration")
-                .help("mobiles form addresses in /64 prefixes only (RFC 4862 §5.5.3)"),
+                .label("advertised without the A flag")
+                .help(
+                    "mobiles form addresses by themselves in /64 prefixes only (RFC 4862 §5.5.3)",
+                ),
         );
     }
 }
@@ -121,11 +123,10 @@ fn supply(lma: &Lma, notes: &mut Notes) {
                 .help("add a [[lma.mobile]] for each, or set any_mobile = true"),
         );
     }
-    let bits = |pool: &Hnp| u32::from(lma.prefix_length.saturating_sub(pool.len()));
-    let room = lma.pools.iter().fold(0_u64, |sum, pool| {
-        sum.saturating_add(1_u64.checked_shl(bits(pool)).unwrap_or(u64::MAX))
-    });
-    if any_pools && notes.has("lma.max_mobiles") && room < u64::from(lma.max_mobiles) {
+    let per_session = u64::from(lma.prefixes_per_session);
+    let room = lma.pool_room();
+    if any_pools && notes.has("lma.max_mobiles") && room < u64::from(lma.max_mobiles) * per_session
+    {
         notes.push(
             Draft::warning(
                 "lma.max_mobiles",
@@ -158,6 +159,26 @@ fn mobiles(config: &Config, lma: &Lma, notes: &mut Notes) {
         |hnp, other| format!("the prefixes {hnp} and {other} overlap"),
         "a home network prefix belongs to one mobile (RFC 5213 §5.4)",
     );
+    for (i, mobile) in mobiles() {
+        let path = |key| format!("lma.mobile[{i}].{key}");
+        if mobile.mags.is_empty()
+            && notes.has(&path("mags"))
+            && !notes.any_tainted("lma.mobile.mags")
+        {
+            notes.push(
+                Draft::error(path("mags"), format!("no MAG may register {}", mobile.id))
+                    .label("none")
+                    .help("name the MAGs, or leave `mags` out if all may"),
+            );
+        }
+        let named = mobile.mags.iter().enumerate();
+        unique(
+            notes,
+            named.map(|(j, mag)| (*mag, format!("{}[{j}]", path("mags")))),
+            |_| "a MAG is named twice".to_owned(),
+            "name it once",
+        );
+    }
     for (hnp, path) in fixed() {
         off_link(config, notes, hnp, &path, "the prefix");
         for (i, pool) in lma.pools.iter().enumerate() {

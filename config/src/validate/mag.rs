@@ -6,7 +6,7 @@ use flow::{MacAddr, PortId};
 
 use super::{no_peers, own_address, peers, tunnel, unique};
 use crate::notes::{Draft, Notes};
-use crate::roles::{Mag, MagMobile};
+use crate::roles::{Handoff, Mag, MagMobile};
 use crate::schema::Config;
 
 pub(crate) fn check(config: &Config, mag: &Mag, notes: &mut Notes) {
@@ -32,6 +32,17 @@ pub(crate) fn check(config: &Config, mag: &Mag, notes: &mut Notes) {
             .label("where the doubling ends")
             .other("mag.initial_bindack_timeout_ms", "where it starts")
             .help("use at least the initial timeout"),
+        );
+    }
+    if !mag.timestamps && config.lma.as_ref().is_some_and(|lma| lma.mobile_timestamps) {
+        notes.push(
+            Draft::error(
+                "lma.mobile_timestamps",
+                "mobiles' timestamps without timestamps",
+            )
+            .label("timestamps that mobiles make")
+            .other("mag.timestamps", "no timestamps in PBUs")
+            .help("leave out one of the two (RFC 5213 §9.3)"),
         );
     }
     if mag.ra_interval >= mag.lifetime {
@@ -94,6 +105,14 @@ fn mobiles(config: &Config, mag: &Mag, notes: &mut Notes) {
     );
     for (i, mobile) in mobiles() {
         access(config, mag, i, mobile, notes);
+        if mobile.share_prefixes && mobile.handoff == Handoff::Unknown {
+            notes.push(
+                Draft::error(at(i, "share_prefixes"), "one attachment cannot say both")
+                    .label("a new interface that shares prefixes")
+                    .other(at(i, "handoff"), "or who knows what")
+                    .help("leave out one of the two"),
+            );
+        }
     }
     one_lma(mag, notes);
     if mag.peers.is_empty() && !mag.mobiles.is_empty() && !notes.any_tainted("mag.peer") {

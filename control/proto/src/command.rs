@@ -37,7 +37,7 @@ pub struct RouterAdvertisement {
     pub mac: MacAddr,
     /// Source address: the MAG's link-local address on this link.
     pub source: Ipv6Addr,
-    /// Prefixes, each on-link and for autoconfiguration (L and A set).
+    /// Prefixes, each on-link (L set), and for autoconfiguration (A) if it has 64 bits.
     pub prefixes: Vec<AdvertisedPrefix>,
     /// MTU option: the largest packet that fits both tunnel and link.
     pub mtu: u16,

@@ -14,9 +14,17 @@ pub enum Dialect {
     /// FMI and FMA of `draft-bernardos-netext-pmipv6-flowmob`, one change a message, as MH type 11.
     #[default]
     Draft,
-    /// Update notifications with full lists (RFC 7864 §4). Flows cannot be put on such a peer
-    /// unless no signalling is needed for it.
+    /// Update notifications with full lists (RFC 7864 §4).
     Rfc7864,
+}
+
+/// How a message without answer is repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retransmission {
+    /// Time between two copies.
+    pub interval: Duration,
+    /// Copies after the first.
+    pub retries: u32,
 }
 
 /// The outer header of a peer's tunnel.
@@ -70,6 +78,8 @@ pub enum PrefixModel {
     Unique,
     /// Those of the mobile's first access (RFC 7864 §3.2.1).
     Shared,
+    /// One of the mobile's first access, and others of its own (RFC 7864 §3.1).
+    Hybrid,
 }
 
 /// What an LMA knows about one mobile in advance.
@@ -77,10 +87,14 @@ pub enum PrefixModel {
 pub struct MobileProfile {
     /// Whether it is entitled to service; otherwise its PBUs are refused with 152.
     pub enabled: bool,
-    /// Prefixes reserved for it; used before those of the pools, one per session.
+    /// Prefixes reserved for it; used before those of the pools.
     pub prefixes: Vec<Hnp>,
+    /// Prefixes of each of its sessions, if not as many as the LMA gives to others.
+    pub prefixes_per_session: Option<usize>,
     /// MAGs that may register it; any configured one if `None`. Others get 154.
     pub mags: Option<BTreeSet<ProxyCoa>>,
+    /// Technologies that it may attach by; any if `None`. By others it is refused with 129.
+    pub access_technologies: Option<BTreeSet<AccessTechnology>>,
     /// Prefix model, if it differs from the LMA's.
     pub prefix_model: Option<PrefixModel>,
 }
@@ -90,7 +104,9 @@ impl Default for MobileProfile {
         Self {
             enabled: true,
             prefixes: Vec::new(),
+            prefixes_per_session: None,
             mags: None,
+            access_technologies: None,
             prefix_model: None,
         }
     }
@@ -105,7 +121,7 @@ pub struct LmaConfig {
     pub peers: Vec<MagPeer>,
     /// Where prefixes come from; the first with a free one is used. They must not overlap.
     pub pools: Vec<PrefixPool>,
-    /// Prefixes a new session gets, at least one.
+    /// Prefixes a new session gets, 1 to [`Hnp::MAX_PER_SESSION`].
     pub prefixes_per_session: usize,
     /// What a second access gets.
     pub prefix_model: PrefixModel,
@@ -135,10 +151,11 @@ pub struct LmaConfig {
     /// Lifetime of flow state asked for in FMIs, in seconds; 0xffff is for ever. State with an end is
     /// refreshed at half of it.
     pub flow_lifetime: u16,
-    /// Time between two copies of an FMI (LRA_WAIT_TIME of RFC 6705 §12).
-    pub fmi_interval: Duration,
-    /// Copies of an FMI after the first (LRI_RETRIES of RFC 6705 §12).
-    pub fmi_retries: u32,
+    /// When FMIs of the draft are repeated (LRA_WAIT_TIME and LRI_RETRIES of RFC 6705 §12).
+    pub fmi: Retransmission,
+    /// When update notifications are repeated (MIN_DELAY_BETWEEN_UPDATE_NOTIFICATION_REPLAY and
+    /// MAX_UPDATE_NOTIFICATION_RETRANSMIT_COUNT of RFC 7077 §7).
+    pub upn: Retransmission,
     /// How long after a move the old MAG keeps its flow state, so that uplink packets sent
     /// through it before the move are not lost.
     pub drain: Duration,
@@ -148,6 +165,9 @@ pub struct LmaConfig {
     pub fmi_window: usize,
     /// Most mobiles; further ones are refused with 130.
     pub max_mobiles: usize,
+    /// Most sessions that one MAG may have registered; further ones are refused with 130. A session that
+    /// moves to a MAG is never refused for it.
+    pub max_sessions_per_mag: usize,
     /// Most accesses per mobile, at most [`Binding::MAX_SOURCES`]; further ones are refused with 130.
     pub max_sessions_per_mobile: usize,
     /// Most flows per mobile, at most [`Binding::MAX_RULES`].
@@ -174,12 +194,20 @@ impl LmaConfig {
             mobile_node_generated_timestamps: false,
             signal_hosted: true,
             flow_lifetime: 0xffff,
-            fmi_interval: Duration::from_secs(3),
-            fmi_retries: 3,
+            fmi: Retransmission {
+                interval: Duration::from_secs(3),
+                retries: 3,
+            },
+            // RFC 7077 §7 repeats once, which is thin where a flow waits for it.
+            upn: Retransmission {
+                interval: Duration::from_secs(1),
+                retries: 3,
+            },
             drain: Duration::from_secs(1),
             resync_interval: Duration::from_secs(30),
             fmi_window: 4096,
             max_mobiles: 1 << 20,
+            max_sessions_per_mag: usize::MAX,
             max_sessions_per_mobile: Binding::MAX_SOURCES,
             max_flows_per_mobile: Binding::MAX_RULES,
         }
@@ -236,6 +264,10 @@ pub struct MagConfig {
     pub link_mtu: u16,
     /// Longest lifetime granted to flow state, in seconds; 0xffff grants what is asked.
     pub max_flow_lifetime: u16,
+    /// MAX_UPDATE_RATE (RFC 6275 §12): most PBUs per second about one mobile. Further ones wait.
+    pub max_update_rate: usize,
+    /// Most prefixes of sessions, over all mobiles; a session whose prefixes find no room is not served.
+    pub max_prefixes: usize,
     /// Most attached interfaces.
     pub max_sessions: usize,
     /// Most flows per session; further ones are refused with 128.
@@ -258,6 +290,8 @@ impl MagConfig {
             ra_interval: Duration::from_secs(200),
             link_mtu: 1500,
             max_flow_lifetime: 0xffff,
+            max_update_rate: 3,
+            max_prefixes: 1 << 20,
             max_sessions: 1 << 20,
             max_flows_per_session: Binding::MAX_RULES,
         }

@@ -34,7 +34,8 @@ pub mod mag;
 
 pub use command::{AdvertisedPrefix, Command, RouterAdvertisement};
 pub use config::{
-    Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixModel, TunnelConfig,
+    Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixModel, Retransmission,
+    TunnelConfig,
 };
 pub use event::{DeletionReason, LmaEvent, MagEvent, MoveFailure, MoveTimes};
 pub use lma::{FlowError, FlowRequest, Lma, MoveStarted};

@@ -138,6 +138,16 @@ impl PrefixPool {
         }
     }
 
+    /// Takes back a prefix that nobody was told of: it need not rest.
+    pub(crate) fn put_back(&mut self, hnp: Hnp) {
+        if let Some(index) = self.index(hnp)
+            && self.used.remove(index)
+            && index < self.fresh
+        {
+            self.resting.set(index, Duration::ZERO);
+        }
+    }
+
     fn last_index(&self) -> u128 {
         match self.len - self.range.len() {
             128.. => u128::MAX,
@@ -202,6 +212,15 @@ mod tests {
         assert!(pool.take(second));
         assert_eq!(pool.allocate(s(7)), Some(first));
         assert_eq!(pool.allocate(s(99)), None);
+    }
+
+    #[test]
+    fn a_prefix_that_nobody_was_told_of_does_not_rest() {
+        let mut pool = PrefixPool::new(hnp("2001:db8::/64"), 64, s(5)).unwrap();
+        let only = pool.allocate(s(9)).unwrap();
+        pool.put_back(only);
+        assert_eq!(pool.used(), 0);
+        assert_eq!(pool.allocate(s(9)), Some(only));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flow::{Bid, Fid, FidPriority, MnId};
+use flow::{Bid, Fid, FidPriority, HandoffIndicator, MnId};
 use pmip_proto::{FlowRequest, MoveFailure, MoveStarted, MoveTimes, Now};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::control::Control;
 use super::workers::{Mark, WorkerSet};
 use crate::api::{
-    Attach, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, Problem, Status,
+    Attach, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, Handoff, Problem, Status,
 };
 use crate::selector_text;
 use crate::server::{Answer, Call, Request};
@@ -116,7 +116,10 @@ impl Control {
 
     fn attach(&mut self, now: Now, request: &Attach) -> Answer {
         let mn = mn_id(&request.mn)?;
-        let attachment = self.place(&mn, request)?;
+        let mut attachment = self.place(&mn, request)?;
+        if let Some(handoff) = request.handoff {
+            attachment.handoff = indicator(handoff);
+        }
         let port = self.setup.port_name(attachment.port).to_owned();
         let mag = self.mag.as_mut().ok_or_else(not_a_mag)?;
         mag.attach(now, attachment)
@@ -125,6 +128,11 @@ impl Control {
     }
 
     fn detach(&mut self, now: Now, request: &Attach) -> Answer {
+        if request.handoff.is_some() {
+            return Err(Problem::bad_request(
+                "a handoff indicator is for an attachment".to_owned(),
+            ));
+        }
         let mn = mn_id(&request.mn)?;
         let attachment = self.place(&mn, request)?;
         let port = self.setup.port_name(attachment.port).to_owned();
@@ -170,6 +178,16 @@ impl Control {
                 "{mn} is on several ports: name one (--port)"
             ))),
         }
+    }
+}
+
+fn indicator(handoff: Handoff) -> HandoffIndicator {
+    match handoff {
+        Handoff::New => HandoffIndicator::NEW_INTERFACE,
+        Handoff::Interfaces => HandoffIndicator::BETWEEN_INTERFACES,
+        Handoff::Mags => HandoffIndicator::BETWEEN_MAGS,
+        Handoff::Unknown => HandoffIndicator::UNKNOWN,
+        Handoff::Sharing => HandoffIndicator::SHARING_PREFIXES,
     }
 }
 

@@ -11,25 +11,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::Receiver as Calls;
 use flow::{MacAddr, PortId, Punt, Role, TransmitTo, Update};
+use nd::packet::{Ipv6, ipv6_packet, next_header};
+use nd::{NeighbourDiscovery, icmp6};
 use pmip_proto::{Command, Lma, LmaEvent, Mag, MagEvent, Now, Receiver, Reply};
 use pmip_wire::Message;
 
 use super::calls::{Waiting, WaitingMoves};
+use super::log_rate::LogRate;
 use super::mobiles::MobileTable;
 use super::outbox::Outbox;
 use super::protection::{Admitted, Protection, Sender};
 use super::reports::Reports;
 use super::setup::Setup;
 use super::workers::WorkerSet;
-use crate::icmp6;
-use crate::nd::NeighbourDiscovery;
-use crate::packet::{Ipv6, ipv6_packet, next_header};
 use crate::server::Call;
 
 /// Hop limit of our own messages.
 const HOP_LIMIT: u8 = 64;
 /// Most punts and requests handled in one turn, so that neither starves the timers.
 const BUDGET: usize = 256;
+/// Updates that may wait for room in a worker's ring before nothing more is taken in: what then floods
+/// in fills the punt rings, and is dropped and counted there.
+const MAX_BACKLOG: usize = 65_536;
 /// Turns without work before the thread sleeps between them.
 const SPIN: u32 = 64;
 /// How long it then sleeps: far below any timer of the protocol.
@@ -48,6 +51,7 @@ pub(crate) struct Control {
     pub(super) outbox: Outbox,
     pub(super) reports: Reports,
     pub(super) moves: WaitingMoves,
+    pub(super) log_rate: LogRate,
     pub(super) calls: Calls<Call>,
     pub(super) start: Instant,
     pub(super) oddities: Oddities,
@@ -100,7 +104,7 @@ impl Control {
         work |= self.take_calls(now);
         work |= self.take_reports();
         self.handle_timeouts(now);
-        work |= self.carry_out();
+        work |= self.carry_out(now);
         self.workers.flush();
         self.outbox.release(&mut self.workers);
         self.moves.finish(&self.workers, now.monotonic);
@@ -121,6 +125,9 @@ impl Control {
     fn take_punts(&mut self, now: Now) -> bool {
         let mut any = false;
         for _ in 0..BUDGET {
+            if self.workers.backlog() > MAX_BACKLOG {
+                break;
+            }
             let Some(punt) = self.workers.pop_punt() else {
                 break;
             };
@@ -223,7 +230,9 @@ impl Control {
         }
         match self.mobiles.automatic(port, mac) {
             Some(attachment) => {
-                if let Err(error) = mag.attach(now, attachment) {
+                if let Err(error) = mag.notice(now, attachment)
+                    && self.log_rate.allow(now.monotonic)
+                {
                     tracing::warn!(%error, "not attached");
                 }
             }
@@ -274,7 +283,7 @@ impl Control {
     }
 
     /// Performs what the state machines decided, in their order.
-    fn carry_out(&mut self) -> bool {
+    fn carry_out(&mut self, now: Now) -> bool {
         let mut any = false;
         while let Some(command) = self.lma.as_mut().and_then(Lma::poll_command) {
             any = true;
@@ -293,10 +302,12 @@ impl Control {
             }
         }
         while let Some(event) = self.lma.as_mut().and_then(Lma::poll_event) {
-            self.lma_event(&event);
+            self.lma_event(&event, now);
         }
         while let Some(event) = self.mag.as_mut().and_then(Mag::poll_event) {
-            mag_event(&event);
+            if self.log_rate.allow(now.monotonic) {
+                mag_event(&event);
+            }
         }
         any
     }
@@ -340,7 +351,8 @@ impl Control {
         }
     }
 
-    fn lma_event(&mut self, event: &LmaEvent) {
+    fn lma_event(&mut self, event: &LmaEvent, now: Now) {
+        let logged = self.log_rate.allow(now.monotonic);
         match event {
             LmaEvent::FlowMoved {
                 mn_id,
@@ -349,7 +361,9 @@ impl Control {
                 times,
                 ..
             } => {
-                tracing::info!(%mn_id, %fid, bid = %to, "flow moved");
+                if logged {
+                    tracing::info!(%mn_id, %fid, bid = %to, "flow moved");
+                }
                 let waiting = Waiting {
                     mn_id: mn_id.clone(),
                     fid: *fid,
@@ -364,7 +378,9 @@ impl Control {
                 reason,
                 ..
             } => {
-                tracing::warn!(%mn_id, %fid, bid = %to, %reason, "flow not moved");
+                if logged {
+                    tracing::warn!(%mn_id, %fid, bid = %to, %reason, "flow not moved");
+                }
                 let waiting = Waiting {
                     mn_id: mn_id.clone(),
                     fid: *fid,
@@ -374,13 +390,21 @@ impl Control {
             }
             LmaEvent::PbuRefused { .. }
             | LmaEvent::FlowNotInstalled { .. }
-            | LmaEvent::SignallingRefused { .. } => tracing::warn!(?event, "lma"),
+            | LmaEvent::SignallingRefused { .. } => {
+                if logged {
+                    tracing::warn!(?event, "lma");
+                }
+            }
             LmaEvent::BindingCreated { .. }
             | LmaEvent::Handoff { .. }
             | LmaEvent::BindingRenewed { .. }
             | LmaEvent::BindingDeregistered { .. }
             | LmaEvent::BindingDeleted { .. }
-            | LmaEvent::FlowReleased { .. } => tracing::info!(?event, "lma"),
+            | LmaEvent::FlowReleased { .. } => {
+                if logged {
+                    tracing::info!(?event, "lma");
+                }
+            }
         }
     }
 }

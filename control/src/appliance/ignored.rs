@@ -20,7 +20,7 @@ impl Control {
         all
     }
 
-    fn ignored_by_anyone(&self) -> [Ignored; 8] {
+    fn ignored_by_anyone(&self) -> [Ignored; 10] {
         let received = self.receiver.counters();
         [
             (
@@ -62,6 +62,16 @@ impl Control {
                 "neighbour-table",
                 self.nd.refused(),
                 "The neighbour table was full.",
+            ),
+            (
+                "not-logged",
+                self.log_rate.suppressed(),
+                "An event that was not logged, because there were many.",
+            ),
+            (
+                "neighbour-replaced",
+                self.nd.replaced(),
+                "A neighbour gave way to another: the table was full.",
             ),
         ]
     }
@@ -117,13 +127,23 @@ fn ignored_by_protection(counters: &ProtectionCounters) -> [Ignored; 9] {
     ]
 }
 
-fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
+fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 9] {
     let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
     [
         (
             "pbu-refused",
             refused.map(|(_, pbas)| pbas).sum(),
             "A PBA with a status of 128 or more was sent.",
+        ),
+        (
+            "lma-over-share",
+            lma.over_share,
+            "A PBU of a MAG that has as many sessions as one may; refused with 130.",
+        ),
+        (
+            "lma-unreported",
+            lma.unreported,
+            "A refusal that was not logged, because there were many.",
         ),
         (
             "lma-unknown-peer",
@@ -158,7 +178,7 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 7] {
     ]
 }
 
-fn ignored_by_mag(mag: MagCounters) -> [Ignored; 6] {
+fn ignored_by_mag(mag: MagCounters) -> [Ignored; 7] {
     [
         (
             "mag-unknown-peer",
@@ -179,6 +199,11 @@ fn ignored_by_mag(mag: MagCounters) -> [Ignored; 6] {
             "mag-fmi-copy",
             mag.fmi_copies,
             "A copy of an FMI, answered as the first was.",
+        ),
+        (
+            "mag-solicitation",
+            mag.solicitations_unanswered,
+            "A Router Solicitation of a mobile that asks too often.",
         ),
         (
             "mag-destination",

@@ -3,6 +3,7 @@
 mod calls;
 mod control;
 mod ignored;
+mod log_rate;
 mod mobiles;
 mod outbox;
 mod ports;
@@ -26,9 +27,11 @@ use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
 use dataplane::{LmaConfig, MagConfig, WorkerConfig, WorkerError};
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
+use nd::{NdPort, NeighbourDiscovery};
 use pmip_proto::{Lma, Mag, Receiver};
 
 use self::control::Control;
+use self::log_rate::LogRate;
 use self::mobiles::MobileTable;
 use self::outbox::Outbox;
 use self::ports::OpenPorts;
@@ -38,7 +41,6 @@ use self::setup::{PeerInfo, Setup};
 use self::workers::WorkerSet;
 use crate::api::RouteRow;
 use crate::keys::Source;
-use crate::nd::{NdPort, NeighbourDiscovery};
 use crate::server::{Call, Server};
 
 /// Empty turns before a worker on a shared core sleeps, and how long.
@@ -208,16 +210,23 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
             access: info.access,
         });
     let mut worker = WorkerConfig::new(id, ports.collect());
-    worker.lma = config.lma.as_ref().map(|lma| LmaConfig {
-        addresses: vec![lma.address.0],
-        pools: lma.pools.iter().map(|pool| pool.net()).collect(),
-        expected_bindings: usize::try_from(lma.max_mobiles)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(usize::from(lma.max_sessions_per_mobile)),
+    worker.lma = config.lma.as_ref().map(|lma| {
+        let (expected_bindings, other_lengths) = wiring::lma_prefixes(lma);
+        LmaConfig {
+            addresses: vec![lma.address.0],
+            pools: lma.pools.iter().map(|pool| pool.net()).collect(),
+            expected_bindings,
+            other_lengths,
+        }
     });
-    worker.mag = config.mag.as_ref().map(|mag| MagConfig {
-        addresses: vec![mag.address.0],
-        expected_bindings: wiring::MAG_PREFIXES,
+    worker.mag = config.mag.as_ref().map(|mag| {
+        // It is for LMAs to say how long prefixes are.
+        let room = usize::try_from(mag.max_prefixes).unwrap_or(usize::MAX);
+        MagConfig {
+            addresses: vec![mag.address.0],
+            expected_bindings: room,
+            other_lengths: room,
+        }
     });
     let next = |route: &config::Route| match route.via {
         Some(via) => RouteNext::Via(route.port, via),
@@ -227,6 +236,12 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
         .routes
         .iter()
         .map(|route| (route.to, next(route)))
+        .collect();
+    let lmas = config.mag.iter().flat_map(|mag| &mag.peers);
+    let mags = config.lma.iter().flat_map(|lma| &lma.peers);
+    worker.peers = lmas
+        .map(|peer| peer.address.0)
+        .chain(mags.map(|peer| peer.address.0))
         .collect();
     worker.idle = match config.process.idle {
         Idle::Adaptive => SHARED_CORE,
@@ -289,6 +304,7 @@ fn build_control(
         outbox: Outbox::default(),
         reports: Reports::default(),
         moves: calls::WaitingMoves::default(),
+        log_rate: LogRate::default(),
         calls,
         start,
         oddities: control::Oddities::default(),

@@ -20,7 +20,7 @@ use pmip_wire::message::mh_type;
 
 use self::marks::{Marks, Way};
 use crate::keys::{self, Association, KeyFile, PeerKeys, Source};
-use crate::packet::{Ipv6, next_header};
+use nd::packet::{Ipv6, next_header};
 
 /// Sequence numbers that are noted at once: one write to disk for so many messages, and so many numbers
 /// skipped by a restart after a crash.

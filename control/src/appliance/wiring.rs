@@ -1,5 +1,6 @@
 //! From the configuration to what each part wants to be told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,7 +9,7 @@ use flow::{HandoffIndicator, PortId};
 use ipnet::Ipv6Net;
 use pmip_proto::{
     Attachment, Dialect, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile, PrefixPool,
-    TunnelConfig,
+    Retransmission, TunnelConfig,
 };
 
 use super::mobiles::Mobile;
@@ -16,8 +17,26 @@ use super::mobiles::Mobile;
 /// Seconds of flow state that mean for ever.
 const INFINITE: u16 = 0xffff;
 
-/// Prefixes that a MAG's workers make room for.
-pub(crate) const MAG_PREFIXES: usize = 1 << 16;
+/// Prefixes that an LMA's workers make room for: those of 64 bits, and those of other lengths.
+pub(crate) fn lma_prefixes(lma: &config::Lma) -> (usize, usize) {
+    let sessions = usize::from(lma.max_sessions_per_mobile);
+    let per_session = usize::from(lma.prefixes_per_session);
+    let mobiles = usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX);
+    let more = lma.mobiles.iter().filter_map(|m| m.prefixes_per_session);
+    let more = more.map(|n| usize::from(n).saturating_sub(per_session));
+    let lent = mobiles
+        .saturating_mul(per_session)
+        .saturating_add(more.sum())
+        .saturating_mul(sessions);
+    let fixed = || lma.mobiles.iter().flat_map(|m| &m.prefixes);
+    let fixed_64 = fixed().filter(|hnp| hnp.len() == 64).count();
+    let fixed_other = fixed().count() - fixed_64;
+    if lma.prefix_length == 64 {
+        (lent.saturating_add(fixed_64), fixed_other)
+    } else {
+        (fixed_64, lent.saturating_add(fixed_other))
+    }
+}
 
 /// What the LMA's state machine is told.
 ///
@@ -37,17 +56,22 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
         tunnel: tunnel(config, &lma.tunnel, peer.address.0),
     });
     let profiles = lma.mobiles.iter().map(|mobile| {
+        let mags = mobile.mags.iter().filter_map(|i| lma.peers.get(*i));
         let profile = MobileProfile {
             enabled: mobile.service,
             prefixes: mobile.prefixes.clone(),
-            mags: None,
+            prefixes_per_session: mobile.prefixes_per_session.map(usize::from),
+            mags: some(mags.map(|peer| peer.address)),
+            access_technologies: some(mobile.access_technologies.iter().copied()),
             prefix_model: mobile.prefix_model.map(prefix_model),
         };
         (mobile.id.clone(), profile)
     });
     let mut wanted = LmaConfig::new(lma.address, peers.collect(), pools);
     wanted.profiles = profiles.collect();
+    wanted.prefixes_per_session = usize::from(lma.prefixes_per_session);
     wanted.prefix_model = prefix_model(lma.prefix_model);
+    wanted.mobile_node_generated_timestamps = lma.mobile_timestamps;
     wanted.serve_unknown = lma.any_mobile;
     wanted.max_lifetime = lma.max_lifetime;
     wanted.timestamp_validity_window = lma.timestamp_validity_window;
@@ -56,10 +80,19 @@ pub(crate) fn lma(config: &Config, lma: &config::Lma) -> anyhow::Result<LmaConfi
         Some(lma.max_delay_before_new_bce_assign).filter(|delay| !delay.is_zero());
     wanted.signal_hosted = lma.signal_hosted_moves;
     wanted.flow_lifetime = lma.flow_lifetime.map_or(INFINITE, whole_seconds);
-    wanted.fmi_interval = lma.fmi_retry;
-    wanted.fmi_retries = u32::from(lma.fmi_retries);
+    wanted.fmi = Retransmission {
+        interval: lma.fmi_retry,
+        retries: lma.fmi_retries.into(),
+    };
+    wanted.upn = Retransmission {
+        interval: lma.upn_retry,
+        retries: lma.upn_retries.into(),
+    };
     wanted.drain = lma.drain;
     wanted.max_mobiles = usize::try_from(lma.max_mobiles).unwrap_or(usize::MAX);
+    wanted.max_sessions_per_mag = lma.sessions_per_mag().map_or(usize::MAX, |most| {
+        usize::try_from(most).unwrap_or(usize::MAX)
+    });
     wanted.max_sessions_per_mobile = usize::from(lma.max_sessions_per_mobile);
     wanted.max_flows_per_mobile = usize::from(lma.max_flows_per_mobile);
     Ok(wanted)
@@ -78,13 +111,17 @@ pub(crate) fn mag(config: &Config, mag: &config::Mag) -> MagConfig {
         .filter_map(|id| config.port(*id))
         .map(|port| port.mtu);
     let mut wanted = MagConfig::new(mag.address, peers.collect());
+    wanted.timestamps = mag.timestamps;
     wanted.lifetime = mag.lifetime;
+    wanted.max_update_rate = usize::from(mag.max_update_rate);
     wanted.link_local = Some(mag.link_local);
     wanted.initial_bindack_timeout = mag.initial_bindack_timeout;
     wanted.max_bindack_timeout = mag.max_bindack_timeout;
     wanted.ra_interval = mag.ra_interval;
-    // Each may have its own prefix and those granted for flows on its other accesses.
-    wanted.max_sessions = MAG_PREFIXES / flow::Binding::MAX_SOURCES;
+    // Sessions have prefixes of their own, and those granted for flows of the mobile's other accesses.
+    let room = usize::try_from(mag.max_prefixes).unwrap_or(usize::MAX);
+    wanted.max_sessions = room / flow::Binding::MAX_SOURCES;
+    wanted.max_prefixes = room / 2;
     wanted.link_mtu = access_mtu.min().unwrap_or(wanted.link_mtu);
     wanted
 }
@@ -98,10 +135,10 @@ pub(crate) fn mobiles(mag: &config::Mag) -> impl Iterator<Item = Mobile> {
             access: mobile.access_technology,
             port: mobile.port,
             mac: mobile.link_layer,
-            handoff: if mobile.share_prefixes {
-                HandoffIndicator::SHARING_PREFIXES
-            } else {
-                HandoffIndicator::NEW_INTERFACE
+            handoff: match mobile.handoff {
+                _ if mobile.share_prefixes => HandoffIndicator::SHARING_PREFIXES,
+                config::Handoff::New => HandoffIndicator::NEW_INTERFACE,
+                config::Handoff::Unknown => HandoffIndicator::UNKNOWN,
             },
             wanted: Vec::new(),
             lma: mag.peers.get(mobile.lma).map(|peer| peer.address),
@@ -137,6 +174,7 @@ fn prefix_model(model: PrefixModel) -> pmip_proto::PrefixModel {
     match model {
         PrefixModel::Unique => pmip_proto::PrefixModel::Unique,
         PrefixModel::Shared => pmip_proto::PrefixModel::Shared,
+        PrefixModel::Hybrid => pmip_proto::PrefixModel::Hybrid,
     }
 }
 
@@ -155,6 +193,11 @@ fn tunnel(
             .or(port.map(|port| port.mtu))
             .unwrap_or(default.path_mtu),
     }
+}
+
+/// A set that allows what is in it, or everything if nothing is.
+fn some<T: Ord>(items: impl Iterator<Item = T>) -> Option<BTreeSet<T>> {
+    Some(items.collect()).filter(|set: &BTreeSet<T>| !set.is_empty())
 }
 
 fn whole_seconds(time: Duration) -> u16 {

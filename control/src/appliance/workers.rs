@@ -115,6 +115,12 @@ impl WorkerSet {
         }
     }
 
+    /// Most updates that wait for room in one ring.
+    pub(crate) fn backlog(&self) -> usize {
+        let waiting = self.ends.iter().map(|end| end.waiting.len());
+        waiting.max().unwrap_or(0)
+    }
+
     /// Whether updates wait for room in a ring.
     pub(crate) fn is_waiting(&self) -> bool {
         self.ends.iter().any(|end| !end.waiting.is_empty())

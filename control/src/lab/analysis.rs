@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::packet::{FiveTuple, Ipv6, ethernet_payload, next_header};
+use nd::packet::{FiveTuple, Ipv6, ethernet_payload, next_header};
 
 use super::signalling::Heard;
 use super::topology::{LMAA, Mag};
@@ -204,9 +204,9 @@ impl Watcher {
 mod tests {
     use super::*;
     use crate::lab::topology::CN_ADDRESS;
-    use crate::mn::ndp::ethernet;
-    use crate::packet::ipv6_packet;
     use flow::MacAddr;
+    use nd::host::ethernet;
+    use nd::packet::ipv6_packet;
     use proptest::prelude::*;
 
     fn mn() -> Ipv6Addr {

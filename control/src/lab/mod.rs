@@ -44,7 +44,7 @@ use serde::Serializer;
 use self::network::Network;
 use self::progress::{Progress, say_plainly};
 use self::scenario::Plan;
-use self::topology::{Host, Scenario};
+use self::topology::{Dialect, Host, Scenario, Setting};
 
 /// `flowmob lab ...`
 #[derive(Debug, Subcommand)]
@@ -63,6 +63,9 @@ pub(crate) struct UpArgs {
     /// Whether each interface has a prefix of its own or both share one.
     #[arg(long, value_enum, default_value_t = Choice::Unique)]
     scenario: Choice,
+    /// What the LMA and the gateways speak about flows.
+    #[arg(long, value_enum, default_value_t = DialectChoice::Draft)]
+    dialect: DialectChoice,
     /// Workers of each appliance.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     workers: u16,
@@ -74,6 +77,9 @@ pub(crate) struct RunArgs {
     /// Which scenario.
     #[arg(long, value_enum, default_value_t = Choice::Both)]
     scenario: Choice,
+    /// What the LMA and the gateways speak about flows.
+    #[arg(long, value_enum, default_value_t = DialectChoice::Draft)]
+    dialect: DialectChoice,
     /// Workers of each appliance.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     workers: u16,
@@ -109,6 +115,30 @@ impl Choice {
     }
 }
 
+/// A choice of dialects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum DialectChoice {
+    /// FMI and FMA of the draft.
+    Draft,
+    /// Update notifications of RFC 7864.
+    Rfc7864,
+    /// The draft's at MAG1, those of RFC 7864 at MAG2.
+    Mixed,
+    /// One after the other.
+    All,
+}
+
+impl DialectChoice {
+    fn dialects(self) -> &'static [Dialect] {
+        match self {
+            Self::Draft => &[Dialect::Draft],
+            Self::Rfc7864 => &[Dialect::Rfc7864],
+            Self::Mixed => &[Dialect::Mixed],
+            Self::All => &[Dialect::Draft, Dialect::Rfc7864, Dialect::Mixed],
+        }
+    }
+}
+
 /// Does what the command says. The exit code is a failure if a run did not meet every criterion.
 ///
 /// # Errors
@@ -135,9 +165,17 @@ fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let [scenario] = args.scenario.scenarios() else {
         bail!("`lab up` builds one network: --scenario unique or --scenario shared");
     };
+    let [dialect] = args.dialect.dialects() else {
+        bail!("`lab up` builds one network: --dialect draft, rfc7864 or mixed");
+    };
+    let setting = Setting {
+        scenario: *scenario,
+        dialect: *dialect,
+        workers: args.workers,
+    };
     let progress = Progress::new()?;
     instance::clean(false)?;
-    let mut network = Network::up(*scenario, args.workers, &progress)?;
+    let mut network = Network::up(setting, &progress)?;
     network.attach(*scenario, &progress)?;
     progress.say(&manual(&network));
     loop {
@@ -167,25 +205,35 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let progress = Progress::new()?;
     instance::clean(false)?;
     let mut passed = true;
-    for scenario in args.scenario.scenarios() {
+    let dialects = args.dialect.dialects().iter();
+    let settings = dialects.flat_map(|dialect| {
+        let scenarios = args.scenario.scenarios().iter();
+        scenarios.map(|scenario| Setting {
+            scenario: *scenario,
+            dialect: *dialect,
+            workers: args.workers,
+        })
+    });
+    for setting in settings {
         progress.say(&format!(
-            "scenario \"{}\": {}",
-            scenario.name(),
-            scenario.title()
+            "scenario \"{}\": {}; {}",
+            setting.scenario.name(),
+            setting.scenario.title(),
+            setting.dialect.title()
         ));
         let plan = Plan {
-            scenario: *scenario,
-            workers: args.workers,
+            setting,
             rate: args.rate,
             steady: Duration::from_secs(args.seconds),
         };
-        let report = scenario::run(plan, &args.out.join(scenario.name()), &progress)?;
-        let path = args.out.join(format!("{}.json", scenario.name()));
+        let directory = args.out.join(setting.name());
+        let report = scenario::run(plan, &directory, &progress)?;
+        let path = args.out.join(format!("{}.json", setting.name()));
         let json = serde_json::to_string_pretty(&report)?;
         fs::write(&path, json).with_context(|| path.display().to_string())?;
         print(&report::render(&report))?;
         passed &= report.passed;
-        progress.say(&files(&path, &args.out.join(scenario.name())));
+        progress.say(&files(&path, &directory));
     }
     Ok(if passed {
         ExitCode::SUCCESS

@@ -74,8 +74,8 @@ impl Move {
             Mag::Mag2 => Mag::Mag1,
         };
         let since = |time: Duration| micros(time.saturating_sub(marks.command));
-        let add = exchange(watcher.heard(), Kind::FmiAdd, to, &marks);
-        let del = exchange(watcher.heard(), Kind::FmiDel, from, &marks);
+        let add = exchange(watcher.heard(), [Kind::FmiAdd, Kind::Upn], to, &marks);
+        let del = exchange(watcher.heard(), [Kind::FmiDel, Kind::Upn], from, &marks);
         let first = |direction| watcher.first(Flow::Y, direction, to, marks.command);
         let fma = add.as_ref().and_then(|e| e.acknowledge.as_ref());
         let mut packets = Vec::new();
@@ -103,12 +103,12 @@ impl Move {
     }
 }
 
-fn exchange(heard: &[Heard], kind: Kind, mag: Mag, marks: &Marks) -> Option<Exchange> {
+fn exchange(heard: &[Heard], kinds: [Kind; 2], mag: Mag, marks: &Marks) -> Option<Exchange> {
     let during = |h: &&Heard| marks.command <= h.time && h.time < marks.after.to;
     let initiate = heard
         .iter()
         .filter(during)
-        .find(|h| h.kind == kind && h.mag == mag && h.from_lma)?;
+        .find(|h| kinds.contains(&h.kind) && h.mag == mag && h.from_lma)?;
     Some(Exchange {
         acknowledge: heard.iter().find(|h| h.accepts(initiate)).cloned(),
         initiate: initiate.clone(),

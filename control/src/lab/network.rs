@@ -17,7 +17,7 @@ use super::instance::Instance;
 use super::netns;
 use super::process::Process;
 use super::progress::Progress;
-use super::topology::{self, Host, LIF, Mag, Scenario};
+use super::topology::{self, Host, LIF, Mag, Scenario, Setting};
 
 /// How long an appliance may take to be ready: DPDK prepares its memory first.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
@@ -39,11 +39,7 @@ impl Network {
     ///
     /// # Errors
     /// No rights, a missing tool, or an appliance that does not become ready.
-    pub(crate) fn up(
-        scenario: Scenario,
-        workers: u16,
-        progress: &Progress,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn up(setting: Setting, progress: &Progress) -> anyhow::Result<Self> {
         let instance = Instance::create()?;
         progress.say(&format!("namespaces {}-*", instance.name()));
         let mut out = Self {
@@ -56,7 +52,7 @@ impl Network {
         }
         for host in Host::ALL {
             netns::ip(&out.namespace(host), &topology::host_commands(host))?;
-            let config = topology::config(host, scenario, workers, out.instance.directory());
+            let config = topology::config(host, setting, out.instance.directory());
             if let Some(config) = config {
                 let path = out.config_path(host);
                 fs::write(&path, config).with_context(|| path.display().to_string())?;

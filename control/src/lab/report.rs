@@ -20,6 +20,7 @@ pub(crate) fn render(report: &Report) -> String {
     let names = Names(report);
     let scenario = report.scenario;
     let mut out = format!("\nScenario \"{}\": {}\n", scenario.name(), scenario.title());
+    let _ = writeln!(out, "Flow mobility by {}", report.dialect.title());
     let [one, two] = report.prefixes;
     let _ = match scenario {
         Scenario::Unique => writeln!(out, "pref1 = {one}, pref2 = {two}"),
@@ -40,14 +41,11 @@ pub(crate) fn render(report: &Report) -> String {
         let mark = if criterion.passed { "ok  " } else { "FAIL" };
         let _ = writeln!(out, "  {mark}  {}: {}", criterion.name, criterion.evidence);
     }
+    let name = format!("{}, {}", scenario.name(), report.dialect.name());
     let failed = report.criteria.iter().filter(|c| !c.passed).count();
     let _ = match failed {
-        0 => writeln!(out, "\n{}: passed", scenario.name()),
-        _ => writeln!(
-            out,
-            "\n{}: FAILED, {failed} criteria not met",
-            scenario.name()
-        ),
+        0 => writeln!(out, "\n{name}: passed"),
+        _ => writeln!(out, "\n{name}: FAILED, {failed} criteria not met"),
     };
     out
 }

@@ -10,7 +10,7 @@ use flow::Hnp;
 use serde::{Serialize, Serializer};
 
 use crate::api::{BindingRow, FlowAdd, FlowAdded, FlowMove, FlowMoved, FlowRow, RouteRow};
-use crate::packet::next_header;
+use nd::packet::next_header;
 
 use super::analysis::{Flow, FlowMatch, Window};
 use super::capture::{Capture, Completeness};
@@ -19,7 +19,7 @@ use super::network::Network;
 use super::progress::Progress;
 use super::signalling::Heard;
 use super::tables::{Fids, Stage, Tables};
-use super::topology::{CAPTURE_PORT, CN_ADDRESS, Host, MN_ID, Mag, Scenario};
+use super::topology::{CAPTURE_PORT, CN_ADDRESS, Dialect, Host, MN_ID, Mag, Scenario, Setting};
 use super::traffic::{Digest, Ends, Outcome, Sites, TcpFlow, UdpFlow};
 use super::verdict::{Criterion, Evidence, judge};
 
@@ -35,10 +35,8 @@ const TCP_RATE: u32 = 1_000_000;
 /// How a run is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Plan {
-    /// Which scenario.
-    pub(crate) scenario: Scenario,
-    /// Workers of each appliance.
-    pub(crate) workers: u16,
+    /// What the lab is built for.
+    pub(crate) setting: Setting,
     /// Packets per second of each UDP flow in each direction.
     pub(crate) rate: u32,
     /// How long each steady stretch lasts.
@@ -50,6 +48,8 @@ pub(crate) struct Plan {
 pub(crate) struct Report {
     /// Which scenario.
     pub(crate) scenario: Scenario,
+    /// What was spoken about flows.
+    pub(crate) dialect: Dialect,
     /// Version of the program.
     pub(crate) version: &'static str,
     /// Workers of each appliance.
@@ -104,7 +104,7 @@ fn tcp<S: Serializer>(
 pub(crate) fn run(plan: Plan, directory: &Path, progress: &Progress) -> anyhow::Result<Report> {
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
-    let mut network = Network::up(plan.scenario, plan.workers, progress)?;
+    let mut network = Network::up(plan.setting, progress)?;
     let result = measure(plan, &mut network, directory, progress);
     // The logs matter most when it failed.
     let copied = network.copy_logs(directory);
@@ -122,7 +122,7 @@ fn measure(
     let started = now()?;
     let core = network.namespace(Host::Core);
     let capture = Capture::start(&core, CAPTURE_PORT, &directory.join("core.pcapng"))?;
-    let prefixes = network.attach(plan.scenario, progress)?;
+    let prefixes = network.attach(plan.setting.scenario, progress)?;
     let ends = Flow::ALL.map(|flow| ends(flow, prefixes));
     capture.set_flows(ends.iter().map(flow_match).collect());
 
@@ -185,9 +185,10 @@ fn measure(
         capture: completeness,
     });
     Ok(Report {
-        scenario: plan.scenario,
+        scenario: plan.setting.scenario,
+        dialect: plan.setting.dialect,
         version: env!("CARGO_PKG_VERSION"),
-        workers: plan.workers,
+        workers: plan.setting.workers,
         rate: plan.rate,
         passed: criteria.iter().all(|c| c.passed),
         criteria,
@@ -258,7 +259,7 @@ impl Stages<'_> {
     }
 
     fn read_tables(&mut self, stage: Stage) -> anyhow::Result<()> {
-        let expected = Tables::expected(self.plan.scenario, stage, self.prefixes);
+        let expected = Tables::expected(self.plan.setting.scenario, stage, self.prefixes);
         let mut last = None;
         let settled = self
             .progress

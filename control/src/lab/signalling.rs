@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use flow::{AccessTechnology, HandoffIndicator, Hnp};
-use pmip_wire::{FlowLifetime, HnpOption, Message, SelectorOption};
+use pmip_wire::{FlowIdentification, FlowLifetime, HnpOption, Message, SelectorOption};
 use serde::Serialize;
 
 use super::topology::{LMAA, Mag};
@@ -47,6 +47,12 @@ pub(crate) enum Kind {
     /// Flow Mobility Acknowledge.
     #[serde(rename = "FMA")]
     Fma,
+    /// Update Notification: an FMI with all that the gateway is to serve (RFC 7864 §4.2).
+    #[serde(rename = "UPN")]
+    Upn,
+    /// Its acknowledgement: an FMA (RFC 7864 §4.3).
+    #[serde(rename = "UPA")]
+    Upa,
     /// Anything else that could be read.
     #[serde(rename = "other")]
     Other,
@@ -56,7 +62,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// As on the draft's slides.
+    /// As on the draft's slides and in RFC 7077.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pbu => "PBU",
@@ -64,6 +70,8 @@ impl Kind {
             Self::FmiAdd => "FMI(add)",
             Self::FmiDel => "FMI(del)",
             Self::Fma => "FMA",
+            Self::Upn => "UPN",
+            Self::Upa => "UPA",
             Self::Other => "other",
             Self::Undecodable => "undecodable",
         }
@@ -101,8 +109,10 @@ impl Heard {
 
     /// Whether this is the gateway's success for `initiate`.
     pub(crate) fn accepts(&self, initiate: &Self) -> bool {
-        self.kind == Kind::Fma
-            && !self.from_lma
+        matches!(
+            (initiate.kind, self.kind),
+            (Kind::FmiAdd | Kind::FmiDel, Kind::Fma) | (Kind::Upn, Kind::Upa)
+        ) && !self.from_lma
             && self.mag == initiate.mag
             && self.sequence == initiate.sequence
             && self.status.is_some_and(|s| s < 128)
@@ -171,12 +181,26 @@ fn read(message: &Message) -> Read {
             let content = words([Some(status), id(m.mn_id.as_ref()), prefixes(&m.hnps)]);
             Read::new(Kind::Fma, Some(m.sequence), Some(m.status.0), content)
         }
-        Message::BindingError(_)
-        | Message::Heartbeat(_)
-        | Message::Bri(_)
-        | Message::Bra(_)
-        | Message::Upn(_)
-        | Message::Upa(_) => {
+        Message::Upn(m) => {
+            let content = words([
+                Some(m.reason.to_string()),
+                id(m.mn_id.as_ref()),
+                prefixes(&m.hnps),
+                flows(&m.flows),
+            ]);
+            Read::new(Kind::Upn, Some(m.sequence), None, content)
+        }
+        Message::Upa(m) => {
+            let status = format!("status {} ({})", m.status.0, m.status);
+            let content = words([
+                Some(status),
+                id(m.mn_id.as_ref()),
+                prefixes(&m.hnps),
+                flows(&m.flows),
+            ]);
+            Read::new(Kind::Upa, Some(m.sequence), Some(m.status.0), content)
+        }
+        Message::BindingError(_) | Message::Heartbeat(_) | Message::Bri(_) | Message::Bra(_) => {
             let text = format!("{message:?}");
             Read::new(Kind::Other, None, None, text.chars().take(80).collect())
         }
@@ -214,6 +238,16 @@ fn prefixes(hnps: &[HnpOption]) -> Option<String> {
     };
     let texts: Vec<String> = hnps.iter().map(text).collect();
     (!texts.is_empty()).then(|| format!("HNP {}", texts.join(" + ")))
+}
+
+fn flows(flows: &[FlowIdentification]) -> Option<String> {
+    let text = |flow: &FlowIdentification| {
+        let selector = flow.selector.as_ref().map(std::slice::from_ref);
+        let selector = selector.and_then(selectors).unwrap_or_default();
+        format!("FID {} {selector}", flow.fid)
+    };
+    let texts: Vec<String> = flows.iter().map(text).collect();
+    (!texts.is_empty()).then(|| texts.join(" + "))
 }
 
 fn selectors(options: &[SelectorOption]) -> Option<String> {

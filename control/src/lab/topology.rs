@@ -59,6 +59,68 @@ impl Scenario {
     }
 }
 
+/// What the LMA and the gateways speak about flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Dialect {
+    /// FMI and FMA of the draft.
+    Draft,
+    /// Update notifications of RFC 7864.
+    Rfc7864,
+    /// The draft's with MAG1, those of RFC 7864 with MAG2.
+    Mixed,
+}
+
+impl Dialect {
+    /// Its name in files and options.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Rfc7864 => "rfc7864",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    /// What it is about.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Draft => "FMI and FMA of the draft",
+            Self::Rfc7864 => "update notifications of RFC 7864",
+            Self::Mixed => "the draft's messages at MAG1, those of RFC 7864 at MAG2",
+        }
+    }
+
+    /// The value of `signalling` for a gateway.
+    fn signalling(self, mag: Mag) -> &'static str {
+        match (self, mag) {
+            (Self::Draft, _) | (Self::Mixed, Mag::Mag1) => "draft",
+            (Self::Rfc7864, _) | (Self::Mixed, Mag::Mag2) => "rfc7864",
+        }
+    }
+}
+
+/// What a lab is built for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Setting {
+    /// Which scenario.
+    pub(crate) scenario: Scenario,
+    /// What is spoken about flows.
+    pub(crate) dialect: Dialect,
+    /// Workers of each appliance.
+    pub(crate) workers: u16,
+}
+
+impl Setting {
+    /// A name for its results, which are the draft's unless it says otherwise.
+    pub(crate) fn name(self) -> String {
+        let scenario = self.scenario.name();
+        match self.dialect {
+            Dialect::Draft => scenario.to_owned(),
+            Dialect::Rfc7864 | Dialect::Mixed => format!("{scenario}-{}", self.dialect.name()),
+        }
+    }
+}
+
 /// One of the two gateways.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -311,16 +373,12 @@ fn bridge(out: &mut String, name: &str, ports: &[&str]) {
 }
 
 /// The configuration of the process on `host`; `None` where none runs.
-pub(crate) fn config(
-    host: Host,
-    scenario: Scenario,
-    workers: u16,
-    directory: &Path,
-) -> Option<String> {
+pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<String> {
+    let workers = setting.workers;
     let body = match host {
-        Host::Lma => lma_config(),
-        Host::Mag1 => mag_config(Mag::Mag1, scenario),
-        Host::Mag2 => mag_config(Mag::Mag2, scenario),
+        Host::Lma => lma_config(setting),
+        Host::Mag1 => mag_config(Mag::Mag1, setting),
+        Host::Mag2 => mag_config(Mag::Mag2, setting),
         Host::Mn => mn_config(),
         Host::Cn | Host::Core => return None,
     };
@@ -342,7 +400,7 @@ pub(crate) fn config(
     ))
 }
 
-fn lma_config() -> String {
+fn lma_config(setting: Setting) -> String {
     let mut out = port_config("core0", "02:00:00:00:0c:00", &format!("{LMAA}/64"));
     out += &port_config("cn0", "02:00:00:00:0d:00", &format!("{LMA_CN_ADDRESS}/64"));
     for mag in Mag::ALL {
@@ -355,15 +413,17 @@ fn lma_config() -> String {
     );
     for mag in Mag::ALL {
         let (name, address) = (mag.name(), mag.proxy_coa());
+        let signalling = setting.dialect.signalling(mag);
         let _ = writeln!(
             out,
-            "[[lma.peer]]\nname = \"{name}\"\naddress = \"{address}\"\nsignalling = \"draft\"\nprotection = \"none\"\n"
+            "[[lma.peer]]\nname = \"{name}\"\naddress = \"{address}\"\n\
+             signalling = \"{signalling}\"\nprotection = \"none\"\n"
         );
     }
     out
 }
 
-fn mag_config(mag: Mag, scenario: Scenario) -> String {
+fn mag_config(mag: Mag, setting: Setting) -> String {
     let address = mag.proxy_coa();
     let mut out = port_config(
         "core0",
@@ -372,12 +432,14 @@ fn mag_config(mag: Mag, scenario: Scenario) -> String {
     );
     out += &port_config("access0", &MacAddr::MAG.to_string(), "");
     out += &route_config(LMAA);
-    let share = scenario == Scenario::Shared && mag == Mag::Mag2;
+    let share = setting.scenario == Scenario::Shared && mag == Mag::Mag2;
+    let signalling = setting.dialect.signalling(mag);
     let (mac, technology) = (mag.mn_mac(), mag.access_technology());
     let _ = write!(
         out,
         "[mag]\naddress = \"{address}\"\naccess_ports = [\"access0\"]\n\n\
-         [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\nsignalling = \"draft\"\nprotection = \"none\"\n\n\
+         [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\n\
+         signalling = \"{signalling}\"\nprotection = \"none\"\n\n\
          [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"{mac}\"\n\
          access_technology = \"{technology}\"\nport = \"access0\"\nshare_prefixes = {share}\n"
     );
@@ -419,9 +481,18 @@ mod tests {
     #[test]
     fn every_configuration_is_accepted() {
         let directory = Path::new("/run/flowmob-lab/fm1");
-        for scenario in [Scenario::Unique, Scenario::Shared] {
+        for (scenario, dialect) in [
+            (Scenario::Unique, Dialect::Draft),
+            (Scenario::Shared, Dialect::Rfc7864),
+            (Scenario::Unique, Dialect::Mixed),
+        ] {
+            let setting = Setting {
+                scenario,
+                dialect,
+                workers: 1,
+            };
             for host in Host::ALL {
-                let Some(text) = config(host, scenario, 1, directory) else {
+                let Some(text) = config(host, setting, directory) else {
                     assert!(host.taps().is_empty());
                     continue;
                 };

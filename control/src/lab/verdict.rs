@@ -127,7 +127,7 @@ fn judge_move(name: &str, found: &Move) -> Vec<Criterion> {
     ];
     // Optional in the draft; but a request must be answered.
     if let Some(del) = &found.del {
-        let title = format!("{name}: FMI(del) to {} acknowledged", from.title());
+        let title = format!("{name}: FMI to {} acknowledged", from.title());
         out.push(Criterion::new(
             title,
             del.acknowledge.is_some(),
@@ -143,10 +143,10 @@ fn judge_move(name: &str, found: &Move) -> Vec<Criterion> {
 }
 
 fn add(name: &str, found: &Move) -> Criterion {
-    let title = format!("{name}: FMI(add) and FMA on the wire");
+    let title = format!("{name}: FMI and FMA on the wire");
     match &found.add {
         Some(add) => Criterion::new(title, add.acknowledge.is_some(), exchange(add)),
-        None => Criterion::new(title, false, format!("no FMI(add) to {}", found.to.title())),
+        None => Criterion::new(title, false, format!("no FMI to {}", found.to.title())),
     }
 }
 

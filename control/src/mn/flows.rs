@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::AccessId;
-use crate::packet::FiveTuple;
+use nd::packet::FiveTuple;
 
 /// One flow, named by its uplink packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use flow::{DropReason, Hnp, MacAddr};
 
 use super::flows::FlowTable;
-use super::ndp::{self, Message, NeighbourSolicitation, RouterAdvertisement};
 use super::status::{AccessRow, DropRow, FlowRow, MnStatus, PrefixRow};
 use super::{AccessId, MnSettings};
-use crate::packet::{ETHERNET_LEN, FiveTuple, Ipv6, ethernet_payload, next_header};
+use nd::host::{self, Message, NeighbourSolicitation, RouterAdvertisement};
+use nd::packet::{ETHERNET_LEN, FiveTuple, Ipv6, ethernet_payload, next_header};
 
 /// Least MTU of an IPv6 link (RFC 8200 §5).
 const MIN_MTU: u32 = 1280;
@@ -166,9 +166,9 @@ impl LogicalInterface {
             return Err(DropReason::BadSource);
         }
         let discovery = ip.next_header == next_header::ICMPV6
-            && ip.payload.first().is_some_and(|kind| ndp::is_ndp(*kind));
+            && ip.payload.first().is_some_and(|kind| host::is_ndp(*kind));
         if discovery {
-            match ndp::decode(&ip).ok_or(DropReason::BadIcmp)? {
+            match host::decode(&ip).ok_or(DropReason::BadIcmp)? {
                 Message::RouterAdvertisement(ra) => self.advertised(access, &ra, from, now),
                 Message::NeighbourSolicitation(ns) => self.solicited(access, &ns, from),
                 Message::Other => {}
@@ -198,7 +198,7 @@ impl LogicalInterface {
             let access = self.accesses.get_mut(id.0).ok_or(DropReason::NoPath)?;
             let router = access.router.as_ref().ok_or(DropReason::NoRoute)?;
             access.tx_packets += 1;
-            Ok((id, ndp::ethernet(access.link.mac, router.mac)))
+            Ok((id, host::ethernet(access.link.mac, router.mac)))
         });
         sent.map_err(|reason| self.count_drop(reason)).ok()
     }
@@ -253,7 +253,7 @@ impl LogicalInterface {
             if let Some((due, pause)) = access.solicit
                 && due <= now
             {
-                let frame = ndp::router_solicitation(access.link.mac);
+                let frame = host::router_solicitation(access.link.mac);
                 access.originated += 1;
                 access.solicit = Some((now + pause, (pause * 2).min(SOLICIT_MAX)));
                 let output = Output::Transmit(AccessId(number), frame);
@@ -360,7 +360,7 @@ impl LogicalInterface {
         // prefix it never advertised.
         if known || ns.target == mac.link_local() {
             access.originated += 1;
-            let frame = ndp::neighbour_advertisement(mac, ns, from);
+            let frame = host::neighbour_advertisement(mac, ns, from);
             self.outputs.push_back(Output::Transmit(id, frame));
         }
     }

@@ -8,8 +8,9 @@
 pub(crate) mod flows;
 pub(crate) mod linux;
 pub(crate) mod logical;
-pub(crate) mod ndp;
 pub(crate) mod status;
+#[cfg(test)]
+mod testing;
 
 pub(crate) use linux::run;
 pub(crate) use status::{StatusHandle, status_channel};

@@ -19,8 +19,9 @@ const GATEWAYS: [(&str, &str); 2] = [("mag1", "2001:db8:a::1"), ("mag2", "2001:d
 
 /// Where the Mobility Header is: Ethernet, IPv6, and nothing else before it.
 const MOBILITY_HEADER: usize = 14 + 40;
-/// MH type of messages for experiments, which tshark does not look into.
-const EXPERIMENTAL: u8 = 11;
+/// MH types that tshark does not look into: messages for experiments, update notifications and their
+/// acknowledgements.
+const OPAQUE: [u8; 3] = [11, 19, 20];
 /// That of a Binding Update, whose options begin where those of the others do.
 const BINDING_UPDATE: u8 = 5;
 
@@ -41,8 +42,8 @@ pub(crate) struct Signal {
     pub(crate) kind: &'static str,
     pub(crate) sequence: u16,
     pub(crate) status: Option<u8>,
-    /// The one prefix in it.
-    pub(crate) prefix: String,
+    /// The prefixes in it.
+    pub(crate) prefixes: Vec<String>,
     /// What the report must say about it.
     pub(crate) content: Vec<String>,
 }
@@ -75,7 +76,7 @@ pub(crate) struct Capture {
     pub(crate) tunnelled: Vec<Tunnelled>,
     /// One row for each Mobility Header, from the capture itself.
     plain: Vec<Vec<String>>,
-    /// The same with every message for experiments made to look like a Binding Update.
+    /// The same with every message that tshark does not know made to look like a Binding Update.
     disguised: Vec<Vec<String>>,
 }
 
@@ -111,7 +112,7 @@ impl Capture {
     }
 }
 
-const PLAIN: [&str; 12] = [
+const PLAIN: [&str; 13] = [
     "frame.number",
     "ipv6.src",
     "ipv6.dst",
@@ -121,6 +122,7 @@ const PLAIN: [&str; 12] = [
     "mip6.ba.seqnr",
     "mip6.ba.status",
     "mip6.em.data",
+    "mip6.unknown_type_data",
     "mip6.hi",
     "mip6.att",
     "_ws.expert.message",
@@ -143,6 +145,7 @@ fn signal(plain: &[String], disguised: &[String]) -> Signal {
         ba_sequence,
         ba_status,
         experiment,
+        notification,
         handoff,
         access,
         complaints,
@@ -158,11 +161,14 @@ fn signal(plain: &[String], disguised: &[String]) -> Signal {
         ("", ""),
         "{plain:?}"
     );
-    let prefix = match length.as_str() {
-        "0" => prefix.clone(),
+    let prefixes = prefix.split(',').zip(length.split(','));
+    let prefixes = prefixes.map(|(prefix, length)| match length {
+        "0" => prefix.to_owned(),
         _ => format!("{prefix}/{length}"),
-    };
-    let mut content = vec![mn_id.clone(), format!("HNP {prefix}")];
+    });
+    let prefixes: Vec<String> = prefixes.collect();
+    let mut content = vec![mn_id.clone()];
+    content.extend(prefixes.iter().cloned());
     let access = || match access.as_str() {
         "4" => "ATT wlan".to_owned(),
         "8" => "ATT eutran".to_owned(),
@@ -181,6 +187,8 @@ fn signal(plain: &[String], disguised: &[String]) -> Signal {
             ("PBA", ba_sequence.parse().unwrap(), Some(status))
         }
         "11" => experimental(experiment, &mut content),
+        "19" => notification_of(notification, &mut content),
+        "20" => acknowledgement(notification, &mut content),
         other => panic!("MH type {other}"),
     };
     Signal {
@@ -190,21 +198,57 @@ fn signal(plain: &[String], disguised: &[String]) -> Signal {
         kind,
         sequence,
         status,
-        prefix,
+        prefixes,
         content,
     }
+}
+
+/// The octets of a message that tshark shows as they are.
+struct Octets<'a>(&'a str);
+
+impl Octets<'_> {
+    fn octet(&self, at: usize) -> u8 {
+        u8::from_str_radix(&self.0[2 * at..2 * at + 2], 16).unwrap()
+    }
+
+    fn word(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.octet(at), self.octet(at + 1)])
+    }
+
+    /// Notes the L bit of a prefix, which tshark does not show.
+    fn off_link(&self, content: &mut Vec<String>) {
+        if self.0.contains("16128040") {
+            content.push("(off-link)".to_owned());
+        }
+    }
+}
+
+/// An update notification (RFC 7077 §4.1): sequence number, reason, flags.
+fn notification_of(hex: &str, content: &mut Vec<String>) -> (&'static str, u16, Option<u8>) {
+    let octets = Octets(hex);
+    octets.off_link(content);
+    content.push("FLOW-MOBILITY".to_owned());
+    // Reason FLOW-MOBILITY, an answer is wanted, not sent before.
+    assert_eq!((octets.word(2), octets.word(4)), (8, 0x8000), "{hex}");
+    ("UPN", octets.word(0), None)
+}
+
+/// Its acknowledgement (RFC 7077 §4.2): sequence number, status.
+fn acknowledgement(hex: &str, content: &mut Vec<String>) -> (&'static str, u16, Option<u8>) {
+    let octets = Octets(hex);
+    octets.off_link(content);
+    let status = octets.octet(2);
+    content.push(format!("status {status}"));
+    ("UPA", octets.word(0), Some(status))
 }
 
 /// Sequence number, flags or flags and status, and lifetime of an FMI or FMA: the octets that
 /// tshark shows as they are.
 fn experimental(hex: &str, content: &mut Vec<String>) -> (&'static str, u16, Option<u8>) {
-    let octet = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
-    let word = |at| u16::from_be_bytes([octet(at), octet(at + 1)]);
-    let (sequence, flags, status, lifetime) = (word(0), octet(2), octet(3), word(4));
-    // The L bit of the prefix, which tshark does not show.
-    if hex.contains("16128040") {
-        content.push("(off-link)".to_owned());
-    }
+    let octets = Octets(hex);
+    let (sequence, lifetime) = (octets.word(0), octets.word(4));
+    let (flags, status) = (octets.octet(2), octets.octet(3));
+    octets.off_link(content);
     match (flags, lifetime) {
         (0x00, _) => {
             content.push(format!("status {status}"));
@@ -275,7 +319,7 @@ fn disguise<'a>(path: &Path, frames: impl Iterator<Item = &'a Vec<u8>>) {
         assert_checksum(frame);
         let mut frame = frame.clone();
         let mh_type = &mut frame[MOBILITY_HEADER + 2];
-        if *mh_type == EXPERIMENTAL {
+        if OPAQUE.contains(mh_type) {
             *mh_type = BINDING_UPDATE;
         }
         let len = u32::try_from(frame.len()).unwrap();

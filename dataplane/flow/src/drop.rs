@@ -58,7 +58,7 @@ drop_reasons! {
     NoPath = "no-path",
     /// The next hop did not answer neighbour solicitations; the sender was told.
     Neighbour = "neighbour",
-    /// Too many packets wait for that neighbour already.
+    /// Too many packets wait for that neighbour, or too many neighbours on its port are waited for.
     NeighbourQueue = "neighbour-queue",
     /// The packet does not fit the tunnel or the link; the sender was told (RFC 2473 §7.1).
     TooBig = "too-big",

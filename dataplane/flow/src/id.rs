@@ -119,6 +119,9 @@ impl Hnp {
     /// The zero-length prefix, with which a MAG asks for any (RFC 5213 §6.9.1.1).
     pub const ALL_ZERO: Self = Self(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
 
+    /// Most prefixes of one session: tables have room for them, whatever a PBU asks for.
+    pub const MAX_PER_SESSION: usize = 8;
+
     /// A prefix of `len` bits; host bits of `addr` are cleared.
     ///
     /// # Errors

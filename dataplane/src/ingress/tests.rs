@@ -128,11 +128,11 @@ proptest! {
         let config = LmaConfig {
             addresses: vec![lmaa],
             pools: pool.iter().map(|pool| pool.parse().unwrap()).collect(),
-            expected_bindings: 10,
+            expected_bindings: 10, other_lengths: 0,
         };
         let mut lma = with_tunnel(RoleState::lma(&config), lmaa, coa);
         lma.choose_plain_pool(|network, mask| own.any_in(network, mask));
-        let config = MagConfig { addresses: vec![coa], expected_bindings: 10 };
+        let config = MagConfig { addresses: vec![coa], expected_bindings: 10, other_lengths: 0, };
         let mag = with_tunnel(RoleState::mag(&config), coa, lmaa);
         let (lma, mag) = ((roles & 1 != 0).then_some(&lma), (roles & 2 != 0).then_some(&mag));
         let macs = [MAC, if access { MacAddr::MAG } else { MAC }];

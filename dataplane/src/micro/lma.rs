@@ -45,6 +45,7 @@ pub(super) fn config(bindings: u32) -> WorkerConfig {
             addresses: vec![Ipv6Addr::from_bits(LMAA)],
             pools: vec![Ipv6Net::new_assert(pool, 40)],
             expected_bindings: bindings as usize,
+            other_lengths: 0,
         }),
         routes: vec![(Ipv6Net::default(), gateway)],
         ..WorkerConfig::new(WorkerId(0), vec![port])

@@ -25,8 +25,8 @@ use crate::simd::{Compare, Scalar};
 const WAYS: usize = 8;
 /// The same, in the numbers of slots.
 const SLOTS: u32 = 8;
-/// Places for prefixes that are not of 64 bits, for each table.
-const OTHER_PLACES: u32 = 1024;
+/// Least places for prefixes that are not of 64 bits, for each table.
+const OTHER_PLACES: usize = 1024;
 /// The key of a free place. `::/64` is therefore kept with the other lengths.
 const FREE: u64 = 0;
 
@@ -125,18 +125,21 @@ pub(crate) struct Bindings {
 }
 
 impl Bindings {
-    /// A table for `expected` prefixes of 64 bits: three quarters of its places.
-    pub(crate) fn new(expected: usize) -> Self {
+    /// A table for `expected` prefixes of 64 bits, three quarters of its places, and for `others`.
+    pub(crate) fn new(expected: usize, others: usize) -> Self {
         // Slots are numbered in 31 bits; 2^27 buckets would be 128 GiB of records.
-        let buckets = (expected.max(6) * 4).div_ceil(3 * WAYS).min(1 << 27);
-        let places = buckets * WAYS + OTHER_PLACES as usize;
-        let first_other = u32::try_from(buckets * WAYS).unwrap_or(u32::MAX - OTHER_PLACES);
+        let buckets = (expected.max(6).saturating_mul(4))
+            .div_ceil(3 * WAYS)
+            .min(1 << 27);
+        let others = others.clamp(OTHER_PLACES, 1 << 30);
+        let places = buckets * WAYS + others;
+        let number = |place| u32::try_from(place).unwrap_or(u32::MAX);
         Self {
             seed: Seed::random(),
             buckets: pages::filled(Bucket::EMPTY, buckets),
             downlink: pages::filled(Downlink::EMPTY, places),
             uplink: pages::filled(Uplink::EMPTY, places),
-            other: OtherLengths::new(first_other..first_other + OTHER_PLACES),
+            other: OtherLengths::new(number(buckets * WAYS)..number(places)),
             // Grown later, they would be copied between two bursts; untouched, they cost nothing.
             extended: Vec::with_capacity(places),
             extended_free: Vec::with_capacity(places),
@@ -355,7 +358,7 @@ impl Bindings {
     /// A place for a prefix that has none.
     fn claim(&mut self, hnp: Hnp) -> Result<Slot, TableError> {
         let Some(key) = short_key(hnp) else {
-            let full = TableError::Full(OTHER_PLACES as usize);
+            let full = TableError::Full(self.other.capacity());
             return self.other.insert(hnp).map(Slot::new).ok_or(full);
         };
         let full = TableError::Full(self.capacity);

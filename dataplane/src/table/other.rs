@@ -1,4 +1,4 @@
-//! Home network prefixes that are not of 64 bits: few, or none.
+//! Home network prefixes that are not of 64 bits.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -28,6 +28,11 @@ impl OtherLengths {
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Most prefixes held.
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.len() + self.free.len()
     }
 
     #[inline(always)]

@@ -106,7 +106,9 @@ impl Rig {
                 addresses: vec![lmaa()],
                 pools: vec!["2001:db8:100::/48".parse().unwrap()],
                 expected_bindings: 64,
+                other_lengths: 0,
             }),
+            peers: vec![mag1(), mag2()],
             ..WorkerConfig::new(WorkerId(0), ports)
         }
     }
@@ -135,7 +137,9 @@ impl Rig {
             mag: Some(MagConfig {
                 addresses: vec![mag1()],
                 expected_bindings: 64,
+                other_lengths: 0,
             }),
+            peers: vec![lmaa()],
             ..WorkerConfig::new(WorkerId(0), ports)
         }
     }

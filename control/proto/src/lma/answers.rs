@@ -5,33 +5,35 @@ use pmip_wire::{
     BindingLifetime, BindingStatus, HnpOption, MnIdOption, Pba, PbaFlags, Pbu, Timestamp,
 };
 
-use super::Lma;
 use super::binding_cache::Mobile;
 use super::pbu::Arrival;
+use super::sync::Statements;
+use super::{Lma, dialect};
 use crate::event::LmaEvent;
 use crate::time::Now;
 
 impl Lma {
-    /// The answer to an accepted PBU (RFC 5213 §5.3.6).
+    /// The answer to an accepted PBU (RFC 5213 §5.3.6), with the flows that the MAG is to serve as well
+    /// (RFC 7864 §3.3).
     pub(super) fn accept(
         &mut self,
         arrival: &Arrival,
         mobile: &Mobile,
         bid: Bid,
         lifetime: BindingLifetime,
+        offered: &Statements,
     ) {
         let Some(session) = mobile.session(bid) else {
             return;
         };
+        let own = session.hnps.iter().copied().map(HnpOption::on_link);
+        let (listed, flows) = dialect::listed(offered);
+        let granted = listed.into_iter().filter(|hnp| hnp.off_link);
         let pba = Pba {
             status: BindingStatus::ACCEPTED,
             lifetime,
-            hnps: session
-                .hnps
-                .iter()
-                .copied()
-                .map(HnpOption::on_link)
-                .collect(),
+            hnps: own.chain(granted).collect(),
+            flows,
             link_local: arrival.pbu.link_local.map(|_| session.link_local),
             ..echo(&arrival.pbu)
         };
@@ -59,14 +61,23 @@ impl Lma {
             timestamp: pbu.timestamp.map(|_| Timestamp::from_epoch(now.wall)),
             ..echo(pbu)
         };
-        if let Some(peer) = self.peers.get_mut(&ProxyCoa(arrival.from)) {
-            peer.counters.refused += 1;
+        // Strangers are answered at a rate, and so is what is told of them.
+        let told = match self.peers.get_mut(&ProxyCoa(arrival.from)) {
+            Some(peer) => {
+                peer.counters.refused += 1;
+                peer.reports.allow(now.monotonic)
+            }
+            None => true,
+        };
+        if told {
+            self.outbox.event(LmaEvent::PbuRefused {
+                from: arrival.from,
+                mn_id: pbu.mn_id.as_ref().and_then(MnIdOption::nai).cloned(),
+                status: status.0,
+            });
+        } else {
+            self.counters.unreported += 1;
         }
-        self.outbox.event(LmaEvent::PbuRefused {
-            from: arrival.from,
-            mn_id: pbu.mn_id.as_ref().and_then(MnIdOption::nai).cloned(),
-            status: status.0,
-        });
         self.answer(arrival, pba);
     }
 

@@ -47,13 +47,15 @@ pub struct Bce {
     pub lmaa: Lmaa,
     /// The MAG's end.
     pub proxy_coa: ProxyCoa,
+    /// Who sent the last accepted PBU: the MAG, unless it named another address as its Proxy-CoA.
+    pub(crate) registrar: ProxyCoa,
     /// Where it is in its life.
     pub state: BceState,
     /// When its lifetime runs out, on the monotonic clock.
     pub expires: Duration,
     /// When it was last registered, on the monotonic clock.
     pub updated: Duration,
-    /// Timestamp of the last accepted PBU, if it had one.
+    /// Timestamp of the last accepted PBU; `None` when sequence numbers are in use.
     pub timestamp: Option<Timestamp>,
     /// Sequence number of the last accepted PBU.
     pub sequence: u16,

@@ -1,15 +1,19 @@
 //! Signalling of flow mobility: one FMI at a time for each mobile and MAG, until it is answered
-//! or given up (draft-bernardos-netext-pmipv6-flowmob; timing as in RFC 6705 §12).
+//! or given up (draft-bernardos-netext-pmipv6-flowmob with the timing of RFC 6705 §12; RFC 7864 with
+//! that of RFC 7077 §7).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use flow::{Bid, MobileId, ProxyCoa};
-use pmip_wire::Fma;
+use flow::{Bid, Fid, MnId, MobileId, ProxyCoa};
+use pmip_wire::{Fma, FmaStatus, MnIdOption, Upa};
 
 use super::binding_cache::{Bce, Mobile};
-use super::sync::{Change, Outcome};
-use super::{Lma, Timer, dialect};
-use crate::event::LmaEvent;
+use super::dialect::{self, Answer, Notice};
+use super::sync::{Change, Outcome, Request, Statements};
+use super::{Lma, Timer};
+use crate::config::{Dialect, Retransmission};
+use crate::event::{LmaEvent, MoveFailure};
 
 /// Jumps of the sequence number before a MAG's complaints about it are believed to mean no.
 const MAX_JUMPS: u8 = 3;
@@ -18,7 +22,15 @@ impl Lma {
     /// Whether a session's MAG takes flow mobility messages.
     pub(super) fn can_signal(&self, session: &Bce) -> bool {
         let peer = self.peers.get(&session.proxy_coa);
-        peer.is_some_and(|peer| dialect::can_signal(peer.dialect) && !peer.refuses)
+        peer.is_some_and(|peer| !peer.refuses)
+    }
+
+    /// When and how often an FMI to a MAG is repeated.
+    fn retransmission(&self, to: ProxyCoa) -> Retransmission {
+        match self.peers.get(&to).map(|peer| peer.dialect) {
+            Some(Dialect::Rfc7864) => self.config.upn,
+            Some(Dialect::Draft) | None => self.config.fmi,
+        }
     }
 
     /// Sends what is due to the MAGs of a mobile, and sets the timers of its sessions.
@@ -42,26 +54,26 @@ impl Lma {
             return;
         }
         let wanted = mobile.wanted(session, self.config.signal_hosted);
-        let Some(change) = session.sync.next(&wanted, now) else {
+        let Some(peer) = self.peers.get_mut(&session.proxy_coa) else {
             return;
         };
-        let Some(peer) = self.peers.get_mut(&session.proxy_coa) else {
+        let Some(request) = session.sync.next(peer.dialect, &wanted, now) else {
             return;
         };
         let Some(sequence) = peer.begin((mobile.id, bid), self.config.fmi_window) else {
             return;
         };
         peer.counters.fmis += 1;
-        let adds = matches!(change, Change::Add(..));
-        let fid = change.fid();
-        if let Some(session) = mobile.session_mut(bid) {
-            session.sync.begin(change, sequence, now);
+        for change in request.changes() {
+            if let Change::Add(fid, _) = change
+                && let Some(moving) = mobile.flow_mut(*fid).and_then(|f| f.moving.as_mut())
+                && moving.to == bid
+            {
+                moving.initiated.get_or_insert(now);
+            }
         }
-        if let Some(moving) = mobile.flow_mut(fid).and_then(|f| f.moving.as_mut())
-            && adds
-            && moving.to == bid
-        {
-            moving.initiated.get_or_insert(now);
+        if let Some(session) = mobile.session_mut(bid) {
+            session.sync.begin(request, sequence, now);
         }
         self.send_fmi(now, mobile, bid);
     }
@@ -74,20 +86,36 @@ impl Lma {
         let Some(outstanding) = session.sync.outstanding() else {
             return;
         };
-        let there = |s: &&Bce| s.proxy_coa == session.proxy_coa;
-        let several = mobile.sessions.iter().filter(there).count() > 1;
-        let message = dialect::draft_fmi(
-            &mobile.mn_id,
+        let notice = Notice {
+            mn_id: &mobile.mn_id,
             session,
-            several,
-            &outstanding.change,
-            outstanding.sequence,
-            self.config.flow_lifetime,
-        );
+            outstanding,
+            lifetime: self.config.flow_lifetime,
+        };
         self.outbox
-            .send(session.lmaa.0, session.proxy_coa.0, message);
-        let deadline = now + self.config.fmi_interval;
+            .send(session.lmaa.0, session.proxy_coa.0, notice.message());
+        let deadline = now + self.retransmission(session.proxy_coa).interval;
         self.timers.set((mobile.id, Timer::Fmi(bid)), deadline);
+    }
+
+    /// The flows that a PBA to a session's MAG carries: all of them, where the MAG's dialect knows
+    /// lists. They are as good as an FMI that may be lost, so the FMI is sent nevertheless.
+    pub(super) fn offer(&mut self, now: Duration, mobile: &mut Mobile, bid: Bid) -> Statements {
+        let Some(session) = mobile.active_session(bid).filter(|s| self.can_signal(s)) else {
+            return Statements::new();
+        };
+        let peer = self.peers.get(&session.proxy_coa);
+        match peer.map(|peer| peer.dialect) {
+            Some(Dialect::Rfc7864) => {
+                let wanted = mobile.wanted(session, self.config.signal_hosted);
+                let statements = session.sync.list(&wanted);
+                if let Some(session) = mobile.session_mut(bid) {
+                    session.sync.offer(&statements, now);
+                }
+                statements
+            }
+            Some(Dialect::Draft) | None => Statements::new(),
+        }
     }
 
     fn set_session_timers(&mut self, now: Duration, mobile: &Mobile, bid: Bid) {
@@ -108,12 +136,12 @@ impl Lma {
     }
 
     pub(super) fn handle_fmi_timeout(&mut self, now: Duration, id: MobileId, bid: Bid) {
-        let retries = self.config.fmi_retries;
         self.with_mobile(id, |lma, mobile| {
             let Some(session) = mobile.session_mut(bid) else {
                 return;
             };
             let proxy_coa = session.proxy_coa;
+            let retries = lma.retransmission(proxy_coa).retries;
             let Some(outstanding) = session.sync.outstanding_mut() else {
                 return;
             };
@@ -127,39 +155,61 @@ impl Lma {
                 if let Some(peer) = lma.peers.get_mut(&proxy_coa) {
                     peer.counters.unanswered += 1;
                 }
-                lma.end_exchange(now, mobile, bid, Outcome::NoAnswer);
+                lma.end_exchange(now, mobile, bid, &Outcome::NoAnswer.into());
             }
         });
     }
 
     pub(super) fn handle_fma(&mut self, now: Duration, from: ProxyCoa, fma: &Fma) {
+        let asked = self.config.flow_lifetime;
+        let named = fma.mn_id.as_ref().and_then(MnIdOption::nai);
+        self.handle_answer(now, from, fma.sequence, named, |request| match request {
+            Request::Change(_) => Some(dialect::by_fma(request, asked, fma)),
+            Request::List { .. } => None,
+        });
+    }
+
+    pub(super) fn handle_upa(&mut self, now: Duration, from: ProxyCoa, upa: &Upa) {
+        let named = upa.mn_id.as_ref().and_then(MnIdOption::nai);
+        self.handle_answer(now, from, upa.sequence, named, |request| match request {
+            Request::Change(_) => None,
+            Request::List { .. } => Some(Some(dialect::by_upa(upa))),
+        });
+    }
+
+    /// Ends the exchange that an answer belongs to. `judge` says what it means for the request: `None`
+    /// if it is no answer to it, `Some(None)` if the MAG found its number out of its window.
+    fn handle_answer(
+        &mut self,
+        now: Duration,
+        from: ProxyCoa,
+        sequence: u16,
+        named: Option<&MnId>,
+        judge: impl FnOnce(&Request) -> Option<Option<Answer>>,
+    ) {
         let Some(peer) = self.peers.get_mut(&from) else {
             self.counters.unknown_peer += 1;
             return;
         };
         // A late answer is discarded: the next exchange repairs what it was about.
-        let owner = peer.owner(fma.sequence);
-        let named = fma.mn_id.as_ref().and_then(|mn_id| mn_id.nai());
+        let owner = peer.owner(sequence);
         let mobile = owner.and_then(|(id, _)| self.cache.get(id));
-        let (Some((id, bid)), Some(mobile)) = (owner, mobile) else {
+        let mobile = mobile.filter(|mobile| named.is_none_or(|named| *named == mobile.mn_id));
+        let outstanding = owner
+            .and_then(|(_, bid)| mobile?.session(bid))
+            .and_then(|session| session.sync.outstanding());
+        let judged = outstanding.and_then(|o| Some((judge(&o.request)?, o.jumps)));
+        let (Some((id, bid)), Some((answer, jumps))) = (owner, judged) else {
             peer.counters.stray_fmas += 1;
             return;
         };
-        if named.is_some_and(|named| *named != mobile.mn_id) {
-            peer.counters.stray_fmas += 1;
-            return;
-        }
         peer.counters.fmas += 1;
-        let asked = self.config.flow_lifetime;
-        self.with_mobile(id, |lma, mobile| {
-            let session = mobile.session_mut(bid);
-            let Some(outstanding) = session.and_then(|s| s.sync.outstanding_mut()) else {
-                return;
-            };
-            match dialect::draft_outcome(&outstanding.change, asked, fma) {
-                Some(outcome) => lma.end_exchange(now, mobile, bid, outcome),
-                None if outstanding.jumps < MAX_JUMPS => lma.renumber(now, mobile, bid),
-                None => lma.end_exchange(now, mobile, bid, Outcome::Refused(fma.status.0)),
+        self.with_mobile(id, |lma, mobile| match answer {
+            Some(answer) => lma.end_exchange(now, mobile, bid, &answer),
+            None if jumps < MAX_JUMPS => lma.renumber(now, mobile, bid),
+            None => {
+                let status = FmaStatus::SEQUENCE_OUT_OF_WINDOW.0;
+                lma.end_exchange(now, mobile, bid, &Outcome::Refused(status).into());
             }
         });
     }
@@ -202,56 +252,73 @@ impl Lma {
             .event(LmaEvent::SignallingRefused { proxy_coa: from });
         for (id, bid) in owners {
             self.with_mobile(id, |lma, mobile| {
-                lma.end_exchange(now, mobile, bid, Outcome::NotUnderstood);
+                lma.end_exchange(now, mobile, bid, &Outcome::NotUnderstood.into());
             });
         }
     }
 
     /// Draws the conclusions from the end of an exchange.
-    fn end_exchange(&mut self, now: Duration, mobile: &mut Mobile, bid: Bid, outcome: Outcome) {
+    fn end_exchange(&mut self, now: Duration, mobile: &mut Mobile, bid: Bid, answer: &Answer) {
         self.timers.cancel((mobile.id, Timer::Fmi(bid)));
         let Some(session) = mobile.session_mut(bid) else {
             return;
         };
         let proxy_coa = session.proxy_coa;
-        let Some(done) = session.sync.complete(outcome) else {
+        let Some(done) = session.sync.complete(answer.outcome, now) else {
             return;
         };
         if let Some(peer) = self.peers.get_mut(&proxy_coa) {
             peer.end(done.sequence);
             self.freed.insert(proxy_coa);
         }
-        let fid = done.change.fid();
-        match (&done.change, outcome.failure()) {
-            (Change::Add(..) | Change::Refresh(..), None) => {}
-            (Change::Add(..) | Change::Refresh(..), Some(reason)) => {
-                let moving = mobile.flow(fid).and_then(|f| f.moving);
-                if moving.is_some_and(|m| m.to == bid) {
-                    self.cancel_move(now, mobile, fid, reason);
-                } else if mobile.flow(fid).is_some_and(|f| f.bid == bid) {
-                    if let Some(session) = mobile.session_mut(bid) {
-                        session.sync.give_up(fid);
+        let failure = answer.outcome.failure();
+        let failed = failed(done.request.changes(), &answer.blamed);
+        for change in done.request.changes() {
+            match (change, failure) {
+                (Change::Add(..) | Change::Refresh(..), None) => {}
+                (Change::Add(fid, _) | Change::Refresh(fid, _), Some(reason)) => {
+                    if failed.contains(fid) {
+                        self.not_added(now, mobile, bid, *fid, reason);
                     }
-                    let mn_id = mobile.mn_id.clone();
-                    self.outbox.event(LmaEvent::FlowNotInstalled {
-                        mn_id,
-                        fid,
-                        bid,
-                        reason,
-                    });
                 }
+                (Change::Delete(fid, _), _) => self.outbox.event(LmaEvent::FlowReleased {
+                    mn_id: mobile.mn_id.clone(),
+                    fid: *fid,
+                    bid,
+                    acknowledged: matches!(
+                        answer.outcome,
+                        Outcome::Accepted(_) | Outcome::UnknownFlow(_) | Outcome::NotAttached(_)
+                    ),
+                }),
             }
-            (Change::Delete(..), _) => self.outbox.event(LmaEvent::FlowReleased {
-                mn_id: mobile.mn_id.clone(),
-                fid,
-                bid,
-                acknowledged: matches!(
-                    outcome,
-                    Outcome::Accepted(_) | Outcome::UnknownFlow(_) | Outcome::NotAttached(_)
-                ),
-            }),
         }
         self.settle(now, mobile);
+    }
+
+    /// A flow stays where it was, or waits for a better time.
+    fn not_added(
+        &mut self,
+        now: Duration,
+        mobile: &mut Mobile,
+        bid: Bid,
+        fid: Fid,
+        reason: MoveFailure,
+    ) {
+        let moving = mobile.flow(fid).and_then(|f| f.moving);
+        if moving.is_some_and(|m| m.to == bid) {
+            self.cancel_move(now, mobile, fid, reason);
+        } else if mobile.flow(fid).is_some_and(|f| f.bid == bid) {
+            if let Some(session) = mobile.session_mut(bid) {
+                session.sync.give_up(fid);
+            }
+            let mn_id = mobile.mn_id.clone();
+            self.outbox.event(LmaEvent::FlowNotInstalled {
+                mn_id,
+                fid,
+                bid,
+                reason,
+            });
+        }
     }
 
     /// Lets mobiles signal that waited for others' exchanges to end.
@@ -267,16 +334,28 @@ impl Lma {
     }
 
     /// What a session's MAG knew about flows is gone, and its answers mean nothing any more.
-    pub(super) fn forget_signalling(&mut self, mobile: &mut Mobile, bid: Bid) {
+    pub(super) fn forget_signalling(&mut self, now: Duration, mobile: &mut Mobile, bid: Bid) {
         for timer in [Timer::Fmi(bid), Timer::FlowState(bid), Timer::Resync(bid)] {
             self.timers.cancel((mobile.id, timer));
         }
         if let Some(session) = mobile.session_mut(bid)
-            && let Some(outstanding) = session.sync.reset()
+            && let Some(outstanding) = session.sync.reset(now)
             && let Some(peer) = self.peers.get_mut(&session.proxy_coa)
         {
             peer.end(outstanding.sequence);
             self.freed.insert(session.proxy_coa);
         }
     }
+}
+
+/// The flows whose addition failed: those that the MAG blames, so that the others can be stated again
+/// without them, or all if it blames none.
+fn failed(changes: &[Change], blamed: &BTreeSet<Fid>) -> BTreeSet<Fid> {
+    let added = changes.iter().filter_map(|change| match change {
+        Change::Add(fid, _) | Change::Refresh(fid, _) => Some(*fid),
+        Change::Delete(..) => None,
+    });
+    let added: BTreeSet<Fid> = added.collect();
+    let both: BTreeSet<Fid> = added.intersection(blamed).copied().collect();
+    if both.is_empty() { added } else { both }
 }

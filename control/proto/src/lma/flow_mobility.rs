@@ -7,7 +7,7 @@ use std::time::Duration;
 use flow::{Bid, Fid, FidPriority, Hnp, MnId, SelectorError, TrafficSelector};
 
 use super::binding_cache::{Bce, Mobile};
-use super::sync::{StatedPrefix, Statement};
+use super::sync::{StatedPrefix, Statement, Statements};
 use crate::event::{LmaEvent, MoveTimes};
 use crate::selector::can_match;
 
@@ -161,6 +161,7 @@ impl Mobile {
     fn statement(&self, flow: &FmcEntry, hnps: &BTreeSet<Hnp>, at: &Bce) -> Statement {
         let matching = hnps.iter().filter(|hnp| can_match(&flow.selector, **hnp));
         Statement {
+            priority: flow.priority,
             selector: flow.selector.clone(),
             hnps: matching
                 .map(|hnp| StatedPrefix {
@@ -172,9 +173,9 @@ impl Mobile {
     }
 
     /// What the MAG of a session should hold.
-    pub(crate) fn wanted(&self, at: &Bce, signal_hosted: bool) -> BTreeMap<Fid, Statement> {
+    pub(crate) fn wanted(&self, at: &Bce, signal_hosted: bool) -> Statements {
         if !at.is_active() || self.flows.is_empty() {
-            return BTreeMap::new();
+            return Statements::new();
         }
         let hnps = self.hnps();
         let of_flow = |flow: &FmcEntry| {

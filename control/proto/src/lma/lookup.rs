@@ -34,7 +34,7 @@ pub(crate) enum Lookup {
     Update(Bid),
     /// A new one with prefixes of its own.
     New,
-    /// A new one with the prefixes of an existing one.
+    /// A new one with prefixes of an existing one: all, or some by policy.
     Share(Bid),
     /// An existing one if it is deregistered soon, otherwise a new one.
     Wait,

@@ -113,6 +113,10 @@ pub struct LmaCounters {
     pub not_proxy: u64,
     /// PBUs whose care-of address or source cannot be answered (RFC 6275 §6.1.7).
     pub bad_care_of_address: u64,
+    /// PBUs refused because their MAG has as many sessions as one may.
+    pub over_share: u64,
+    /// Refusals that no event was made of, because there were many.
+    pub unreported: u64,
     /// De-registrations of sessions that are unknown, or at another MAG (RFC 5213 §5.3.5).
     pub ignored_deregistrations: u64,
     /// Messages of types that an LMA does not receive.
@@ -192,6 +196,7 @@ impl Lma {
         match message {
             Message::Pbu(pbu) => self.handle_pbu(now, from, to, pbu),
             Message::Fma(fma) => self.handle_fma(now.monotonic, ProxyCoa(from), fma),
+            Message::Upa(upa) => self.handle_upa(now.monotonic, ProxyCoa(from), upa),
             Message::BindingError(error) => match error.status {
                 BindingErrorStatus::UNRECOGNIZED_MH_TYPE => {
                     self.handle_unrecognized(now.monotonic, ProxyCoa(from));
@@ -204,8 +209,7 @@ impl Lma {
             | Message::Heartbeat(_)
             | Message::Bri(_)
             | Message::Bra(_)
-            | Message::Upn(_)
-            | Message::Upa(_) => self.counters.unexpected += 1,
+            | Message::Upn(_) => self.counters.unexpected += 1,
         }
         self.use_windows(now.monotonic);
     }
@@ -375,6 +379,16 @@ impl Lma {
         }
     }
 
+    /// Counts a session under the MAG that registered it, and no longer under another.
+    fn charge(&mut self, from: Option<ProxyCoa>, to: Option<ProxyCoa>) {
+        if let Some(peer) = from.and_then(|from| self.peers.get_mut(&from)) {
+            peer.sessions -= 1;
+        }
+        if let Some(peer) = to.and_then(|to| self.peers.get_mut(&to)) {
+            peer.sessions += 1;
+        }
+    }
+
     fn delete_session(
         &mut self,
         now: Duration,
@@ -382,13 +396,14 @@ impl Lma {
         bid: Bid,
         reason: DeletionReason,
     ) {
-        self.forget_signalling(mobile, bid);
+        self.forget_signalling(now, mobile, bid);
         self.timers.cancel((mobile.id, Timer::Expiry(bid)));
         self.timers.cancel((mobile.id, Timer::Delete(bid)));
         let Some(at) = mobile.sessions.iter().position(|s| s.bid == bid) else {
             return;
         };
         let session = exact::remove(&mut mobile.sessions, at);
+        self.charge(Some(session.registrar), None);
         let left = mobile.hnps();
         let gone = session.hnps.iter().copied().filter(|h| !left.contains(h));
         // RFC 5213 §5.3.5 frees the prefixes. One that another session's MAG routes for a moved flow

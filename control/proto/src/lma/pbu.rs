@@ -7,7 +7,7 @@ use pmip_wire::{BindingLifetime, BindingStatus, MnIdOption, Pbu, PbuFlags, Times
 
 use super::binding_cache::{Bce, BceState, Interface, Mobile};
 use super::lookup::{Lookup, Policy, Request, lookup};
-use super::sync::Sync;
+use super::sync::{Statements, Sync};
 use super::{Lma, Timer};
 use crate::config::{MobileProfile, PrefixModel};
 use crate::event::LmaEvent;
@@ -137,9 +137,8 @@ impl Lma {
         if pbu.flags.contains(PbuFlags::FORCE_UDP) {
             return Err(BindingStatus::PROHIBITED.into());
         }
-        let model = profile.prefix_model.unwrap_or(self.config.prefix_model);
         let policy = Policy {
-            sharing: model == PrefixModel::Shared,
+            sharing: self.prefix_model(&profile) != PrefixModel::Unique,
             wait: !waited && self.config.max_delay_before_new_bce_assign.is_some(),
         };
         let request = request(arrival);
@@ -156,8 +155,11 @@ impl Lma {
         if pbu.handoff.is_none() {
             return Err(BindingStatus::MISSING_HANDOFF_INDICATOR_OPTION.into());
         }
-        if pbu.access.is_none() {
-            return Err(BindingStatus::MISSING_ACCESS_TECH_TYPE_OPTION.into());
+        let access = pbu.access;
+        let access = access.ok_or(BindingStatus::MISSING_ACCESS_TECH_TYPE_OPTION)?;
+        let allowed = profile.access_technologies.as_ref();
+        if allowed.is_some_and(|allowed| !allowed.contains(&access)) && !pbu.lifetime.is_zero() {
+            return Err(BindingStatus::PROHIBITED.into());
         }
         self.dispatch(now, arrival, mn_id, &request, &profile, found)
     }
@@ -180,6 +182,10 @@ impl Lma {
             return Err(BindingStatus::PROXY_REG_NOT_ENABLED.into());
         }
         Ok(profile)
+    }
+
+    pub(super) fn prefix_model(&self, profile: &MobileProfile) -> PrefixModel {
+        profile.prefix_model.unwrap_or(self.config.prefix_model)
     }
 
     /// RFC 5213 §5.5: timestamps order PBUs, or else sequence numbers do; for each session on its
@@ -285,6 +291,12 @@ impl Lma {
         if mobile.sessions.len() >= most {
             return Err(full);
         }
+        let registrar = ProxyCoa(arrival.from);
+        let registered = self.peers.get(&registrar).map_or(0, |peer| peer.sessions);
+        if registered >= self.config.max_sessions_per_mag {
+            self.counters.over_share += 1;
+            return Err(full);
+        }
         let interface = Interface {
             access: request.access,
             ll_id: request.ll_id.clone(),
@@ -293,9 +305,14 @@ impl Lma {
         let shared = share
             .and_then(|bid| mobile.session(bid))
             .map(|s| s.hnps.clone());
+        let any = request.hnps.is_empty();
+        let hybrid = any && self.prefix_model(profile) == PrefixModel::Hybrid;
         let hnps = match shared {
+            Some(hnps) if hybrid => {
+                self.allocate(now.monotonic, mobile, profile, hnps.first().copied())?
+            }
             Some(hnps) => hnps,
-            None if request.hnps.is_empty() => self.allocate(now.monotonic, mobile, profile)?,
+            None if any => self.allocate(now.monotonic, mobile, profile, None)?,
             None => self.claim(now.monotonic, mobile, &request.hnps, profile)?,
         };
         let pbu = &arrival.pbu;
@@ -311,6 +328,7 @@ impl Lma {
             link_local: self.link_local(pbu, Ipv6Addr::UNSPECIFIED),
             lmaa: Lmaa(arrival.to),
             proxy_coa: arrival.proxy_coa,
+            registrar,
             state: BceState::Active,
             expires: now.monotonic + lifetime.duration(),
             updated: now.monotonic,
@@ -318,6 +336,7 @@ impl Lma {
             sequence: pbu.sequence,
             sync: Sync::default(),
         });
+        self.charge(None, Some(registrar));
         self.outbox.event(LmaEvent::BindingCreated {
             mn_id: mobile.mn_id.clone(),
             bid,
@@ -354,7 +373,7 @@ impl Lma {
             self.outbox.event(LmaEvent::BindingRenewed { mn_id, bid });
         }
         if anew {
-            self.forget_signalling(mobile, bid);
+            self.forget_signalling(now.monotonic, mobile, bid);
         }
         self.timers.cancel((mobile.id, Timer::Delete(bid)));
         let interface = Interface {
@@ -364,6 +383,9 @@ impl Lma {
         mobile.rename_interface(bid, interface);
         let lifetime = self.grant(pbu.lifetime);
         if let Some(session) = mobile.session_mut(bid) {
+            let registrar = ProxyCoa(arrival.from);
+            self.charge(Some(session.registrar), Some(registrar));
+            session.registrar = registrar;
             session.link_local = self.link_local(pbu, session.link_local);
             session.sync.retry();
             session.ll_id = request.ll_id;
@@ -374,7 +396,7 @@ impl Lma {
             session.state = BceState::Active;
             session.expires = now.monotonic + lifetime.duration();
             session.updated = now.monotonic;
-            session.timestamp = pbu.timestamp.or(session.timestamp);
+            session.timestamp = pbu.timestamp;
             session.sequence = pbu.sequence;
         }
         self.accepted(now, arrival, mobile, bid, lifetime);
@@ -396,7 +418,8 @@ impl Lma {
         self.timers
             .set((mobile.id, Timer::Expiry(bid)), session.expires);
         self.switch(now.monotonic, mobile);
-        self.accept(arrival, mobile, bid, lifetime);
+        let offered = self.offer(now.monotonic, mobile, bid);
+        self.accept(arrival, mobile, bid, lifetime, &offered);
         self.signal(now.monotonic, mobile);
     }
 
@@ -419,21 +442,22 @@ impl Lma {
             let Some(session) = mobile.session_mut(bid) else {
                 return;
             };
-            session.timestamp = arrival.pbu.timestamp.or(session.timestamp);
+            session.timestamp = arrival.pbu.timestamp;
             session.sequence = arrival.pbu.sequence;
             if session.is_active() {
                 session.state = BceState::Deregistering;
                 let mn_id = mobile.mn_id.clone();
                 lma.outbox
                     .event(LmaEvent::BindingDeregistered { mn_id, bid });
-                lma.forget_signalling(mobile, bid);
+                lma.forget_signalling(now.monotonic, mobile, bid);
                 lma.timers.cancel((id, Timer::Expiry(bid)));
                 let delay = lma.config.min_delay_before_bce_delete;
                 lma.timers
                     .set((id, Timer::Delete(bid)), now.monotonic + delay);
                 lma.switch(now.monotonic, mobile);
             }
-            lma.accept(arrival, mobile, bid, BindingLifetime::ZERO);
+            let nothing = Statements::new();
+            lma.accept(arrival, mobile, bid, BindingLifetime::ZERO, &nothing);
             lma.signal(now.monotonic, mobile);
         });
         self.resume_deferred(now, id);

@@ -6,6 +6,7 @@ use flow::{Bid, MobileId, ProxyCoa};
 
 use crate::config::{Dialect, MagPeer};
 use crate::random::Random;
+use crate::rate::RateLimit;
 
 /// A MAG as the LMA knows it.
 #[derive(Clone, Debug)]
@@ -19,8 +20,15 @@ pub(crate) struct Peer {
     /// Mobiles whose FMIs wait for the window, first come first served.
     queue: VecDeque<MobileId>,
     queued: BTreeSet<MobileId>,
+    /// Sessions that it registered last.
+    pub(crate) sessions: usize,
+    /// How often a refusal is told to people: it is counted in any case.
+    pub(crate) reports: RateLimit,
     pub(crate) counters: PeerCounters,
 }
+
+/// Refusals per second and MAG that are told to people, and at once.
+const REPORTS: (u32, u32) = (1, 10);
 
 /// What was said to and heard from one MAG.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,6 +62,8 @@ pub struct PeerView {
     pub refuses_signalling: bool,
     /// FMIs without answer at the moment.
     pub outstanding: usize,
+    /// Sessions that it registered last.
+    pub sessions: usize,
     /// Counters.
     pub counters: PeerCounters,
 }
@@ -67,6 +77,8 @@ impl Peer {
             outstanding: BTreeMap::new(),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
+            sessions: 0,
+            reports: RateLimit::new(REPORTS.0, REPORTS.1),
             counters: PeerCounters::default(),
         }
     }
@@ -77,6 +89,7 @@ impl Peer {
             dialect: self.dialect,
             refuses_signalling: self.refuses,
             outstanding: self.outstanding.len(),
+            sessions: self.sessions,
             counters: self.counters,
         }
     }

@@ -9,37 +9,47 @@ use pmip_wire::BindingStatus;
 use super::binding_cache::Mobile;
 use super::pbu::Stop;
 use super::{Lma, tables};
-use crate::config::MobileProfile;
-
-/// Most prefixes that one session may have: a PBU's length must not decide it.
-const MAX_PREFIXES: usize = 8;
+use crate::config::{MobileProfile, PrefixModel};
 
 impl Lma {
-    /// Prefixes for a session that may have any: the mobile's own, then those of the pools.
+    fn prefixes_per_session(&self, profile: &MobileProfile) -> usize {
+        let wanted = profile.prefixes_per_session;
+        let wanted = wanted.unwrap_or(self.config.prefixes_per_session);
+        wanted.clamp(1, Hnp::MAX_PER_SESSION)
+    }
+
+    /// Prefixes for a session that may have any: one of another session's if it shares, the rest of
+    /// the mobile's own, then of the pools.
     pub(super) fn allocate(
         &mut self,
         now: Duration,
         mobile: &Mobile,
         profile: &MobileProfile,
+        shared: Option<Hnp>,
     ) -> Result<Vec<Hnp>, Stop> {
+        let fresh = self.prefixes_per_session(profile) - usize::from(shared.is_some());
         let mut hnps = Vec::new();
         let unused = profile
             .prefixes
             .iter()
             .filter(|hnp| self.cache.owner(**hnp).is_none());
         let own: Vec<Hnp> = unused.copied().collect();
-        for _ in 0..self.config.prefixes_per_session.clamp(1, MAX_PREFIXES) {
+        for _ in 0..fresh.max(1) {
             let own = own.get(hnps.len()).copied();
             let Some(hnp) = own.or_else(|| self.pools.iter_mut().find_map(|p| p.allocate(now)))
             else {
                 for hnp in hnps {
-                    self.release_prefix(now, hnp);
+                    self.cache.set_owner(hnp, None);
+                    if !self.reserved.contains(&hnp) {
+                        self.pools.iter_mut().for_each(|pool| pool.put_back(hnp));
+                    }
                 }
                 return Err(BindingStatus::INSUFFICIENT_RESOURCES.into());
             };
             self.cache.set_owner(hnp, Some(mobile.id));
             hnps.push(hnp);
         }
+        hnps.extend(shared);
         hnps.sort_unstable();
         Ok(hnps)
     }
@@ -52,7 +62,9 @@ impl Lma {
         asked: &BTreeSet<Hnp>,
         profile: &MobileProfile,
     ) -> Result<Vec<Hnp>, Stop> {
-        if asked.len() > MAX_PREFIXES {
+        let hybrid = self.prefix_model(profile) == PrefixModel::Hybrid;
+        let most = self.prefixes_per_session(profile);
+        if asked.len() > most.max(1 + usize::from(hybrid)) {
             return Err(BindingStatus::INSUFFICIENT_RESOURCES.into());
         }
         let mut claimed = Vec::new();

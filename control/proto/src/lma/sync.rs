@@ -1,20 +1,27 @@
 //! Brings a MAG's flow state for one session to what the LMA wants it to be.
 //!
 //! What is *wanted* is computed afresh from the flow mobility cache whenever something changes; what
-//! the MAG *holds* is known from its acknowledgements; the difference is signalled one change at a
-//! time. Changes that come up meanwhile need no queue: they are the difference when the
-//! acknowledgement comes. Nothing here knows a message format: see [`super::dialect`].
+//! the MAG *holds* is known from its acknowledgements; the difference is signalled in one message at
+//! a time: one change in the draft's dialect, the full list in that of RFC 7864. Changes that come up
+//! meanwhile need no queue: they are the difference when the acknowledgement comes. Nothing here
+//! knows a message format: see [`super::dialect`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flow::{Fid, Hnp, TrafficSelector};
+use flow::{Fid, FidPriority, Hnp, TrafficSelector};
 
+use crate::config::Dialect;
 use crate::event::MoveFailure;
+
+/// How long a message may be under way.
+const LINGER: Duration = Duration::from_mins(1);
 
 /// What a MAG is told about one flow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Statement {
+    /// The flow's place among those of the mobile.
+    pub(crate) priority: FidPriority,
     /// The flow's downlink packets.
     pub(crate) selector: TrafficSelector,
     /// The prefixes they can be addressed to.
@@ -39,6 +46,9 @@ pub(crate) struct StatedPrefix {
     pub(crate) off_link: bool,
 }
 
+/// What a MAG is told about all flows of a session.
+pub(crate) type Statements = BTreeMap<Fid, Statement>;
+
 /// A change of a MAG's flow state: the command that every dialect has to express.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
@@ -60,6 +70,30 @@ impl Change {
     pub(crate) fn statement(&self) -> &Statement {
         match self {
             Self::Add(_, s) | Self::Refresh(_, s) | Self::Delete(_, s) => s,
+        }
+    }
+}
+
+/// What one message says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Request {
+    /// One change, the rest stays as it is (draft-bernardos-netext-pmipv6-flowmob).
+    Change(Change),
+    /// All that the MAG shall hold, whatever it held before (RFC 7864 §4.2).
+    List {
+        /// All of it.
+        statements: Statements,
+        /// Where it differs from what the MAG is known to hold, at least one.
+        changes: Vec<Change>,
+    },
+}
+
+impl Request {
+    /// What it changes.
+    pub(crate) fn changes(&self) -> &[Change] {
+        match self {
+            Self::Change(change) => std::slice::from_ref(change),
+            Self::List { changes, .. } => changes,
         }
     }
 }
@@ -99,7 +133,7 @@ impl Outcome {
 /// the way, they would undo each other.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Outstanding {
-    pub(crate) change: Change,
+    pub(crate) request: Request,
     pub(crate) sequence: u16,
     /// When the first copy left: lifetimes are counted from here, so that the LMA never believes
     /// in state that the MAG has dropped.
@@ -121,6 +155,8 @@ struct Held {
     certain: bool,
     /// Whether deleting it failed and should rest.
     parked: bool,
+    /// Until when it may arrive with a message whose answer nobody waits for.
+    under_way: Option<Duration>,
     refresh: Option<Duration>,
     expires: Option<Duration>,
 }
@@ -132,8 +168,16 @@ impl Held {
             confirmed: Vec::new(),
             certain: false,
             parked: false,
+            under_way: None,
             refresh: None,
             expires: None,
+        }
+    }
+
+    fn under_way(statement: Statement, now: Duration) -> Self {
+        Self {
+            under_way: Some(now + LINGER),
+            ..Self::uncertain(statement)
         }
     }
 }
@@ -149,11 +193,23 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
-    /// The change to signal next; `None` if one is on its way or nothing is left to do.
-    pub(crate) fn next(&self, wanted: &BTreeMap<Fid, Statement>, now: Duration) -> Option<Change> {
+    /// What to signal next; `None` if something is on its way or nothing is left to do.
+    pub(crate) fn next(
+        &self,
+        dialect: Dialect,
+        wanted: &Statements,
+        now: Duration,
+    ) -> Option<Request> {
         if self.outstanding.is_some() {
             return None;
         }
+        match dialect {
+            Dialect::Draft => self.next_change(wanted, now).map(Request::Change),
+            Dialect::Rfc7864 => self.next_list(wanted),
+        }
+    }
+
+    fn next_change(&self, wanted: &Statements, now: Duration) -> Option<Change> {
         // Additions first: somebody may be waiting for them, nobody waits for a deletion.
         for (fid, want) in wanted {
             match self.held.get(fid) {
@@ -178,15 +234,68 @@ impl Sync {
             .map(|(fid, held)| Change::Delete(*fid, held.statement.clone()))
     }
 
-    /// Notes that a change was sent.
-    pub(crate) fn begin(&mut self, change: Change, sequence: u16, now: Duration) {
-        if let Change::Add(fid, statement) = &change {
+    fn next_list(&self, wanted: &Statements) -> Option<Request> {
+        let statements = self.list(wanted);
+        let is_new = |fid: &Fid, stated: &Statement| {
+            let held = self.held.get(fid);
+            !held.is_some_and(|held| held.certain && held.statement == *stated)
+        };
+        let added = statements.iter().filter(|(fid, s)| is_new(fid, s));
+        let added = added.map(|(fid, s)| Change::Add(*fid, s.clone()));
+        let mut changes: Vec<Change> = added.collect();
+        // What is left out is over, but only what nobody wants is worth a message of its own.
+        let left_out = self
+            .held
+            .iter()
+            .filter(|(fid, _)| !statements.contains_key(fid));
+        let mut worth_it = !changes.is_empty();
+        for (fid, held) in left_out {
+            worth_it |= !held.parked && !wanted.contains_key(fid);
+            changes.push(Change::Delete(*fid, held.statement.clone()));
+        }
+        worth_it.then_some(Request::List {
+            statements,
+            changes,
+        })
+    }
+
+    /// All that the MAG shall hold: what is wanted, and where that failed, what it has.
+    pub(crate) fn list(&self, wanted: &Statements) -> Statements {
+        let stated = |(fid, want): (&Fid, &Statement)| {
+            let stated = if self.failed.contains(fid) {
+                let held = self.held.get(fid).filter(|held| held.certain)?;
+                &held.statement
+            } else {
+                want
+            };
+            Some((*fid, stated.clone()))
+        };
+        wanted.iter().filter_map(stated).collect()
+    }
+
+    /// Notes that a PBA carries a list. Nobody acknowledges a PBA, so what it adds is not known to be
+    /// held before an FMI says the same.
+    pub(crate) fn offer(&mut self, statements: &Statements, now: Duration) {
+        for (fid, stated) in statements {
+            let held = self.held.get(fid);
+            if !held.is_some_and(|held| held.certain && held.statement == *stated) {
+                self.doubt(*fid, stated.clone());
+                if let Some(held) = self.held.get_mut(fid) {
+                    held.under_way = Some(now + LINGER);
+                }
+            }
+        }
+    }
+
+    /// Notes that a message was sent.
+    pub(crate) fn begin(&mut self, request: Request, sequence: u16, now: Duration) {
+        if let Request::Change(Change::Add(fid, statement)) = &request {
             // To the MAG a flow is its selector: what an earlier flow left there is replaced.
             self.held
                 .retain(|f, held| f == fid || held.statement.selector != statement.selector);
         }
         self.outstanding = Some(Box::new(Outstanding {
-            change,
+            request,
             sequence,
             first_sent: now,
             copies: 1,
@@ -195,11 +304,33 @@ impl Sync {
     }
 
     /// Notes how the exchange ended, and returns what it was about.
-    pub(crate) fn complete(&mut self, outcome: Outcome) -> Option<Outstanding> {
+    pub(crate) fn complete(&mut self, outcome: Outcome, now: Duration) -> Option<Outstanding> {
         let done = *self.outstanding.take()?;
-        let fid = done.change.fid();
-        match (&done.change, outcome) {
-            (_, Outcome::NotAttached(_)) => self.held.clear(),
+        if let Outcome::NotAttached(_) = outcome {
+            self.forget_all(now);
+        } else {
+            for change in done.request.changes() {
+                self.conclude(change, outcome, done.first_sent);
+            }
+        }
+        Some(done)
+    }
+
+    /// The MAG has no session, and so no flows but those that are under way.
+    fn forget_all(&mut self, now: Duration) {
+        self.held
+            .retain(|_, held| held.under_way.is_some_and(|until| until > now));
+        for held in self.held.values_mut() {
+            let under_way = held.under_way;
+            **held = Held::uncertain(held.statement.clone());
+            held.under_way = under_way;
+            held.parked = true;
+        }
+    }
+
+    fn conclude(&mut self, change: &Change, outcome: Outcome, first_sent: Duration) {
+        let fid = change.fid();
+        match (change, outcome) {
             (Change::Add(_, s) | Change::Refresh(_, s), Outcome::Accepted(lifetime)) => {
                 let held = Held {
                     confirmed: s
@@ -209,8 +340,8 @@ impl Sync {
                         .map(|s| s.hnp)
                         .collect(),
                     certain: true,
-                    refresh: lifetime.map(|l| done.first_sent + l / 2),
-                    expires: lifetime.map(|l| done.first_sent + l),
+                    refresh: lifetime.map(|l| first_sent + l / 2),
+                    expires: lifetime.map(|l| first_sent + l),
                     ..Held::uncertain(s.clone())
                 };
                 self.held.insert(fid, Box::new(held));
@@ -218,7 +349,8 @@ impl Sync {
             (Change::Add(_, s) | Change::Refresh(_, s), Outcome::NoAnswer) => {
                 self.doubt(fid, s.clone());
             }
-            (Change::Add(..), Outcome::UnknownFlow(_) | Outcome::Refused(_))
+            (_, Outcome::NotAttached(_))
+            | (Change::Add(..), Outcome::UnknownFlow(_) | Outcome::Refused(_))
             | (Change::Add(..) | Change::Refresh(..), Outcome::NotUnderstood) => {}
             (Change::Refresh(..), Outcome::UnknownFlow(_) | Outcome::Refused(_))
             | (Change::Delete(..), Outcome::Accepted(_) | Outcome::UnknownFlow(_)) => {
@@ -235,7 +367,6 @@ impl Sync {
                 }
             }
         }
-        Some(done)
     }
 
     /// The MAG has either what it had or what was stated.
@@ -260,15 +391,18 @@ impl Sync {
 
     /// The MAG has no state left: the mobile attached there anew. A copy of the outstanding message may
     /// still reach it, though. Returns that message: its answer is no longer waited for.
-    pub(crate) fn reset(&mut self) -> Option<Outstanding> {
-        self.held.clear();
-        self.failed.clear();
+    pub(crate) fn reset(&mut self, now: Duration) -> Option<Outstanding> {
+        self.forget_all(now);
+        self.retry();
         let outstanding = *self.outstanding.take()?;
-        match &outstanding.change {
-            Change::Add(fid, s) | Change::Refresh(fid, s) => {
-                self.held.insert(*fid, Box::new(Held::uncertain(s.clone())));
+        for change in outstanding.request.changes() {
+            match change {
+                Change::Add(fid, s) | Change::Refresh(fid, s) => {
+                    self.held
+                        .insert(*fid, Box::new(Held::under_way(s.clone(), now)));
+                }
+                Change::Delete(..) => {}
             }
-            Change::Delete(..) => {}
         }
         Some(outstanding)
     }
@@ -336,11 +470,13 @@ impl Sync {
         // A FID may have been given to another flow before its last one was forgotten.
         let held = self.held.get(&fid);
         let held = held.filter(|held| held.statement.selector == *selector);
-        let deleting = || {
-            let change = self.outstanding.as_ref().map(|o| &o.change);
-            matches!(change, Some(Change::Delete(f, _)) if *f == fid)
+        let kept = |change: &Change| match change {
+            Change::Delete(f, _) => *f != fid,
+            Change::Add(f, s) | Change::Refresh(f, s) => {
+                *f != fid || (s.selector == *selector && s.grants(hnp))
+            }
         };
-        held.is_some_and(|held| held.confirmed.contains(&hnp)) && !deleting()
+        held.is_some_and(|held| held.confirmed.contains(&hnp)) && self.changes().all(kept)
     }
 
     /// Prefixes that the MAG is known to route without its session owning them.
@@ -351,15 +487,19 @@ impl Sync {
 
     /// Whether the MAG may route this prefix without its session owning it.
     pub(crate) fn may_hold(&self, hnp: Hnp) -> bool {
-        let outstanding = self.outstanding.iter().map(|o| o.change.statement());
+        let outstanding = self.changes().map(Change::statement);
         let held = self.held.values().map(|held| &held.statement);
         outstanding.chain(held).any(|s| s.grants(hnp))
     }
 
     fn is_busy_with(&self, fid: Fid) -> bool {
-        self.outstanding
-            .as_ref()
-            .is_some_and(|o| o.change.fid() == fid)
+        self.changes().any(|change| change.fid() == fid)
+    }
+
+    /// What the message on its way changes.
+    fn changes(&self) -> impl Iterator<Item = &Change> {
+        let outstanding = self.outstanding.iter();
+        outstanding.flat_map(|o| o.request.changes())
     }
 }
 

@@ -4,11 +4,12 @@ use flow::{
     AccessTechnology, FidPriority, HandoffIndicator, Interval, MacAddr, Selector, TrafficSelector,
 };
 use pmip_wire::{
-    BindingLifetime, FlowLifetime, Fma, FmaStatus, Fmi, HnpOption, Pbu, PbuFlags, Timestamp,
+    BindingError, BindingLifetime, FlowLifetime, Fma, FmaStatus, Fmi, HnpOption, Pbu, PbuFlags,
+    Timestamp,
 };
 
 use super::*;
-use crate::config::{Dialect, MagPeer};
+use crate::config::MagPeer;
 
 const LMAA: Lmaa = Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1));
 
@@ -182,11 +183,12 @@ fn flows_that_cannot_be() {
 
 #[test]
 fn a_mag_that_cannot_be_signalled_to_gets_no_foreign_flow() {
-    let mut config = config();
-    config.peers[1].dialect = Dialect::Rfc7864;
-    let mut lma = two_mobiles(config);
+    let mut lma = two_mobiles(config());
     assert_eq!(add(&mut lma, 1, 1, 1), Ok(fid(1)));
+    assert_eq!(add(&mut lma, 2, 2, 2), Ok(fid(1)));
     fmis(&mut lma);
+    let error = BindingError::unrecognized();
+    lma.handle_message(s(1), coa(2).0, LMAA.0, &error.into());
     let refused = Err(FlowError::NoSignalling(bid(2)));
     assert_eq!(lma.move_flow(s(1), &mn(1), fid(1), bid(2)), refused);
     assert!(fmis(&mut lma).is_empty());

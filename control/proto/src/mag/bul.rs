@@ -1,16 +1,19 @@
 //! The binding update list: attached interfaces and what the LMA said about each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use flow::{
-    AccessTechnology, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, MnLinkLayerId, MobileId, PortId,
-    TrafficSelector,
+    AccessTechnology, Fid, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, MnLinkLayerId, MobileId,
+    PortId, TrafficSelector,
 };
-use pmip_wire::{Fma, Timestamp};
+use pmip_wire::{Message, Timestamp};
 
+use crate::rate::RateLimit;
 use crate::table::Installed;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A mobile that appeared on an access link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,15 +70,31 @@ pub struct Bule {
     pub link_local: Ipv6Addr,
     /// When the registration runs out, on the monotonic clock.
     pub expires: Duration,
-    /// Flows that the LMA put on it (draft-bernardos-netext-pmipv6-flowmob).
+    /// Flows that the LMA put on it.
     pub flows: Vec<FlowEntry>,
+    /// Prefixes of other sessions that the LMA listed for it, for all flows alike (RFC 7864 §3.2.2).
+    pub granted: Vec<Hnp>,
+    /// When the last full list came: PBAs to earlier PBUs have nothing to say about flows.
+    pub(crate) listed: Option<Duration>,
     /// The PBU without answer.
     pub(crate) request: Option<Request>,
+    /// Whether the mobile appeared again while it was registered, and the LMA has not confirmed.
+    pub(crate) reappeared: bool,
+    /// Whether the LMA repeated other identifiers than were sent: no PBU until an operator acts.
+    pub(crate) muted: bool,
+    /// Sequence number of the last PBU, once the session's own numbers order them.
+    pub(crate) sequence: Option<u16>,
     /// Of the last PBU; timestamps never repeat.
     pub(crate) last_timestamp: Timestamp,
     /// Whether its routes are gone although it is not.
     pub(crate) withdrawn: bool,
+    /// How often it is answered when it solicits a Router Advertisement.
+    solicitations: RateLimit,
 }
+
+/// Router Solicitations of one interface that are answered per second, and at once. RFC 4861 §6.2.6 lets
+/// three seconds pass between advertisements to all nodes; these go to one.
+const SOLICITATIONS: (u32, u32) = (1, 3);
 
 impl Bule {
     /// Whether packets are forwarded for it. A mobile that left is served until the LMA knows.
@@ -89,8 +108,9 @@ impl Bule {
 
     /// Prefixes routed to it that are not its own.
     pub fn off_link(&self) -> BTreeSet<Hnp> {
-        let granted = self.flows.iter().flat_map(|f| &f.off_link);
-        granted
+        let of_flows = self.flows.iter().flat_map(|f| &f.off_link);
+        of_flows
+            .chain(&self.granted)
             .filter(|hnp| !self.hnps.contains(hnp))
             .copied()
             .collect()
@@ -104,6 +124,8 @@ impl Bule {
 /// A flow that the LMA put on a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FlowEntry {
+    /// Its number, where the LMA's dialect has one (RFC 7864 §3.4).
+    pub fid: Option<Fid>,
     /// Its downlink packets.
     pub selector: TrafficSelector,
     /// Prefixes that they can be addressed to and that are another MAG's: routed for this flow.
@@ -122,6 +144,8 @@ pub(crate) struct Request {
     pub(crate) sent: Duration,
     /// Copies sent, each with a number and timestamp of its own.
     pub(crate) copies: u32,
+    /// Of these, the last ones that a refusal called for at once.
+    pub(crate) prompt: u32,
     /// Time to wait for the answer.
     pub(crate) patience: Duration,
 }
@@ -132,8 +156,21 @@ pub(crate) struct MobileEntry {
     pub(crate) mn_id: MnId,
     pub(crate) sessions: BTreeSet<SessionId>,
     pub(crate) installed: Installed,
-    /// The last FMI that was not a copy of an earlier one: from whom, its number, our answer.
-    pub(crate) last_fmi: Option<(Lmaa, u16, Fma)>,
+    /// The last FMI that was not a copy of an earlier one.
+    pub(crate) last_fmi: Option<Answered>,
+    /// When its last PBUs were sent, no more than the update rate asks for.
+    sent: VecDeque<Duration>,
+}
+
+/// An FMI that was answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    pub(crate) lmaa: Lmaa,
+    pub(crate) sequence: u16,
+    /// When it came.
+    pub(crate) at: Duration,
+    /// What a copy of it is answered with.
+    pub(crate) answer: Message,
 }
 
 /// All attached interfaces.
@@ -187,10 +224,22 @@ impl Bul {
             link_local: Ipv6Addr::UNSPECIFIED,
             expires: Duration::ZERO,
             flows: Vec::new(),
+            granted: Vec::new(),
+            listed: None,
             request: None,
+            reappeared: false,
+            muted: false,
+            sequence: None,
             last_timestamp: Timestamp::default(),
             withdrawn: false,
+            solicitations: RateLimit::new(SOLICITATIONS.0, SOLICITATIONS.1),
         })
+    }
+
+    /// Whether a Router Solicitation of this interface is to be answered now.
+    pub(crate) fn may_solicit(&mut self, now: Duration, id: SessionId) -> bool {
+        let bule = self.sessions.get_mut(&id);
+        bule.is_some_and(|bule| bule.solicitations.allow(now))
     }
 
     fn mobile(&mut self, mn_id: &MnId) -> MobileId {
@@ -208,9 +257,29 @@ impl Bul {
             sessions: BTreeSet::new(),
             installed: Installed::default(),
             last_fmi: None,
+            sent: VecDeque::new(),
         };
         self.mobiles.insert(id, entry);
         id
+    }
+
+    /// Takes a mobile's turn to send a PBU, of which there are `rate` in any second (RFC 6275 §11.8);
+    /// if it has none left, when it has one again.
+    pub(crate) fn take_turn(
+        &mut self,
+        mobile: MobileId,
+        now: Duration,
+        rate: usize,
+    ) -> Option<Duration> {
+        let sent = &mut self.mobiles.get_mut(&mobile)?.sent;
+        while sent.front().is_some_and(|at| *at + SECOND <= now) {
+            sent.pop_front();
+        }
+        if sent.len() < rate.max(1) {
+            sent.push_back(now);
+            return None;
+        }
+        sent.front().map(|at| *at + SECOND)
     }
 
     /// Gives the link up to another mobile, while the session ends on its own.

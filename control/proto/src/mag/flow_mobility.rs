@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use flow::{Hnp, Lmaa, MobileId, TrafficSelector};
+use flow::{AccessTechnology, Hnp, Lmaa, MnLinkLayerId, MobileId, TrafficSelector};
 use pmip_wire::{FlowLifetime, Fma, FmaStatus, Fmi, HnpOption, MnIdOption, SelectorFaultKind};
 
-use super::bul::{Bule, BuleState, FlowEntry, SessionId};
+use super::answers::Seen;
+use super::bul::{Answered, Bule, BuleState, FlowEntry, SessionId};
 use super::{Mag, Timer};
+use crate::config::Dialect;
 use crate::event::MagEvent;
 use crate::selector::can_match;
-use crate::time::is_newer;
 
 impl Mag {
     /// Carries out an FMI whole or not at all, and answers: the routes are in force before the
@@ -22,64 +23,34 @@ impl Mag {
                 Some(_) => FmaStatus::NOT_ATTACHED,
                 None => FmaStatus::UNSPECIFIED,
             };
-            self.counters.fmis_refused += 1;
-            self.send_fma(from, answer(fmi, status, FlowLifetime::ZERO));
+            self.refuse(from, answer(fmi, status, FlowLifetime::ZERO).into());
             return;
         };
-        let last = self
-            .bul
-            .mobiles
-            .get(&mobile)
-            .and_then(|m| m.last_fmi.as_ref());
-        match last {
-            Some((lmaa, sequence, fma)) if *lmaa == from && *sequence == fmi.sequence => {
-                let fma = fma.clone();
-                self.counters.fmi_copies += 1;
-                self.send_fma(from, fma);
-            }
-            // A copy of an earlier one that was overtaken: doing it now would undo the later one.
-            Some((lmaa, sequence, _)) if *lmaa == from && !is_newer(fmi.sequence, *sequence) => {
+        match self.seen(now, mobile, from, fmi.sequence) {
+            Seen::Copy(answer) => self.repeat_answer(from, *answer),
+            Seen::Overtaken => {
                 let status = FmaStatus::SEQUENCE_OUT_OF_WINDOW;
-                self.counters.fmis_refused += 1;
-                self.send_fma(from, answer(fmi, status, FlowLifetime::ZERO));
+                self.refuse(from, answer(fmi, status, FlowLifetime::ZERO).into());
             }
-            Some(_) | None => {
-                let fma = match self.apply(now, mobile, from, fmi) {
-                    Ok(granted) => {
-                        self.counters.fmis_accepted += 1;
-                        answer(fmi, FmaStatus::SUCCESS, granted)
-                    }
-                    Err(status) => {
-                        self.counters.fmis_refused += 1;
-                        answer(fmi, status, FlowLifetime::ZERO)
-                    }
+            Seen::New => {
+                let result = match self.dialect(from) {
+                    Some(Dialect::Draft) => self.apply(now, mobile, from, fmi),
+                    Some(Dialect::Rfc7864) | None => Err(FmaStatus::UNSPECIFIED),
                 };
-                self.report(mobile, fma.status);
-                if let Some(entry) = self.bul.mobiles.get_mut(&mobile) {
-                    entry.last_fmi = Some((from, fmi.sequence, fma.clone()));
-                }
-                self.send_fma(from, fma);
+                let fma = match result {
+                    Ok(granted) => answer(fmi, FmaStatus::SUCCESS, granted),
+                    Err(status) => answer(fmi, status, FlowLifetime::ZERO),
+                };
+                let status = (fma.status.0, fma.status.is_success());
+                let last = Answered {
+                    lmaa: from,
+                    sequence: fmi.sequence,
+                    at: now,
+                    answer: fma.into(),
+                };
+                self.conclude(mobile, last, status);
             }
         }
-    }
-
-    fn send_fma(&mut self, to: Lmaa, fma: Fma) {
-        self.outbox.send(self.config.proxy_coa.0, to.0, fma.into());
-    }
-
-    fn report(&mut self, mobile: MobileId, status: FmaStatus) {
-        let Some(entry) = self.bul.mobiles.get(&mobile) else {
-            return;
-        };
-        let sessions = entry
-            .sessions
-            .iter()
-            .filter_map(|id| self.bul.sessions.get(id));
-        self.outbox.event(MagEvent::FlowMobility {
-            mn_id: entry.mn_id.clone(),
-            status: status.0,
-            off_link: sessions.flat_map(Bule::off_link).collect(),
-        });
     }
 
     /// Does what an FMI says, or nothing; returns the lifetime granted.
@@ -93,7 +64,7 @@ impl Mag {
         from: Lmaa,
         fmi: &Fmi,
     ) -> Result<FlowLifetime, FmaStatus> {
-        let sessions = self.addressed(mobile, from, fmi);
+        let sessions = self.addressed(mobile, from, fmi.access, fmi.ll_id.as_ref());
         if sessions.is_empty() {
             return Err(FmaStatus::NOT_ATTACHED);
         }
@@ -118,11 +89,16 @@ impl Mag {
 
     /// The sessions that are meant: active, of the LMA that says so (it must not steer another LMA's
     /// mobiles), and of the interface if it is named; without a name, all.
-    fn addressed(&self, mobile: MobileId, from: Lmaa, fmi: &Fmi) -> Vec<SessionId> {
+    pub(super) fn addressed(
+        &self,
+        mobile: MobileId,
+        from: Lmaa,
+        access: Option<AccessTechnology>,
+        ll_id: Option<&MnLinkLayerId>,
+    ) -> Vec<SessionId> {
         let named = |bule: &&Bule| {
-            fmi.access
-                .is_none_or(|access| access == bule.attachment.access)
-                && (fmi.ll_id.is_none() || fmi.ll_id == bule.attachment.ll_id)
+            access.is_none_or(|access| access == bule.attachment.access)
+                && (ll_id.is_none() || ll_id == bule.attachment.ll_id.as_ref())
         };
         let ids = self.bul.sessions_of(mobile);
         let sessions = ids.iter().filter_map(|id| self.bul.sessions.get(id));
@@ -154,24 +130,10 @@ impl Mag {
         Ok(())
     }
 
-    /// The off-link prefixes of an addition, and `None` if it lists no prefixes at all. On-link ones
-    /// have to be the mobile's here, off-link ones must not meet those of another mobile.
+    /// The off-link prefixes of an addition, and `None` if it lists no prefixes at all.
     fn check_prefixes(&self, mobile: MobileId, fmi: &Fmi) -> Result<Option<Vec<Hnp>>, FmaStatus> {
-        let own = self.own_prefixes(mobile);
-        let fits = |option: &HnpOption| {
-            let hnp = option.prefix;
-            if option.off_link {
-                // A short prefix would capture more than a mobile's addresses.
-                hnp.len() >= 16
-                    && !hnp.addr().is_multicast()
-                    && !hnp.addr().is_unicast_link_local()
-                    && !option.is_all_zero()
-                    && self.routes.conflict(hnp, mobile).is_none()
-            } else {
-                own.contains(&hnp)
-            }
-        };
-        if !fmi.hnps.iter().all(fits) {
+        let plausible = |option: &HnpOption| self.is_plausible(mobile, option);
+        if !fmi.hnps.iter().all(plausible) {
             return Err(FmaStatus::UNSPECIFIED);
         }
         let off_link = fmi.hnps.iter().filter(|option| option.off_link);
@@ -212,7 +174,7 @@ impl Mag {
     }
 
     /// The mobile's own prefixes here.
-    fn own_prefixes(&self, mobile: MobileId) -> BTreeSet<Hnp> {
+    pub(super) fn own_prefixes(&self, mobile: MobileId) -> BTreeSet<Hnp> {
         let ids = self.bul.sessions_of(mobile);
         let bules = ids.iter().filter_map(|id| self.bul.sessions.get(id));
         let routed = bules.filter(|bule| bule.is_routed());
@@ -247,6 +209,7 @@ impl Mag {
                 continue;
             };
             let entry = FlowEntry {
+                fid: None,
                 selector: selector.clone(),
                 off_link: off_link.clone(),
                 expires: lifetime.duration().map(|lifetime| now + lifetime),
@@ -258,7 +221,7 @@ impl Mag {
         }
     }
 
-    fn set_flow_timer(&mut self, id: SessionId) {
+    pub(super) fn set_flow_timer(&mut self, id: SessionId) {
         let flows = self.bul.sessions.get(&id).map(|bule| &bule.flows);
         let next = flows.into_iter().flatten().filter_map(|f| f.expires).min();
         match next {

@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `bul` | attached interfaces and what the LMA said about each |
 //! | `signalling` | Proxy Binding Updates and their answers (RFC 5213 §6.9) |
-//! | `flow_mobility` | flows that the LMA puts on a session |
+//! | `flow_mobility` | flows that the LMA puts on a session, one change at a time |
+//! | `answers` | what is answered to either |
+//! | `notification` | the same, as full lists (RFC 7864) |
 //! | `advertising` | Router Advertisements (RFC 5213 §6.7) |
 //! | `tables` | what follows for the workers |
 
@@ -23,8 +25,10 @@ use crate::time::Now;
 use crate::timer::Timers;
 
 mod advertising;
+mod answers;
 mod bul;
 mod flow_mobility;
+mod notification;
 mod signalling;
 mod tables;
 
@@ -88,6 +92,8 @@ pub struct MagCounters {
     pub fmis_refused: u64,
     /// Copies of FMIs, which were answered as the first was.
     pub fmi_copies: u64,
+    /// Router Solicitations without an answer, because the mobile asks too often.
+    pub solicitations_unanswered: u64,
     /// Messages to an address that is not the MAG's.
     pub wrong_destination: u64,
     /// Messages from LMAs that are not configured.
@@ -156,6 +162,7 @@ impl Mag {
         match message {
             Message::Pba(pba) => self.handle_pba(now, from, pba),
             Message::Fmi(fmi) => self.handle_fmi(now.monotonic, from, fmi),
+            Message::Upn(upn) => self.handle_upn(now.monotonic, from, upn),
             // TODO-correctness RFC 5847 §3.1: a heartbeat request must be answered.
             // TODO-correctness RFC 5846 §9.1: a revocation must be answered.
             Message::Pbu(_)
@@ -164,7 +171,6 @@ impl Mag {
             | Message::Heartbeat(_)
             | Message::Bri(_)
             | Message::Bra(_)
-            | Message::Upn(_)
             | Message::Upa(_) => self.counters.unexpected += 1,
         }
     }
@@ -199,8 +205,8 @@ impl Mag {
         self.outbox.poll_event()
     }
 
-    /// A mobile appeared on an access link: it is registered at its LMA. Nothing happens if it is
-    /// registered there already.
+    /// A mobile appeared on an access link: it is registered at its LMA, once more if it is registered
+    /// there already.
     ///
     /// # Errors
     /// [`AttachError`]; then nothing has changed.
@@ -243,6 +249,24 @@ impl Mag {
         Ok(())
     }
 
+    /// A mobile that may attach by being heard of was heard of. Unlike [`Mag::attach`], for which an
+    /// operator or a link event asks, this does nothing for one that is registered already, or that the
+    /// LMA has refused (RFC 5213 §6.9.1.2).
+    ///
+    /// # Errors
+    /// [`AttachError`]; then nothing has changed.
+    pub fn notice(&mut self, now: Now, attachment: Attachment) -> Result<(), AttachError> {
+        let present = self.bul.by_link((attachment.port, attachment.mac));
+        let settled = present.filter(|bule| match bule.state {
+            BuleState::Registering | BuleState::Active | BuleState::Refused(_) => true,
+            BuleState::Deregistering => false,
+        });
+        if settled.is_some_and(|bule| bule.attachment.mn_id == attachment.mn_id) {
+            return Ok(());
+        }
+        self.attach(now, attachment)
+    }
+
     /// A mobile left an access link: it is deregistered. Returns whether it was there.
     pub fn detach(&mut self, now: Now, port: PortId, mac: MacAddr) -> bool {
         let Some(bule) = self.bul.by_link((port, mac)) else {
@@ -263,9 +287,12 @@ impl Mag {
         let Some(bule) = self.bul.by_link((port, mac)) else {
             return false;
         };
-        let id = bule.id;
-        match bule.state {
-            BuleState::Active => self.advertise(now.monotonic, id, &[]),
+        let (id, state) = (bule.id, bule.state);
+        match state {
+            BuleState::Active if self.bul.may_solicit(now.monotonic, id) => {
+                self.advertise(now.monotonic, id, &[]);
+            }
+            BuleState::Active => self.counters.solicitations_unanswered += 1,
             BuleState::Deregistering => return false,
             BuleState::Registering | BuleState::Refused(_) => {}
         }
@@ -329,6 +356,7 @@ impl Mag {
         };
         bule.withdrawn = true;
         bule.flows.clear();
+        bule.granted.clear();
         let hnps = std::mem::take(&mut bule.hnps);
         let mobile = bule.mobile;
         let gone = matches!(bule.state, BuleState::Deregistering);

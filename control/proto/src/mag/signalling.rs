@@ -12,9 +12,13 @@ use super::{Mag, Timer};
 use crate::event::MagEvent;
 use crate::time::Now;
 
-/// Copies of a PBU that may be sent as soon as the LMA disliked the last one's timestamp or sequence
-/// number; further ones wait their turn (RFC 6275 §11.8 allows three a second).
-const PROMPT_COPIES: u32 = 3;
+/// Copies of a PBU that may be sent in a row as soon as the LMA disliked the last one's timestamp or
+/// sequence number; then the next one waits its time.
+const PROMPT_COPIES: u32 = 2;
+
+/// How far apart sessions begin that number their PBUs themselves, so that an answer to one is hardly
+/// taken for another's. Being odd, it reaches every number.
+const FAR: u16 = 40503;
 
 impl Mag {
     /// Registers a session, or begins to again.
@@ -27,13 +31,25 @@ impl Mag {
         }
     }
 
-    /// A mobile appeared where it is already.
+    /// A mobile appeared where it is already, as far as this MAG knows. It may have been at another one
+    /// meanwhile: the LMA is told, and what it said about flows is void, as the LMA will say it again.
     pub(super) fn reattach(&mut self, now: Now, id: SessionId, attachment: Attachment) {
         let Some(bule) = self.bul.sessions.get_mut(&id) else {
             return;
         };
         match bule.state {
-            BuleState::Active | BuleState::Registering => {}
+            BuleState::Registering if bule.muted => self.register(now, id),
+            BuleState::Registering => {}
+            BuleState::Active => {
+                bule.attachment = attachment;
+                bule.reappeared = true;
+                bule.flows.clear();
+                bule.granted.clear();
+                let mobile = bule.mobile;
+                self.timers.cancel(Timer::Flows(id));
+                self.update_routes(mobile);
+                self.refresh(now, id);
+            }
             BuleState::Deregistering | BuleState::Refused(_) => {
                 let known = bule.hnps.clone();
                 bule.attachment = attachment;
@@ -75,6 +91,10 @@ impl Mag {
             return;
         };
         match bule.state {
+            BuleState::Active if bule.muted => {
+                self.withdraw(id);
+                self.refused(id, BindingStatus::UNSPECIFIED, None);
+            }
             BuleState::Active => {
                 let mn_id = bule.attachment.mn_id.clone();
                 bule.attachment.wanted = bule.hnps.clone();
@@ -89,12 +109,17 @@ impl Mag {
 
     /// A PBU was not answered in time (RFC 5213 §6.9.4).
     pub(super) fn handle_no_answer(&mut self, now: Now, id: SessionId) {
-        let Some(bule) = self.bul.sessions.get(&id) else {
+        let Some(bule) = self.bul.sessions.get_mut(&id) else {
             return;
         };
+        if let Some(request) = &mut bule.request {
+            request.prompt = 0;
+        }
         let copies = bule.request.as_ref().map_or(0, |r| r.copies);
         match bule.state {
             BuleState::Registering | BuleState::Active => self.send_pbu(now, id),
+            // The first one has waited for its turn.
+            BuleState::Deregistering if copies == 0 => self.send_pbu(now, id),
             BuleState::Deregistering if copies > self.config.deregistration_retries => {
                 self.end_session(now.monotonic, id, false);
             }
@@ -107,36 +132,65 @@ impl Mag {
         }
     }
 
-    /// Sends the PBU that the session's state asks for. Each copy has a number and a timestamp of its own
-    /// (RFC 5213 §6.9.4).
+    /// Sends the PBU that the session's state asks for, as soon as it is the mobile's turn.
     fn send_pbu(&mut self, now: Now, id: SessionId) {
+        let Some(bule) = self.bul.sessions.get(&id) else {
+            return;
+        };
+        if matches!(bule.state, BuleState::Refused(_)) {
+            return;
+        }
+        let (mobile, rate) = (bule.mobile, self.config.max_update_rate);
+        match self.bul.take_turn(mobile, now.monotonic, rate) {
+            Some(turn) => self.timers.set(Timer::Request(id), turn),
+            None => self.send_next_pbu(now, id),
+        }
+    }
+
+    /// Each copy has a number and a timestamp of its own (RFC 5213 §6.9.4).
+    fn send_next_pbu(&mut self, now: Now, id: SessionId) {
         let Some(bule) = self.bul.sessions.get_mut(&id) else {
             return;
         };
         let (handoff, lifetime) = match bule.state {
             BuleState::Registering => (bule.attachment.handoff, self.config.lifetime),
+            BuleState::Active if bule.reappeared => (bule.attachment.handoff, self.config.lifetime),
             BuleState::Active => (HandoffIndicator::NO_CHANGE, self.config.lifetime),
             BuleState::Deregistering => (HandoffIndicator::UNKNOWN, Duration::ZERO),
             BuleState::Refused(_) => return,
         };
         let first = self.config.initial_bindack_timeout;
-        let (copies, patience) = match &bule.request {
+        let (copies, prompt, patience) = match &bule.request {
             Some(r) => (
                 r.copies + 1,
+                r.prompt,
                 (r.patience * 2).min(self.config.max_bindack_timeout),
             ),
-            None => (1, first),
+            None => (1, 0, first),
         };
-        let sequence = self.next_sequence;
-        self.next_sequence = sequence.wrapping_add(1);
+        let sequence = match bule.sequence {
+            Some(last) => last.wrapping_add(1),
+            None => self.next_sequence,
+        };
+        // Timestamps order PBUs, or else numbers that are the session's own (RFC 5213 §5.5).
+        if self.config.timestamps && bule.sequence.is_none() {
+            self.next_sequence = sequence.wrapping_add(1);
+        } else {
+            if bule.sequence.is_none() {
+                self.next_sequence = sequence.wrapping_add(FAR);
+            }
+            bule.sequence = Some(sequence);
+        }
         let timestamp = Timestamp::from_epoch(now.wall);
         let timestamp = timestamp.max(Timestamp(bule.last_timestamp.0.saturating_add(1)));
         bule.last_timestamp = timestamp;
+        bule.muted = false;
         bule.request = Some(Request {
             sequence,
             handoff,
             sent: now.monotonic,
             copies,
+            prompt,
             patience,
         });
         let pbu = Pbu {
@@ -177,8 +231,13 @@ impl Mag {
             && pba.access == Some(bule.attachment.access)
             && pba.ll_id == bule.attachment.ll_id;
         if !repeated {
+            bule.muted = true;
             let mn_id = bule.attachment.mn_id.clone();
-            self.timers.cancel(Timer::Request(id));
+            // A mobile that left is asked about until the copies run out: nobody else would end it.
+            if state != BuleState::Deregistering {
+                self.timers.cancel(Timer::Request(id));
+            }
+            self.timers.cancel(Timer::Refresh(id));
             self.outbox.event(MagEvent::PbaMismatch { mn_id });
             return;
         }
@@ -188,7 +247,7 @@ impl Mag {
                 self.handle_accepted(now, id, &request, pba);
             }
             BuleState::Registering | BuleState::Active => {
-                self.handle_refused(now, id, &request, pba);
+                self.handle_refused(now, id, pba);
             }
             // Whatever the LMA says, it has no session of this mobile here.
             BuleState::Deregistering => self.end_session(now.monotonic, id, accepted),
@@ -203,19 +262,32 @@ impl Mag {
         }
         let mn_id = pba.mn_id.as_ref().and_then(MnIdOption::nai)?;
         let mobile = self.bul.mobile_of(mn_id)?;
+        let same_interface = |bule: &Bule| {
+            pba.ll_id == bule.attachment.ll_id && pba.access == Some(bule.attachment.access)
+        };
         let answered = |bule: &&Bule| {
             let Some(request) = &bule.request else {
                 return false;
             };
-            // RFC 6275 §11.7.3: this status comes with the number that the LMA expected.
-            let expected = pba.status == BindingStatus::SEQUENCE_OUT_OF_WINDOW
-                && pba.ll_id == bule.attachment.ll_id
-                && pba.access == Some(bule.attachment.access);
-            bule.lmaa == from && (request.sequence == pba.sequence || expected)
+            // RFC 6275 §11.7.3: this status comes with the number that the LMA has, so that only the
+            // options tell which PBU it is about.
+            let is_answer = match pba.status {
+                BindingStatus::SEQUENCE_OUT_OF_WINDOW => {
+                    pba.handoff == Some(request.handoff) && same_interface(bule)
+                }
+                _ => request.sequence == pba.sequence,
+            };
+            bule.lmaa == from && is_answer
         };
         let ids = self.bul.sessions_of(mobile);
-        let mut sessions = ids.iter().filter_map(|id| self.bul.sessions.get(id));
-        sessions.find(answered).map(|bule| bule.id)
+        let sessions = || ids.iter().filter_map(|id| self.bul.sessions.get(id));
+        // Sessions that number their PBUs themselves may use the same number: then it is the interface
+        // that tells whose answer this is, or was.
+        let found = match sessions().find(|bule| same_interface(bule)) {
+            Some(bule) => Some(bule).filter(answered),
+            None => sessions().find(answered),
+        };
+        found.map(|bule| bule.id)
     }
 
     fn handle_accepted(&mut self, now: Now, id: SessionId, request: &Request, pba: &Pba) {
@@ -226,8 +298,11 @@ impl Mag {
         let mut hnps: Vec<Hnp> = on_link.map(|hnp| hnp.prefix).collect();
         hnps.sort_unstable();
         hnps.dedup();
-        if hnps.is_empty() || pba.lifetime.is_zero() {
-            // Accepted, but nothing to forward: as good as a refusal.
+        let mobile = self.bul.sessions.get(&id).map(|bule| bule.mobile);
+        let more = mobile.map_or(0, |mobile| self.routes.missing(&hnps, mobile));
+        let full = self.routes.len() + more > self.config.max_prefixes;
+        if hnps.is_empty() || pba.lifetime.is_zero() || full {
+            // Accepted, but nothing to forward, or no room for it: as good as a refusal.
             self.stop(now, id, BindingStatus::UNSPECIFIED);
             return;
         }
@@ -245,6 +320,8 @@ impl Mag {
         let old = std::mem::replace(&mut bule.hnps, hnps.clone());
         bule.state = BuleState::Active;
         bule.withdrawn = false;
+        bule.muted = false;
+        bule.reappeared = false;
         bule.request = None;
         bule.expires = expires;
         if let Some(link_local) = pba.link_local.filter(|a| !a.is_unspecified()) {
@@ -253,6 +330,7 @@ impl Mag {
         let mobile = bule.mobile;
         let mn_id = bule.attachment.mn_id.clone();
         let access = bule.attachment.access;
+        self.take_offer(id, request, pba);
         self.update_routes(mobile);
         let gone: Vec<Hnp> = old.into_iter().filter(|hnp| !hnps.contains(hnp)).collect();
         self.advertise(now.monotonic, id, &gone);
@@ -275,6 +353,7 @@ impl Mag {
                 for other in self.bul.sessions_of(loser) {
                     if let Some(bule) = self.bul.sessions.get_mut(&other) {
                         bule.hnps.retain(|h| *h != old);
+                        bule.granted.retain(|h| *h != old);
                         for flow in &mut bule.flows {
                             flow.off_link.retain(|h| *h != old);
                         }
@@ -291,18 +370,18 @@ impl Mag {
     }
 
     /// RFC 5213 §6.9.1.2: what a refusal means depends on its status.
-    fn handle_refused(&mut self, now: Now, id: SessionId, request: &Request, pba: &Pba) {
+    fn handle_refused(&mut self, now: Now, id: SessionId, pba: &Pba) {
         let Some(bule) = self.bul.sessions.get_mut(&id) else {
             return;
         };
         match pba.status {
             BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED => {
                 // Register again; every copy has a later timestamp.
-                self.repeat(now, id, request);
+                self.repeat(now, id);
             }
             BindingStatus::SEQUENCE_OUT_OF_WINDOW => {
-                self.next_sequence = pba.sequence.wrapping_add(1);
-                self.repeat(now, id, request);
+                bule.sequence = Some(pba.sequence);
+                self.repeat(now, id);
             }
             BindingStatus::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
             | BindingStatus::BCE_PBU_PREFIX_SET_DO_NOT_MATCH
@@ -324,8 +403,12 @@ impl Mag {
         }
     }
 
-    fn repeat(&mut self, now: Now, id: SessionId, request: &Request) {
-        if request.copies < PROMPT_COPIES {
+    fn repeat(&mut self, now: Now, id: SessionId) {
+        let bule = self.bul.sessions.get_mut(&id);
+        if let Some(request) = bule.and_then(|bule| bule.request.as_mut())
+            && request.prompt < PROMPT_COPIES
+        {
+            request.prompt += 1;
             self.send_pbu(now, id);
         }
     }
@@ -334,10 +417,6 @@ impl Mag {
     fn stop(&mut self, now: Now, id: SessionId, status: BindingStatus) {
         self.timers.cancel(Timer::Request(id));
         self.withdraw(id);
-        if let Some(bule) = self.bul.sessions.get_mut(&id) {
-            bule.state = BuleState::Refused(status.0);
-            bule.request = None;
-        }
         let passing = matches!(
             status,
             BindingStatus::UNSPECIFIED
@@ -347,6 +426,15 @@ impl Mag {
         let retry = passing.then(|| now.monotonic + self.config.refused_retry);
         if let Some(retry) = retry {
             self.timers.set(Timer::Retry(id), retry);
+        }
+        self.refused(id, status, retry);
+    }
+
+    fn refused(&mut self, id: SessionId, status: BindingStatus, retry: Option<Duration>) {
+        if let Some(bule) = self.bul.sessions.get_mut(&id) {
+            bule.state = BuleState::Refused(status.0);
+            bule.request = None;
+            bule.muted = false;
         }
         self.report_refusal(id, status, retry);
     }

@@ -30,12 +30,37 @@ pub(crate) struct Routes {
 impl Routes {
     /// A prefix, with an address in common with `hnp`, that is routed to another mobile.
     pub(crate) fn conflict(&self, hnp: Hnp, mobile: MobileId) -> Option<(Hnp, MobileId)> {
-        // No two routes overlap unless they are one mobile's, so the neighbours in order will do.
-        let after = self.owners.range(hnp..).take(2);
-        let before = self.owners.range((Bound::Unbounded, Bound::Excluded(hnp)));
-        let mut near = after.chain(before.rev().take(1));
-        let other = near.find(|(other, owner)| **owner != mobile && other.overlaps(hnp))?;
+        // Those inside `hnp` come at it and after it.
+        let mut inside = self
+            .owners
+            .range(hnp..)
+            .take_while(|(other, _)| other.overlaps(hnp));
+        // Routes overlap only if they are one mobile's, so between a route around `hnp` and `hnp` all are
+        // that mobile's.
+        let mut before = self
+            .owners
+            .range((Bound::Unbounded, Bound::Excluded(hnp)))
+            .rev()
+            .peekable();
+        let nearest = before.peek().map(|(_, owner)| **owner);
+        let mut around = before
+            .take_while(|(_, owner)| Some(**owner) == nearest)
+            .filter(|_| nearest != Some(mobile));
+        let other = inside
+            .find(|(_, owner)| **owner != mobile)
+            .or_else(|| around.find(|(other, _)| other.overlaps(hnp)))?;
         Some((*other.0, *other.1))
+    }
+
+    /// Prefixes that are not routed to the mobile yet.
+    pub(crate) fn missing(&self, hnps: &[Hnp], mobile: MobileId) -> usize {
+        let here = |hnp: &&Hnp| self.owners.get(hnp) == Some(&mobile);
+        hnps.len() - hnps.iter().filter(here).count()
+    }
+
+    /// Prefixes routed.
+    pub(crate) fn len(&self) -> usize {
+        self.owners.len()
     }
 
     /// Brings what the workers know about a mobile up to date, and says no more than needed.
@@ -131,5 +156,39 @@ impl Routes {
         };
         let path = || Path::Tunnel(tunnel);
         self.paths.resolve(PathKey::Tunnel(lmaa), path, outbox)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hnp(text: &str) -> Hnp {
+        let (address, len) = text.split_once('/').unwrap();
+        Hnp::new(address.parse().unwrap(), len.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn routes_that_meet_another_mobiles_are_found_behind_its_others() {
+        let mine = ["2000::/8", "2001:db8:1::/48", "2001:db8:1:2::/64"].map(hnp);
+        let others = hnp("3000:db8::/64");
+        let mut owners = BTreeMap::from(mine.map(|hnp| (hnp, MobileId(1))));
+        owners.insert(others, MobileId(2));
+        let routes = Routes {
+            owners,
+            ..Routes::default()
+        };
+        let met = |prefix: &str, mobile| {
+            let met = routes.conflict(hnp(prefix), MobileId(mobile));
+            met.map(|(hnp, _)| hnp)
+        };
+        // Around it, and not the nearest before it.
+        assert_eq!(met("2001:db8:9::/64", 2), Some(mine[0]));
+        assert_eq!(met("2001:db8:9::/64", 1), None);
+        assert_eq!(met("2001:db8:1:2::1/128", 2), Some(mine[2]));
+        // Inside it, and behind the mobile's own.
+        assert_eq!(met("::/0", 1), Some(others));
+        assert_eq!(met("::/0", 2), Some(mine[0]));
+        assert_eq!(met("3000:db8:0:1::/64", 1), None);
     }
 }

@@ -329,3 +329,30 @@ fn a_station_address_that_another_mobile_takes() {
         Err(AttachError::GroupAddress(MacAddr::BROADCAST))
     );
 }
+
+#[test]
+fn an_odd_answer_does_not_keep_a_mobile_that_left() {
+    let mut mag = mag();
+    assert!(mag.detach(s(1), PortId(0), MacAddr([2, 0, 0, 0, 0, 1])));
+    let Some(Command::Send {
+        message: Message::Pbu(pbu),
+        ..
+    }) = mag.poll_command()
+    else {
+        panic!("no PBU");
+    };
+    let pba = Pba {
+        flags: PbaFlags::PROXY,
+        sequence: pbu.sequence,
+        mn_id: pbu.mn_id,
+        handoff: pbu.handoff,
+        access: Some(AccessTechnology(9)),
+        ll_id: pbu.ll_id,
+        ..Pba::default()
+    };
+    mag.handle_message(s(1), LMAS[0].0, COA.0, &pba.into());
+    for second in 1..60 {
+        mag.handle_timeout(s(second));
+    }
+    assert_eq!(mag.bul().count(), 1, "only mobile 2");
+}

@@ -25,7 +25,7 @@ impl World {
             "bindings are the sessions' prefixes"
         );
         self.check_flows(&owners);
-        for mag in 0..2 {
+        for mag in 0..self.mags.len() {
             self.check_mag(mag, &owners);
         }
     }
@@ -65,13 +65,17 @@ impl World {
                     .sessions
                     .iter()
                     .any(|s| s.is_active() && s.proxy_coa == COAS[mag] && s.owns(*hnp));
-                let selectors = vec![pmip_wire::SelectorOption::from(flow.selector.clone())];
-                let key = (mag, name.clone(), format!("{selectors:?}"));
-                let acknowledged = self.acknowledged.get(&key);
                 assert!(
-                    hosts || acknowledged.is_some_and(|hnps| hnps.contains(hnp)),
+                    hosts || self.has_acknowledged(mag, name, &flow.selector, *hnp),
+<<<<<<< HEAD
+                    "flow {} of {name} to {hnp} goes to MAG {mag}, which has not acknowledged it: \
+                     {:?}",
+                    flow.fid,
+                    flow.selector
+=======
                     "flow {} of {name} to {hnp} goes to MAG {mag}, which has not acknowledged it",
                     flow.fid
+>>>>>>> main
                 );
             }
         }
@@ -124,6 +128,13 @@ impl World {
             }
         }
         assert_eq!(lma, mags, "binding cache and binding update lists");
+        assert!(
+            grants.is_subset(&routes),
+            "{grants:?} granted, {routes:?} routed"
+        );
+        let known = |(_, mn_id, _, _): &&(_, _, _, _)| !self.contested.contains(mn_id);
+        let grants: BTreeSet<_> = grants.iter().filter(known).collect();
+        let routes: BTreeSet<_> = routes.iter().filter(known).collect();
         assert_eq!(grants, routes, "granted prefixes and off-link routes");
         let real = self
             .attached

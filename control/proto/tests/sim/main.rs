@@ -1,4 +1,4 @@
-//! An LMA and two MAGs against each other on a virtual clock.
+//! An LMA and its MAGs against each other on a virtual clock.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,10 +8,17 @@
     reason = "all of this is test code, where a panic is a finding"
 )]
 
+mod answers;
 mod checks;
+mod handoffs;
+mod lists;
 mod losses;
 mod model;
+mod ordering;
+mod prefixes;
+mod roaming;
 mod scenarios;
 mod schedules;
+mod seeds;
 mod statuses;
 mod world;

@@ -1,31 +1,12 @@
 //! Thousands of random schedules of attachments, flow moves and restarts in bad weather.
-//!
-//! `FLOWMOB_SIM_SEED=n` replays one schedule, `FLOWMOB_SIM_RUNS=n` runs more of them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use flow::HandoffIndicator;
-use pmip_proto::{LmaConfig, PrefixModel};
+use pmip_proto::{Dialect, LmaConfig, PrefixModel};
 
-use crate::world::{Dice, Weather, World, bid, lma_config, mag_config, mn, pool, udp};
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
-}
-
-/// Runs a schedule for every seed, and names the seed of one that fails.
-fn for_seeds(runs: u64, schedule: fn(u64)) {
-    if let Some(seed) = number("FLOWMOB_SIM_SEED") {
-        return schedule(seed);
-    }
-    for seed in 0..number("FLOWMOB_SIM_RUNS").unwrap_or(runs) {
-        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| schedule(seed))) {
-            eprintln!("replay with FLOWMOB_SIM_SEED={seed}");
-            resume_unwind(cause);
-        }
-    }
-}
+use crate::seeds::for_seeds;
+use crate::world::{Dice, Weather, World, bid, lma_config, mag_config, mn, pool, speak, udp};
 
 fn random_config(dice: &mut Dice) -> LmaConfig {
     LmaConfig {
@@ -35,6 +16,7 @@ fn random_config(dice: &mut Dice) -> LmaConfig {
             PrefixModel::Unique,
             PrefixModel::Unique,
             PrefixModel::Shared,
+            PrefixModel::Hybrid,
         ]),
         signal_hosted: dice.chance(60),
         flow_lifetime: dice.pick(&[0xffff, 0xffff, 20]),
@@ -48,12 +30,14 @@ fn random_config(dice: &mut Dice) -> LmaConfig {
 
 fn build(seed: u64, weather: impl FnOnce(&mut Dice) -> Weather) -> World {
     let mut dice = Dice(seed ^ 0x5eed);
-    let config = random_config(&mut dice);
+    let mut config = random_config(&mut dice);
     let mags = [0, 1].map(|mag| {
-        let mut config = mag_config(mag);
-        config.lifetime = Duration::from_secs(40);
-        config.refused_retry = Duration::from_secs(5);
-        config
+        let mut mag = mag_config(mag);
+        mag.lifetime = Duration::from_secs(40);
+        mag.refused_retry = Duration::from_secs(5);
+        let dialect = dice.pick(&[Dialect::Draft, Dialect::Rfc7864]);
+        speak(&mut config, &mut mag, dialect);
+        mag
     });
     let mut world = World::new(seed, config, mags);
     world.weather = weather(&mut dice);

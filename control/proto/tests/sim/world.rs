@@ -1,4 +1,4 @@
-//! One LMA and two MAGs on a virtual clock, joined by a network that carries real octets and can
+//! One LMA and its MAGs on a virtual clock, joined by a network that carries real octets and can
 //! lose, delay, reorder and repeat them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,20 +7,22 @@ use std::time::Duration;
 
 use flow::{
     AccessTechnology, Bid, Fid, FlowKey, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId,
-    Path, PortId, ProxyCoa, Selector, TrafficSelector,
+    MnLinkLayerId, Path, PortId, ProxyCoa, Selector, TrafficSelector,
 };
 use pmip_proto::{
-    Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagEvent,
-    MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
+    Attachment, Command, Dialect, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig,
+    MagEvent, MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
 };
-use pmip_wire::Message;
+use pmip_wire::{HnpOption, Message};
 
 use crate::model::Tables;
+use crate::seeds::replaying;
 
 pub(crate) const LMAA: Lmaa = Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1));
-pub(crate) const COAS: [ProxyCoa; 2] = [
+pub(crate) const COAS: [ProxyCoa; 3] = [
     ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1)),
     ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1)),
+    ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xd, 0, 0, 0, 0, 1)),
 ];
 
 /// SplitMix64, so that a seed is all there is to a schedule.
@@ -90,10 +92,10 @@ type Filter = Box<dyn FnMut(&Sent) -> bool>;
 pub(crate) struct World {
     pub(crate) clock: Duration,
     pub(crate) lma: Lma,
-    pub(crate) mags: [Mag; 2],
+    pub(crate) mags: Vec<Mag>,
     pub(crate) lma_tables: Tables,
-    pub(crate) mag_tables: [Tables; 2],
-    pub(crate) mag_config: [MagConfig; 2],
+    pub(crate) mag_tables: Vec<Tables>,
+    pub(crate) mag_config: Vec<MagConfig>,
     pub(crate) weather: Weather,
     pub(crate) dice: Dice,
     pub(crate) lose: Filter,
@@ -103,16 +105,35 @@ pub(crate) struct World {
     pub(crate) advertisements: Vec<RouterAdvertisement>,
     /// Where each interface is attached.
     pub(crate) attached: BTreeMap<(MnId, u8), usize>,
+    /// Mobiles of which a MAG refreshed a session that the LMA had not, or elsewhere. The draft's
+    /// messages name single flows, so the LMA cannot end there what it no longer knows of.
+    pub(crate) contested: BTreeSet<MnId>,
     /// Off-link prefixes that a MAG has acknowledged for a flow: what the LMA may rely on.
-    pub(crate) acknowledged: BTreeMap<(usize, MnId, TrafficSelector2), BTreeSet<Hnp>>,
-    asked: BTreeMap<(usize, u16), (MnId, TrafficSelector2, BTreeSet<Hnp>)>,
+    acknowledged: BTreeMap<FlowAtMag, BTreeSet<Hnp>>,
+    asked: BTreeMap<(usize, u16), Asked>,
     wire: BTreeMap<(Duration, u64), Packet>,
     packets: u64,
     receiver: Receiver,
 }
 
-/// A selector as a key.
-type TrafficSelector2 = String;
+/// A flow of a session at a MAG. The session is named where the mobile has several there.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct FlowAtMag {
+    mag: usize,
+    mn_id: MnId,
+    session: Option<MnLinkLayerId>,
+    selectors: String,
+}
+
+impl FlowAtMag {
+    /// Whether both are of one mobile at one MAG.
+    fn is_beside(&self, other: &Self) -> bool {
+        (self.mag, &self.mn_id) == (other.mag, &other.mn_id)
+    }
+}
+
+/// What an FMI asks for: flows, and the off-link prefixes they need.
+type Asked = Vec<(FlowAtMag, BTreeSet<Hnp>)>;
 
 pub(crate) fn mn(n: u64) -> MnId {
     MnId::new(&format!("mn{n}@example.net")).unwrap()
@@ -158,12 +179,27 @@ pub(crate) fn packet(to: Hnp, port: u16) -> FlowKey {
 
 /// The technology of an interface; each of a mobile's has its own.
 pub(crate) fn access(interface: u8) -> AccessTechnology {
-    AccessTechnology(if interface == 0 { 4 } else { 8 })
+    AccessTechnology([4, 8, 5][usize::from(interface)])
 }
 
 pub(crate) fn mac(mn_id: &MnId, interface: u8) -> MacAddr {
     let digit = mn_id.as_str().as_bytes()[2];
     MacAddr([2, 0, 0, 0, digit, interface])
+}
+
+/// How an interface appears at a MAG.
+pub(crate) fn attachment(mn_id: &MnId, interface: u8, handoff: HandoffIndicator) -> Attachment {
+    let mac = mac(mn_id, interface);
+    Attachment {
+        mn_id: mn_id.clone(),
+        ll_id: Some(mac.into()),
+        access: access(interface),
+        port: PortId(interface.into()),
+        mac,
+        handoff,
+        wanted: Vec::new(),
+        lma: None,
+    }
 }
 
 pub(crate) fn pool(range: &str) -> PrefixPool {
@@ -180,17 +216,28 @@ pub(crate) fn mag_config(mag: usize) -> MagConfig {
     MagConfig::new(COAS[mag], vec![LmaPeer::new(LMAA)])
 }
 
+/// Makes an LMA and a MAG speak this dialect to each other.
+pub(crate) fn speak(lma: &mut LmaConfig, mag: &mut MagConfig, dialect: Dialect) {
+    let peer = lma
+        .peers
+        .iter_mut()
+        .find(|p| p.proxy_coa == mag.proxy_coa)
+        .unwrap();
+    peer.dialect = dialect;
+    mag.lmas[0].dialect = dialect;
+}
+
 impl World {
-    pub(crate) fn new(seed: u64, lma: LmaConfig, mags: [MagConfig; 2]) -> Self {
+    /// A world with as many MAGs as have a configuration, at most as there are [`COAS`].
+    pub(crate) fn new(seed: u64, lma: LmaConfig, mags: impl Into<Vec<MagConfig>>) -> Self {
+        let mags: Vec<MagConfig> = mags.into();
+        let begin = |(config, n): (&MagConfig, u64)| Mag::new(config.clone(), seed ^ n);
         Self {
             clock: Duration::ZERO,
             lma: Lma::new(lma, seed),
-            mags: [
-                Mag::new(mags[0].clone(), seed ^ 1),
-                Mag::new(mags[1].clone(), seed ^ 2),
-            ],
+            mags: mags.iter().zip(1..).map(begin).collect(),
             lma_tables: Tables::default(),
-            mag_tables: [Tables::default(), Tables::default()],
+            mag_tables: mags.iter().map(|_| Tables::default()).collect(),
             mag_config: mags,
             weather: Weather::FAIR,
             dice: Dice(seed),
@@ -200,6 +247,7 @@ impl World {
             mag_events: Vec::new(),
             advertisements: Vec::new(),
             attached: BTreeMap::new(),
+            contested: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
             asked: BTreeMap::new(),
             wire: BTreeMap::new(),
@@ -227,17 +275,22 @@ impl World {
         mag: usize,
         handoff: HandoffIndicator,
     ) {
+        self.attach_with(mn_id, interface, mag, handoff, Vec::new());
+    }
+
+    /// As [`World::attach`], of a mobile whose MAG knows which prefixes it has.
+    pub(crate) fn attach_with(
+        &mut self,
+        mn_id: &MnId,
+        interface: u8,
+        mag: usize,
+        handoff: HandoffIndicator,
+        wanted: Vec<Hnp>,
+    ) {
         let now = self.now();
-        let mac = mac(mn_id, interface);
         let attachment = Attachment {
-            mn_id: mn_id.clone(),
-            ll_id: Some(mac.into()),
-            access: access(interface),
-            port: PortId(interface.into()),
-            mac,
-            handoff,
-            wanted: Vec::new(),
-            lma: None,
+            wanted,
+            ..attachment(mn_id, interface, handoff)
         };
         self.mags[mag].attach(now, attachment).unwrap();
         self.attached.insert((mn_id.clone(), interface), mag);
@@ -250,6 +303,18 @@ impl World {
             let mac = mac(mn_id, interface);
             self.mags[mag].detach(now, PortId(interface.into()), mac);
         }
+        self.drain();
+    }
+
+    /// A MAG notices that an interface is no longer on its link, wherever it is now.
+    pub(crate) fn leave(&mut self, mn_id: &MnId, interface: u8, mag: usize) {
+        let now = self.now();
+        let key = (mn_id.clone(), interface);
+        if self.attached.get(&key) == Some(&mag) {
+            self.attached.remove(&key);
+        }
+        let mac = mac(mn_id, interface);
+        self.mags[mag].detach(now, PortId(interface.into()), mac);
         self.drain();
     }
 
@@ -315,7 +380,7 @@ impl World {
                 Command::Advertise(_) => panic!("an LMA does not advertise"),
             }
         }
-        for mag in 0..2 {
+        for mag in 0..self.mags.len() {
             while let Some(command) = self.mags[mag].poll_command() {
                 match command {
                     Command::Send { from, to, message } => self.send(from, to, message),
@@ -340,7 +405,7 @@ impl World {
             message,
         };
         let lost = (self.lose)(&sent);
-        if std::env::var_os("FLOWMOB_SIM_SEED").is_some() {
+        if replaying() {
             eprintln!("{:?} to {to}: {:?}", sent.at, sent.message);
         }
         self.log.push(sent);
@@ -366,13 +431,9 @@ impl World {
     /// When something happens next.
     fn next(&self) -> Option<Duration> {
         let wire = self.wire.keys().next().map(|(at, _)| *at);
-        let timers = [
-            self.lma.poll_timeout(),
-            self.mags[0].poll_timeout(),
-            self.mags[1].poll_timeout(),
-            wire,
-        ];
-        timers.into_iter().flatten().min()
+        let mags = self.mags.iter().map(Mag::poll_timeout);
+        let timers = mags.chain([self.lma.poll_timeout(), wire]);
+        timers.flatten().min()
     }
 
     /// Lets the next thing happen, if it does before `end`.
@@ -393,7 +454,7 @@ impl World {
         } else {
             self.lma.handle_timeout(now);
             self.drain();
-            for mag in 0..2 {
+            for mag in 0..self.mags.len() {
                 self.mags[mag].handle_timeout(now);
                 self.drain();
             }
@@ -443,41 +504,109 @@ impl World {
     }
 
     fn note_sent(&mut self, to: Ipv6Addr, message: &Message) {
-        let Message::Fmi(fmi) = message else {
+        let off_link = |hnps: &[HnpOption]| -> BTreeSet<Hnp> {
+            let granted = hnps.iter().filter(|h| h.off_link);
+            granted.map(|h| h.prefix).collect()
+        };
+        let Some(mag) = COAS.iter().position(|coa| coa.0 == to) else {
             return;
         };
-        let mag = COAS.iter().position(|coa| coa.0 == to).unwrap();
-        let name = fmi.mn_id.as_ref().unwrap().nai().unwrap().clone();
-        let selector = format!("{:?}", fmi.selectors);
-        let hnps = fmi
-            .hnps
-            .iter()
-            .filter(|h| h.off_link)
-            .map(|h| h.prefix)
-            .collect();
-        if fmi.is_deletion() {
-            self.acknowledged
-                .remove(&(mag, name.clone(), selector.clone()));
-            self.asked
-                .insert((mag, fmi.sequence), (name, selector, BTreeSet::new()));
-        } else {
-            self.asked
-                .insert((mag, fmi.sequence), (name, selector, hnps));
+        let asked: Asked = match message {
+            Message::Fmi(fmi) => {
+                let flow = FlowAtMag {
+                    mag,
+                    mn_id: fmi.mn_id.as_ref().unwrap().nai().unwrap().clone(),
+                    session: fmi.ll_id.clone(),
+                    selectors: format!("{:?}", fmi.selectors),
+                };
+                if fmi.is_deletion() {
+                    let session = flow.session.as_ref();
+                    self.acknowledged.retain(|other, _| {
+                        !other.is_beside(&flow)
+                            || other.selectors != flow.selectors
+                            || session
+                                .is_some_and(|s| other.session.as_ref().is_some_and(|o| o != s))
+                    });
+                    vec![(flow, BTreeSet::new())]
+                } else {
+                    vec![(flow, off_link(&fmi.hnps))]
+                }
+            }
+            Message::Upn(upn) => {
+                let flow = FlowAtMag {
+                    mag,
+                    mn_id: upn.mn_id.as_ref().unwrap().nai().unwrap().clone(),
+                    session: upn.ll_id.clone(),
+                    selectors: String::new(),
+                };
+                let hnps = off_link(&upn.hnps);
+                let selectors = upn.flows.iter().map(|f| vec![f.selector.clone().unwrap()]);
+                let listed = selectors.map(|selectors| FlowAtMag {
+                    selectors: format!("{selectors:?}"),
+                    ..flow.clone()
+                });
+                let asked: Asked = listed.map(|flow| (flow, hnps.clone())).collect();
+                // What a list leaves out is over.
+                self.acknowledged.retain(|other, _| {
+                    !other.is_beside(&flow)
+                        || asked.iter().any(|(f, _)| f.selectors == other.selectors)
+                        || (flow.session.is_some() && other.session != flow.session)
+                });
+                asked
+            }
+            _ => return,
+        };
+        let sequence = match message {
+            Message::Fmi(fmi) => fmi.sequence,
+            Message::Upn(upn) => upn.sequence,
+            _ => return,
+        };
+        // An answer to an earlier message says nothing any more.
+        for earlier in self.asked.values_mut() {
+            earlier.retain(|(flow, _)| !asked.iter().any(|(f, _)| f == flow));
         }
+        self.asked.insert((mag, sequence), asked);
     }
 
     fn note_delivered(&mut self, from: Ipv6Addr, message: &Message) {
-        let Message::Fma(fma) = message else {
-            return;
+        if let Message::Pbu(pbu) = message
+            && pbu.handoff == Some(HandoffIndicator::NO_CHANGE)
+            && let Some(mn_id) = pbu.mn_id.as_ref().and_then(|id| id.nai())
+        {
+            let view = self.lma.binding(mn_id);
+            let mut sessions = view.iter().flat_map(|view| view.sessions);
+            if !sessions.any(|s| s.ll_id == pbu.ll_id && s.proxy_coa.0 == from) {
+                self.contested.insert(mn_id.clone());
+            }
+        }
+        let sequence = match message {
+            Message::Fma(fma) if fma.status.is_success() => fma.sequence,
+            Message::Upa(upa) if upa.status.is_success() => upa.sequence,
+            _ => return,
         };
         let mag = COAS.iter().position(|coa| coa.0 == from).unwrap();
-        if fma.status.is_success()
-            && let Some((name, selector, hnps)) = self.asked.get(&(mag, fma.sequence))
-            && !hnps.is_empty()
-        {
-            let key = (mag, name.clone(), selector.clone());
-            self.acknowledged.insert(key, hnps.clone());
+        let asked = self.asked.get(&(mag, sequence));
+        for (flow, hnps) in asked.into_iter().flatten() {
+            if !hnps.is_empty() {
+                self.acknowledged.insert(flow.clone(), hnps.clone());
+            }
         }
+    }
+
+    /// Whether a MAG has acknowledged that it routes an off-link prefix for a mobile's flow.
+    pub(crate) fn has_acknowledged(
+        &self,
+        mag: usize,
+        mn_id: &MnId,
+        selector: &TrafficSelector,
+        hnp: Hnp,
+    ) -> bool {
+        let selectors = vec![pmip_wire::SelectorOption::from(selector.clone())];
+        let selectors = format!("{selectors:?}");
+        self.acknowledged.iter().any(|(flow, hnps)| {
+            (flow.mag, &flow.mn_id, &flow.selectors) == (mag, mn_id, &selectors)
+                && hnps.contains(&hnp)
+        })
     }
 
     /// The MAG that the LMA sends a packet to.
@@ -506,6 +635,19 @@ impl World {
                 }
                 Message::Fma(fma) => {
                     names.push(format!("FMA {} MAG{}", fma.status.0, last.unwrap()));
+                }
+                Message::Upn(upn) => {
+                    last = mag(sent.to);
+                    let hnps = upn.hnps.iter().map(|hnp| {
+                        let off_link = if hnp.off_link { " off-link" } else { "" };
+                        format!("{}{off_link}", hnp.prefix)
+                    });
+                    let hnps = hnps.collect::<Vec<_>>().join(", ");
+                    let fids: Vec<u16> = upn.flows.iter().map(|f| f.fid.0.get()).collect();
+                    names.push(format!("UPN MAG{}: {hnps}, flows {fids:?}", last.unwrap()));
+                }
+                Message::Upa(upa) => {
+                    names.push(format!("UPA {} MAG{}", upa.status.0, last.unwrap()));
                 }
                 _ => {}
             }

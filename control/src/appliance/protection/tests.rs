@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::keys::{GenerateArgs, generate};
-use crate::packet::ipv6_packet;
+use nd::packet::ipv6_packet;
 
 const LMA: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1);
 const MAG: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1);

@@ -146,17 +146,14 @@ fn each_fault_fails_its_own_criterion() {
             |r| drop(r.differences.remove(2)),
             "tables back as on the slides",
         ),
-        (
-            |r| r.moves[0].add = None,
-            "move: FMI(add) and FMA on the wire",
-        ),
+        (|r| r.moves[0].add = None, "move: FMI and FMA on the wire"),
         (
             |r| r.moves[0].add.as_mut().unwrap().acknowledge = None,
-            "move: FMI(add) and FMA on the wire",
+            "move: FMI and FMA on the wire",
         ),
         (
             |r| r.moves[1].del.as_mut().unwrap().acknowledge = None,
-            "move back: FMI(del) to MAG1 acknowledged",
+            "move back: FMI to MAG1 acknowledged",
         ),
         (
             |r| r.moves[0].packets[2].after.mag2 = 1,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::mn::AccessSettings;
-use crate::mn::ndp::testing::{advertisement, solicitation};
-use crate::packet::{checksum, ipv6_packet};
+use crate::mn::testing::{advertisement, solicitation};
+use nd::packet::{checksum, ipv6_packet};
 use proptest::prelude::*;
 
 const CN: &str = "2001:db8:c::5";
@@ -57,7 +57,7 @@ fn udp(source: &str, destination: &str, ports: (u16, u16)) -> Vec<u8> {
 }
 
 fn downlink(mac: MacAddr, packet: &[u8]) -> Vec<u8> {
-    [ndp::ethernet(MacAddr::MAG, mac).as_slice(), packet].concat()
+    [host::ethernet(MacAddr::MAG, mac).as_slice(), packet].concat()
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn uplink_follows_downlink_and_starts_where_the_prefix_is() {
     let up = udp(ADDRESS2, CN, (5004, 4000));
     let (access, header) = lif.handle_packet(&up).unwrap();
     assert_eq!(access, IF2);
-    assert_eq!(header, ndp::ethernet(MAC2, MacAddr::MAG));
+    assert_eq!(header, host::ethernet(MAC2, MacAddr::MAG));
     // The network moves the flow.
     let down = udp(CN, ADDRESS2, (4000, 5004));
     let mut frame = downlink(MAC1, &down);

@@ -35,6 +35,13 @@ code! {
     }
 }
 
+impl FlowStatus {
+    /// Whether the flow was accepted.
+    pub const fn is_success(self) -> bool {
+        self.0 < 128
+    }
+}
+
 /// A flow and, where the message says so, its packets and its bindings:
 ///
 /// ```text

@@ -66,7 +66,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 proptest! {
     #[test]
     fn agrees_with_a_map(ops in ops()) {
-        let mut table = Bindings::new(48);
+        let mut table = Bindings::new(48, 0);
         let mut map: HashMap<Hnp, u16> = HashMap::new();
         for op in ops {
             match op {
@@ -106,7 +106,7 @@ proptest! {
 
 #[test]
 fn a_full_table_refuses_and_stays_whole() {
-    let mut table = Bindings::new(100);
+    let mut table = Bindings::new(100, 0);
     let mut held = 0;
     let refused = loop {
         match set(&mut table, hnp(held + 1, 64), &binding(1, 4)) {
@@ -130,7 +130,7 @@ fn a_full_table_refuses_and_stays_whole() {
 
 #[test]
 fn counters_outlive_a_change_of_rules() {
-    let mut table = Bindings::new(8);
+    let mut table = Bindings::new(8, 0);
     let prefix = hnp(7, 64);
     set(&mut table, prefix, &binding(1, 2)).unwrap();
     let slot = table.lookup(7 << 64).unwrap();
@@ -169,7 +169,7 @@ fn counters_outlive_a_change_of_rules() {
 
 #[test]
 fn ill_formed_bindings_change_nothing() {
-    let mut table = Bindings::new(8);
+    let mut table = Bindings::new(8, 0);
     let prefix = hnp(7, 64);
     let mut wrong = binding(1, 65);
     assert_eq!(set(&mut table, prefix, &wrong), Err(TableError::Rules(65)));

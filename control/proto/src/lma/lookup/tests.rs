@@ -49,6 +49,7 @@ fn session(number: u16, mag: u16, access: u8, ll_id: u8, hnps: &[u16]) -> Bce {
         link_local: Ipv6Addr::UNSPECIFIED,
         lmaa: Lmaa(Ipv6Addr::LOCALHOST),
         proxy_coa: coa(mag),
+        registrar: coa(mag),
         state: BceState::Active,
         expires: Duration::MAX,
         updated: Duration::from_secs(number.into()),

@@ -1,0 +1,14 @@
+//! Neighbour discovery (RFC 4861) without a clock or a socket, and the packets it is made of.
+//!
+//! * [`NeighbourDiscovery`] keeps the neighbours of an LMA or MAG, once for all of its workers;
+//! * [`icmp6`] has the ICMPv6 messages that a router makes and reads, [`host`] those of a mobile node;
+//! * [`packet`] is just enough of IPv6 for both.
+//!
+//! Nothing panics on any octets.
+
+pub mod host;
+pub mod icmp6;
+pub mod neighbours;
+pub mod packet;
+
+pub use neighbours::{NdPort, NeighbourDiscovery};

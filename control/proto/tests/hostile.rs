@@ -1,0 +1,392 @@
+//! A peer or mobile that sends all it can: what it fills is bounded, what it is denied is counted, and the
+//! others are served.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests may fail loudly, like the tests"
+)]
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::{
+    AccessTechnology, Bid, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId, PortId, ProxyCoa,
+    Selector,
+};
+use pmip_proto::{
+    Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagPeer,
+    MoveFailure, MoveStarted, Now, PrefixPool,
+};
+use pmip_wire::{
+    BindingLifetime, BindingStatus, Fma, FmaStatus, Fmi, HnpOption, Message, Pba, PbaFlags, Pbu,
+    PbuFlags, Timestamp,
+};
+
+const LMAA: Lmaa = Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1));
+const HOSTILE: ProxyCoa = ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1));
+const HONEST: ProxyCoa = ProxyCoa(Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1));
+const MILLION: u32 = 1_000_000;
+
+fn at(milliseconds: u64) -> Now {
+    Now {
+        monotonic: Duration::from_millis(milliseconds),
+        wall: Duration::from_secs(1_700_000_000) + Duration::from_millis(milliseconds),
+    }
+}
+
+fn lma(change: impl FnOnce(&mut LmaConfig)) -> Lma {
+    let range = Hnp::new("2001:db8:1000::".parse().unwrap(), 44).unwrap();
+    let pool = PrefixPool::new(range, 64, Duration::ZERO).unwrap();
+    let peers = [HOSTILE, HONEST].map(MagPeer::new).to_vec();
+    let mut config = LmaConfig::new(LMAA, peers, vec![pool]);
+    change(&mut config);
+    Lma::new(config, 1)
+}
+
+fn name(kind: &str, n: u32) -> MnId {
+    MnId::new(&format!("{kind}{n}@example.net")).unwrap()
+}
+
+fn mac(interface: u8, n: u32) -> MacAddr {
+    let [a, b, c, d] = n.to_be_bytes();
+    MacAddr([2 | interface << 2, interface, a, b, c, d])
+}
+
+/// A PBU that registers an interface of a mobile.
+fn pbu(mn_id: &MnId, mac: MacAddr, now: Now) -> Pbu {
+    Pbu {
+        sequence: 1,
+        flags: PbuFlags::REQUEST,
+        lifetime: BindingLifetime::MAX,
+        mn_id: Some(mn_id.clone().into()),
+        hnps: vec![HnpOption::ALL_ZERO],
+        handoff: Some(HandoffIndicator::NEW_INTERFACE),
+        access: Some(AccessTechnology(4)),
+        ll_id: Some(mac.into()),
+        timestamp: Some(Timestamp::from_epoch(now.wall)),
+        ..Pbu::default()
+    }
+}
+
+/// The statuses of the PBAs that the LMA sends to `to`, and how many events there were.
+fn answers(lma: &mut Lma, to: ProxyCoa) -> (Vec<BindingStatus>, usize) {
+    let mut statuses = Vec::new();
+    while let Some(command) = lma.poll_command() {
+        if let Command::Send {
+            to: sent_to,
+            message: Message::Pba(pba),
+            ..
+        } = command
+        {
+            assert_eq!(sent_to, to.0);
+            statuses.push(pba.status);
+        }
+    }
+    (statuses, std::iter::from_fn(|| lma.poll_event()).count())
+}
+
+/// Registers and gives the answer.
+fn register(lma: &mut Lma, from: ProxyCoa, mn_id: &MnId, mac: MacAddr, now: Now) -> BindingStatus {
+    lma.handle_message(now, from.0, LMAA.0, &pbu(mn_id, mac, now).into());
+    let (statuses, _) = answers(lma, from);
+    let [status] = statuses.as_slice() else {
+        panic!("{statuses:?}");
+    };
+    *status
+}
+
+#[test]
+fn a_million_mobiles_of_one_mag_leave_room_for_those_of_another() {
+    let mut lma = lma(|config| {
+        config.max_mobiles = 4000;
+        config.max_sessions_per_mag = 3000;
+    });
+    let mut events = 0;
+    let mut accepted = 0;
+    for n in 0..MILLION {
+        let mn_id = name("hostile", n);
+        let message = pbu(&mn_id, mac(1, n), at(0)).into();
+        lma.handle_message(at(0), HOSTILE.0, LMAA.0, &message);
+        let (statuses, told) = answers(&mut lma, HOSTILE);
+        events += told;
+        accepted += u32::from(statuses == [BindingStatus::ACCEPTED]);
+        assert!(statuses.len() == 1);
+    }
+    assert_eq!(accepted, 3000);
+    assert_eq!(lma.mobiles(), 3000);
+    let refused = u64::from(MILLION) - 3000;
+    assert_eq!(lma.counters().over_share, refused);
+    let full = BindingStatus::INSUFFICIENT_RESOURCES.0;
+    assert_eq!(lma.counters().pbas.get(&full), Some(&refused));
+    // All at one moment: ten refusals are told, and the rest is counted.
+    assert_eq!(events, 3000 + 10);
+    assert_eq!(lma.counters().unreported, refused - 10);
+
+    for n in 0..1000 {
+        let status = register(&mut lma, HONEST, &name("mn", n), mac(2, n), at(1));
+        assert_eq!(status, BindingStatus::ACCEPTED);
+    }
+    let peers: Vec<_> = lma.peers().map(|p| (p.proxy_coa, p.sessions)).collect();
+    assert_eq!(peers, [(HOSTILE, 3000), (HONEST, 1000)]);
+
+    // A mobile that comes over from the hostile MAG is no new session, and frees one there.
+    let mn_id = name("hostile", 7);
+    let mut handoff = pbu(&mn_id, mac(1, 7), at(2));
+    handoff.handoff = Some(HandoffIndicator::BETWEEN_MAGS);
+    lma.handle_message(at(2), HONEST.0, LMAA.0, &handoff.into());
+    assert_eq!(answers(&mut lma, HONEST).0, [BindingStatus::ACCEPTED]);
+    let peers: Vec<_> = lma.peers().map(|p| p.sessions).collect();
+    assert_eq!(peers, [2999, 1001]);
+    // When all lifetimes are over, nobody has any.
+    lma.handle_timeout(at(10_000_000));
+    assert!(lma.peers().all(|peer| peer.sessions == 0));
+    assert_eq!(lma.mobiles(), 0);
+}
+
+#[test]
+fn a_million_replays_change_nothing() {
+    let mut lma = lma(|_| {});
+    let mn_id = name("mn", 1);
+    let message: Message = pbu(&mn_id, mac(1, 1), at(0)).into();
+    lma.handle_message(at(0), HONEST.0, LMAA.0, &message);
+    assert_eq!(answers(&mut lma, HONEST).0, [BindingStatus::ACCEPTED]);
+    let before = lma.binding(&mn_id).unwrap().sessions[0].expires;
+    let replays = MILLION / 4;
+    for _ in 0..replays {
+        lma.handle_message(at(100), HONEST.0, LMAA.0, &message);
+        while let Some(command) = lma.poll_command() {
+            let Command::Send { message, .. } = command else {
+                panic!("{command:?}");
+            };
+            let Message::Pba(pba) = message else {
+                panic!("{message:?}");
+            };
+            assert_eq!(
+                pba.status,
+                BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
+            );
+        }
+    }
+    assert_eq!(lma.binding(&mn_id).unwrap().sessions[0].expires, before);
+    let status = BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED.0;
+    assert_eq!(lma.counters().pbas.get(&status), Some(&replays.into()));
+}
+
+#[test]
+fn a_million_strangers_are_answered_at_a_rate() {
+    let mut lma = lma(|_| {});
+    let mut answered = 0;
+    for n in 0..MILLION {
+        let from = Ipv6Addr::from((0x2001_0db8_0bad_u128 << 80) | (u128::from(n) + 1));
+        let mn_id = name("mn", 1);
+        let message = pbu(&mn_id, mac(1, 1), at(0)).into();
+        lma.handle_message(at(0), from, LMAA.0, &message);
+        let (statuses, _) = answers(&mut lma, ProxyCoa(from));
+        answered += statuses.len();
+    }
+    assert_eq!(answered, 10);
+    assert_eq!(lma.counters().unknown_peer, u64::from(MILLION) - 10);
+    assert_eq!(lma.mobiles(), 0);
+}
+
+/// A mobile at both MAGs, with a flow on the interface at `from`.
+fn with_flow(lma: &mut Lma, n: u32, from: u16) -> MnId {
+    let mn_id = name("mn", n);
+    for (interface, mag) in [(1, HOSTILE), (2, HONEST)] {
+        let status = register(lma, mag, &mn_id, mac(interface, n), at(0));
+        assert_eq!(status, BindingStatus::ACCEPTED);
+    }
+    let selector = Selector {
+        destination_port: Some(Interval::single(5004)),
+        ..Selector::<Ipv6Addr>::default()
+    };
+    let request = FlowRequest {
+        mn_id: mn_id.clone(),
+        fid: None,
+        priority: None,
+        selector: selector.into(),
+        bid: Bid::new(from).unwrap(),
+    };
+    lma.add_flow(at(0), request).unwrap();
+    serve(lma, at(0));
+    mn_id
+}
+
+/// Answers what is asked of the honest MAG; gives how many FMIs the other has got.
+fn serve(lma: &mut Lma, now: Now) -> u32 {
+    let mut unanswered = 0;
+    while let Some(command) = lma.poll_command() {
+        let Command::Send {
+            to,
+            message: Message::Fmi(fmi),
+            ..
+        } = command
+        else {
+            continue;
+        };
+        if to == HOSTILE.0 {
+            unanswered += 1;
+            continue;
+        }
+        let fma = Fma {
+            sequence: fmi.sequence,
+            status: FmaStatus::SUCCESS,
+            lifetime: fmi.lifetime,
+            mn_id: fmi.mn_id,
+            hnps: fmi.hnps,
+            ..Fma::default()
+        };
+        lma.handle_message(now, HONEST.0, LMAA.0, &fma.into());
+    }
+    unanswered
+}
+
+#[test]
+fn moves_that_a_mag_leaves_half_open_fill_its_window_and_no_others() {
+    const WINDOW: usize = 16;
+    const MOBILES: u32 = 2000;
+    let mut lma = lma(|config| {
+        config.signal_hosted = false;
+        config.fmi_window = WINDOW;
+        config.flow_lifetime = 0xffff;
+        config.max_lifetime = Duration::from_hours(24);
+    });
+    // Half of the flows are to move to the MAG that never answers, half of them to the other.
+    let mobiles: Vec<_> = (0..MOBILES)
+        .map(|n| (with_flow(&mut lma, n, if n % 2 == 0 { 2 } else { 1 }), n))
+        .collect();
+    while lma.poll_event().is_some() {}
+    let fid = flow::Fid::new(1).unwrap();
+    for (mn_id, n) in &mobiles {
+        let to = Bid::new(if n % 2 == 0 { 1 } else { 2 }).unwrap();
+        let started = lma.move_flow(at(1), mn_id, fid, to);
+        assert_eq!(started, Ok(MoveStarted::Signalling));
+        serve(&mut lma, at(1));
+        assert!(lma.peers().all(|peer| peer.outstanding <= WINDOW));
+    }
+    let moved = |lma: &mut Lma| {
+        let events = std::iter::from_fn(|| lma.poll_event());
+        let mut count = [0, 0];
+        for event in events {
+            count[0] += u32::from(matches!(event, LmaEvent::FlowMoved { .. }));
+            if let LmaEvent::FlowMoveFailed { reason, .. } = event {
+                assert_eq!(reason, MoveFailure::NoAnswer);
+                count[1] += 1;
+            }
+        }
+        count
+    };
+    assert_eq!(moved(&mut lma), [MOBILES / 2, 0]);
+    let open = lma.peers().next().unwrap();
+    assert_eq!((open.proxy_coa, open.outstanding), (HOSTILE, WINDOW));
+
+    // Each is given up in its turn, and the window is never wider.
+    let mut failed = 0;
+    let mut now = 1;
+    while failed < MOBILES / 2 {
+        let next = lma.poll_timeout().expect("something is open");
+        now = u64::try_from(next.as_millis()).unwrap().max(now);
+        lma.handle_timeout(at(now));
+        serve(&mut lma, at(now));
+        assert!(lma.peers().all(|peer| peer.outstanding <= WINDOW));
+        failed += moved(&mut lma)[1];
+    }
+    assert_eq!(failed, MOBILES / 2);
+}
+
+/// A MAG with one mobile that is registered.
+fn mag() -> Mag {
+    let config = MagConfig::new(HONEST, vec![LmaPeer::new(LMAA)]);
+    let mut mag = Mag::new(config, 1);
+    let attachment = Attachment {
+        mn_id: name("mn", 1),
+        ll_id: Some(mac(1, 1).into()),
+        access: AccessTechnology(4),
+        port: PortId(1),
+        mac: mac(1, 1),
+        handoff: HandoffIndicator::NEW_INTERFACE,
+        wanted: vec![],
+        lma: None,
+    };
+    mag.attach(at(0), attachment).unwrap();
+    let Some(Command::Send {
+        message: Message::Pbu(pbu),
+        ..
+    }) = mag.poll_command()
+    else {
+        panic!("no PBU");
+    };
+    let hnp = Hnp::new("2001:db8:1000::".parse().unwrap(), 64).unwrap();
+    let pba = Pba {
+        status: BindingStatus::ACCEPTED,
+        flags: PbaFlags::PROXY,
+        sequence: pbu.sequence,
+        lifetime: pbu.lifetime,
+        mn_id: pbu.mn_id,
+        hnps: vec![HnpOption::on_link(hnp)],
+        handoff: pbu.handoff,
+        access: pbu.access,
+        ll_id: pbu.ll_id,
+        ..Pba::default()
+    };
+    mag.handle_message(at(0), LMAA.0, HONEST.0, &pba.into());
+    while mag.poll_command().is_some() {}
+    while mag.poll_event().is_some() {}
+    mag
+}
+
+#[test]
+fn a_million_solicitations_are_answered_at_a_rate() {
+    let mut mag = mag();
+    let mut advertised = 0;
+    for n in 0..u64::from(MILLION) {
+        // A thousand a second.
+        let known = mag.handle_router_solicitation(at(n), PortId(1), mac(1, 1));
+        assert!(known);
+        while let Some(command) = mag.poll_command() {
+            assert!(matches!(command, Command::Advertise(_)));
+            advertised += 1;
+        }
+        // Stations that are none of ours leave nothing behind.
+        let stranger = mac(3, u32::try_from(n).unwrap());
+        assert!(!mag.handle_router_solicitation(at(n), PortId(1), stranger));
+    }
+    assert_eq!(advertised, 3 + 999);
+    let unanswered = mag.counters().solicitations_unanswered;
+    assert_eq!(unanswered, u64::from(MILLION) - advertised);
+    assert_eq!(mag.bul().count(), 1);
+}
+
+#[test]
+fn a_million_messages_about_others_leave_nothing_at_a_mag() {
+    let mut mag = mag();
+    for n in 0..MILLION / 2 {
+        let fmi = Fmi {
+            sequence: 1,
+            mn_id: Some(name("other", n).into()),
+            ..Fmi::default()
+        };
+        mag.handle_message(at(0), LMAA.0, HONEST.0, &fmi.into());
+        let Some(Command::Send {
+            message: Message::Fma(fma),
+            ..
+        }) = mag.poll_command()
+        else {
+            panic!("no FMA");
+        };
+        assert_eq!(fma.status, FmaStatus::NOT_ATTACHED);
+        let pba = Pba {
+            flags: PbaFlags::PROXY,
+            mn_id: Some(name("other", n).into()),
+            ..Pba::default()
+        };
+        mag.handle_message(at(0), LMAA.0, HONEST.0, &pba.into());
+        assert_eq!((mag.poll_command(), mag.poll_event()), (None, None));
+    }
+    let counters = mag.counters();
+    assert_eq!(counters.fmis_refused, u64::from(MILLION / 2));
+    assert_eq!(counters.stray_pbas, u64::from(MILLION / 2));
+    assert_eq!(mag.bul().count(), 1);
+    assert_eq!(mag.routes().count(), 1);
+}
