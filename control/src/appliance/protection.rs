@@ -315,10 +315,8 @@ impl Protection {
             && highest.saturating_sub(marks.get(Way::In, key)) >= BLOCK
         {
             marks.set(Way::In, key, highest);
-            // Less is known after a crash then, and nothing else is lost: the next block tries again.
-            if let Err(error) = marks.save() {
-                tracing::warn!("received sequence numbers are not noted: {error:#}");
-            }
+            // If it fails, less is known after a crash, and nothing else is lost: the next block tries again.
+            marks.save_or_log();
         }
         match opened.next_header {
             next_header::MOBILITY => Ok(opened.payload),
@@ -449,9 +447,8 @@ fn reserve(outbound: &mut OutboundSa, marks: &mut Marks) {
         return;
     }
     marks.set(Way::Out, outbound.key_check(), highest);
-    match marks.save() {
-        Ok(()) => outbound.reserve(highest),
-        Err(error) => tracing::error!(left, "sequence numbers are not noted: {error:#}"),
+    if marks.save_or_log() {
+        outbound.reserve(highest);
     }
     if highest > NEARLY_EXHAUSTED {
         tracing::warn!(spi = %outbound.spi(), used = outbound.last(), "change the keys soon");
