@@ -283,10 +283,12 @@ fn config() -> WorkerConfig {
         addresses: vec![LMAA],
         pools: vec!["2001:db8:100::/60".parse().expect("a prefix")],
         expected_bindings: 8,
+        other_lengths: 8,
     };
     let mag = MagConfig {
         addresses: vec![COA],
         expected_bindings: 8,
+        other_lengths: 8,
     };
     WorkerConfig {
         lma: Some(lma),
