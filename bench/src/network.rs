@@ -224,6 +224,7 @@ fn tunnel(local: Ipv6Addr, remote: Ipv6Addr) -> Path {
         hop_limit: 64,
         path_mtu: MTU,
         copy_dscp: false,
+        encapsulation_limit: None,
     })
 }
 

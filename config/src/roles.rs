@@ -78,6 +78,9 @@ pub struct TunnelOptions {
     /// Path MTU between the tunnel ends in octets, outer header included; `None` for the MTU of
     /// the port towards the peer.
     pub path_mtu: Option<u16>,
+    /// The Tunnel Encapsulation Limit that packets get which have none (RFC 2473 §6.6); `None` for
+    /// no such option.
+    pub encapsulation_limit: Option<u8>,
 }
 
 /// The other end of tunnels; `A` is the role of its address: `[[lma.peer]]`, `[[mag.peer]]`.

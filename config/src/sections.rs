@@ -160,6 +160,7 @@ fn tunnel(t: &mut Table<'_>) -> TunnelOptions {
         hop_limit: t.number("hop_limit", 64, 1..=255),
         copy_dscp: t.or("copy_dscp", false),
         path_mtu: t.optional_number("path_mtu", 1280..=u16::MAX),
+        encapsulation_limit: t.optional_number("encapsulation_limit", 0..=u8::MAX),
     }
 }
 

@@ -75,6 +75,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(shown_lma.max_sessions_per_mag.take(), Some(75_000));
     assert_eq!(shown_lma.tunnel.path_mtu.take(), Some(1500));
     assert_eq!(shown_mag.tunnel.path_mtu.take(), Some(1500));
+    assert_eq!(shown_lma.tunnel.encapsulation_limit.take(), Some(4));
+    assert_eq!(shown_mag.tunnel.encapsulation_limit.take(), Some(4));
     assert_eq!(shown_lma.mobiles.drain(..).count(), 1);
     assert_eq!(shown_lma, lma);
     assert_eq!(shown_mag, mag);

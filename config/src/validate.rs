@@ -299,8 +299,9 @@ fn no_peers(notes: &mut Notes, role: &str) {
     }
 }
 
-/// Octets of the outer header.
+/// Octets of the outer header, and of the header with a Tunnel Encapsulation Limit.
 const OUTER: u16 = 40;
+const LIMIT: u16 = 8;
 /// What every IPv6 link must carry (RFC 8200 §5).
 const MIN_MTU: u16 = 1280;
 
@@ -328,18 +329,19 @@ fn tunnel(
         );
     }
     let mtu = tunnel.path_mtu.unwrap_or(port.mtu).min(port.mtu);
-    if mtu < MIN_MTU + OUTER {
+    let head = OUTER + tunnel.encapsulation_limit.map_or(0, |_| LIMIT);
+    if mtu < MIN_MTU + head {
         let path = match tunnel.path_mtu {
             Some(path) if path <= port.mtu => path_mtu,
             _ => port_mtu,
         };
-        let least = MIN_MTU + OUTER;
+        let least = MIN_MTU + head;
         let message = format!("packets of {MIN_MTU} octets do not fit the tunnels of [{role}]");
         notes.push(
             Draft::warning(path, message)
-                .label(format!("{} octets remain inside", mtu - OUTER))
+                .label(format!("{} octets remain inside", mtu - head))
                 .help(format!(
-                    "every IPv6 link must carry them: raise this to {least} or more"
+                    "larger ones are sent in fragments, which is slow: raise this to {least} or more"
                 )),
         );
     }

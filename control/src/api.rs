@@ -177,6 +177,12 @@ pub(crate) struct WorkerRow {
     pub(crate) handed_over: u64,
     /// Packets taken from other workers.
     pub(crate) taken_over: u64,
+    /// Packets sent into tunnels in fragments.
+    pub(crate) fragmented: u64,
+    /// Packets put together from fragments.
+    pub(crate) reassembled: u64,
+    /// Fragments of mobiles' packets that came before their first one.
+    pub(crate) early_fragments: u64,
     /// Table updates applied.
     pub(crate) updates: u64,
 }

@@ -132,7 +132,7 @@ const PORTS: [Column<PortRow>; 10] = [
     ("RX MISSED", true, |r| r.rx_missed.to_string()),
 ];
 
-const WORKERS: [Column<WorkerRow>; 10] = [
+const WORKERS: [Column<WorkerRow>; 13] = [
     ("WORKER", true, |r| r.id.to_string()),
     ("CORE", true, |r| optional(r.core)),
     ("BUSY", true, |r| percent(r.busy_turns, r.turns)),
@@ -142,6 +142,9 @@ const WORKERS: [Column<WorkerRow>; 10] = [
     ("PUNTED", true, |r| r.punted.to_string()),
     ("HANDED", true, |r| r.handed_over.to_string()),
     ("TAKEN", true, |r| r.taken_over.to_string()),
+    ("FRAGMENTED", true, |r| r.fragmented.to_string()),
+    ("REASSEMBLED", true, |r| r.reassembled.to_string()),
+    ("EARLY", true, |r| r.early_fragments.to_string()),
     ("UPDATES", true, |r| r.updates.to_string()),
 ];
 

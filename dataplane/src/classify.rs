@@ -1,10 +1,11 @@
 //! From a packet to a mobile to its path: the first rule that matches, or the default path.
 
-use flow::DropReason;
+use flow::{DropReason, FlowKey};
 
+use crate::fate::Fate;
 use crate::packet::header::Ipv6;
-use crate::simd::Compare;
-use crate::table::path::{DISCARD, NO_PATH};
+use crate::simd::{Compare, Scalar};
+use crate::table::path::{ASIDE, DISCARD, NO_PATH};
 use crate::table::record::NOT_EXTENDED;
 use crate::table::rules::{Fields, WideKey};
 use crate::table::{Records, Slot};
@@ -22,10 +23,17 @@ impl Choice {
         path: NO_PATH,
         entropy: 0,
     };
+
+    /// Not here: there is something odd about the packet.
+    pub(crate) const ASIDE: Self = Self {
+        path: ASIDE,
+        entropy: 0,
+    };
 }
 
 /// Chooses and counts for a packet to the mobile at `slot`; its IPv6 header is `ip`, behind the 14
-/// first octets of `frame`. The path may be none: see [`why_none`].
+/// first octets of `frame`. The path may be none: see [`no_path`]. Packets with extension headers are
+/// left for [`by_key`]: they may be fragments, or limit their encapsulation.
 #[inline(always)]
 pub(crate) fn to_mobile(
     records: &mut Records<'_>,
@@ -34,10 +42,43 @@ pub(crate) fn to_mobile(
     frame: &[u8],
     compare: impl Compare + Copy,
 ) -> Choice {
+    match Fields::usual(ip, frame) {
+        Some(fields) => by_fields(records, slot, ip, fields, compare, || WideKey::of(frame)),
+        None => Choice::ASIDE,
+    }
+}
+
+/// As [`to_mobile`] at a MAG, where no rules are and no tunnel is entered: all packets are alike.
+#[inline(always)]
+pub(crate) fn to_link(
+    records: &mut Records<'_>,
+    slot: Slot,
+    ip: &Ipv6,
+    frame: &[u8],
+    compare: impl Compare + Copy,
+) -> Choice {
+    let fields = Fields::of(ip, frame);
+    by_fields(records, slot, ip, fields, compare, || WideKey::of(frame))
+}
+
+/// As [`to_mobile`] for a packet whose flow is known by its key.
+pub(crate) fn by_key(records: &mut Records<'_>, slot: Slot, ip: &Ipv6, key: &FlowKey) -> Choice {
+    let fields = Fields::from(key);
+    by_fields(records, slot, ip, fields, Scalar, || WideKey::from(key))
+}
+
+#[inline(always)]
+fn by_fields(
+    records: &mut Records<'_>,
+    slot: Slot,
+    ip: &Ipv6,
+    fields: Fields,
+    compare: impl Compare + Copy,
+    key: impl Fn() -> WideKey,
+) -> Choice {
     let Some(record) = records.downlink.get_mut(slot.index()) else {
         return Choice::NONE;
     };
-    let fields = Fields::of(ip, frame);
     record.packets += 1;
     record.octets += ip.total_len() as u64;
     let path = if record.extended == NOT_EXTENDED {
@@ -49,7 +90,7 @@ pub(crate) fn to_mobile(
     } else {
         let (set, default) = (record.extended, record.default_action());
         let set = records.sets.get_mut(set as usize);
-        set.and_then(|set| set.decide(fields, compare, || WideKey::of(frame)))
+        set.and_then(|set| set.decide(fields, compare, key))
             .unwrap_or(default)
     };
     Choice {
@@ -58,14 +99,15 @@ pub(crate) fn to_mobile(
     }
 }
 
-/// Why there is no path of this number.
+/// What becomes of a packet for which there is no path of this number.
 #[cold]
-pub(crate) fn why_none(path: u16) -> DropReason {
-    match path {
+pub(crate) fn no_path(path: u16) -> Fate {
+    Fate::Drop(match path {
+        ASIDE => return Fate::Aside,
         DISCARD => DropReason::Rule,
         NO_PATH => DropReason::BindingInactive,
         _ => DropReason::NoPath,
-    }
+    })
 }
 
 /// The default path of the mobile at `slot`, for packets of our own: flow rules are for the flows of

@@ -31,6 +31,10 @@ pub struct WorkerConfig {
     pub icmp_errors: Rate,
     /// Packets waiting for neighbours.
     pub neighbours: NeighbourLimits,
+    /// Packets that come in fragments.
+    pub fragments: FragmentLimits,
+    /// How long a router's word on the MTU of a tunnel's way is believed (RFC 8201 §4).
+    pub path_mtu_lifetime: Duration,
     /// The clock is read once in so many turns.
     pub clock_turns: u32,
 }
@@ -52,6 +56,8 @@ impl WorkerConfig {
                 burst: 100,
             },
             neighbours: NeighbourLimits::default(),
+            fragments: FragmentLimits::default(),
+            path_mtu_lifetime: Duration::from_mins(10),
             clock_turns: 32,
         }
     }
@@ -133,6 +139,8 @@ pub struct PuntRates {
     pub unknown_mobile: Rate,
     /// How often one of them is reported.
     pub station_unknown: Rate,
+    /// What routers say about the MTU of a tunnel's way.
+    pub path_mtu: Rate,
 }
 
 impl Default for PuntRates {
@@ -152,6 +160,7 @@ impl Default for PuntRates {
             resolve: rate(500),
             unknown_mobile: rate(200),
             station_unknown: rate(5),
+            path_mtu: rate(100),
         }
     }
 }
@@ -177,6 +186,30 @@ impl Default for NeighbourLimits {
             held_total: 512,
             entries: 8192,
             unanswered: 1024,
+        }
+    }
+}
+
+/// Bounds on what fragments may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct FragmentLimits {
+    /// Packets to us of which some fragments are held.
+    pub packets: usize,
+    /// Fragments held in all.
+    pub fragments: usize,
+    /// First fragments of mobiles' packets that are remembered, so that the others follow them.
+    pub remembered: usize,
+    /// For how long each of these is kept (RFC 8200 §4.5: 60 s).
+    pub time: Duration,
+}
+
+impl Default for FragmentLimits {
+    fn default() -> Self {
+        Self {
+            packets: 128,
+            fragments: 512,
+            remembered: 1024,
+            time: Duration::from_mins(1),
         }
     }
 }

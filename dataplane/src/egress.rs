@@ -74,10 +74,12 @@ impl<P: PacketBuf> Port<P> {
         lma: Option<&'a RoleState>,
         mag: Option<&'a RoleState>,
     ) -> Ingress<'a> {
+        let bindings = lma.map(|lma| &lma.table.bindings);
         Ingress {
             port: self.id,
             macs: self.macs(),
             shapes: &self.shapes,
+            forward: self.shapes.forward.as_ref().zip(bindings),
             access: self.access,
             own,
             lma,
@@ -159,6 +161,8 @@ impl<Io: PacketIo> Worker<Io> {
                     self.count_drop(DropReason::NeighbourQueue);
                 }
             }
+            Fate::Cut { mtu, to } => self.cut(packet, mtu, to, arrival),
+            Fate::Gather => self.gather(packet, arrival),
             Fate::Drop(reason) => self.count_drop(reason),
             Fate::Refuse(reason, error) => {
                 self.count_drop(reason);
@@ -308,7 +312,7 @@ impl<Io: PacketIo> Worker<Io> {
         }
     }
 
-    fn push_punt(&mut self, punt: Punt, reserve: usize) -> Result<(), DropReason> {
+    pub(crate) fn push_punt(&mut self, punt: Punt, reserve: usize) -> Result<(), DropReason> {
         self.rings
             .push_punt(punt, reserve)
             .map_err(|_punt| DropReason::PuntRing)

@@ -15,6 +15,11 @@ pub(crate) enum Fate {
         adjacency: AdjacencyId,
         inner: usize,
     },
+    /// It goes on in two fragments of at most `mtu` octets; the frame is complete, but for its Ethernet
+    /// header if that waits for a neighbour.
+    Cut { mtu: u16, to: Onward },
+    /// It is a fragment of a packet to us, and waits for the rest.
+    Gather,
     /// It is dropped.
     Drop(DropReason),
     /// It is dropped and its sender is told. Its IPv6 header is behind 14 octets and unchanged.
@@ -32,6 +37,15 @@ pub(crate) enum Fate {
     Turn,
     /// It was turned into an answer in its own buffer, which goes to its destination address.
     Answer,
+}
+
+/// Where a packet goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Onward {
+    /// On this port.
+    Port(PortId),
+    /// To this neighbour, whose link-layer address is not known.
+    Neighbour(AdjacencyId),
 }
 
 /// Which packets the control plane gets.
@@ -55,6 +69,8 @@ pub(crate) enum Error {
     TooBig(u32),
     /// Type 3, code 0.
     HopLimit,
+    /// Type 3, code 1.
+    FragmentTime,
     /// Type 4 with its code and pointer.
     Parameter(u8, u32),
 }

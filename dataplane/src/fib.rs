@@ -6,6 +6,7 @@ use flow::{PortId, RouteNext};
 use ipnet::Ipv6Net;
 
 use crate::neighbour::{AdjacencyId, Neighbours};
+use crate::table::hash::halves;
 use crate::table::other::mask;
 
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,10 @@ pub(crate) struct NextHop {
 pub(crate) struct Fib {
     /// Longest prefix first.
     routes: Vec<Route>,
+    /// How many of them are longer than 64 bits.
+    long: usize,
+    /// Upper halves of all their networks and masks: enough while none is longer.
+    short: Vec<(u64, u64)>,
 }
 
 impl Fib {
@@ -61,6 +66,7 @@ impl Fib {
         if let Some(next) = next {
             self.insert(prefix, next, adjacency, mtu, false);
         }
+        self.note_halves();
     }
 
     fn insert(
@@ -82,18 +88,42 @@ impl Fib {
         });
         self.routes
             .sort_by_key(|r| (std::cmp::Reverse(r.length), !r.connected));
+        self.note_halves();
+    }
+
+    /// Makes what [`Fib::route_of`] looks at of the routes.
+    fn note_halves(&mut self) {
+        self.long = self.routes.iter().filter(|r| r.length > 64).count();
+        let upper_halves = self.routes.iter().map(|route| {
+            let ([_, network], [_, mask]) = (halves(route.network), halves(route.mask));
+            (network, mask)
+        });
+        self.short = upper_halves.collect();
+    }
+
+    /// The number of the first route that holds `destination`; good until a route changes.
+    #[inline(always)]
+    pub(crate) fn route_of(&self, destination: u128) -> Option<usize> {
+        if self.long > 0 {
+            let holds = |route: &Route| destination & route.mask == route.network;
+            return self.routes.iter().position(holds);
+        }
+        let [_, upper] = halves(destination);
+        let holds = |(network, mask): &(u64, u64)| upper & mask == *network;
+        self.short.iter().position(holds)
+    }
+
+    /// The gateway of a route, by its entry among the neighbours, and the MTU towards it; `None` if it leads
+    /// straight to its destinations.
+    pub(crate) fn gateway(&self, route: usize) -> Option<(AdjacencyId, u16)> {
+        let route = self.routes.get(route)?;
+        Some((route.adjacency?, route.mtu))
     }
 
     /// The next hop towards `destination`.
     #[inline(always)]
     pub(crate) fn lookup(&self, destination: u128) -> Option<NextHop> {
-        let mut routes = self.routes.iter();
-        let route = loop {
-            let route = routes.next()?;
-            if destination & route.mask == route.network {
-                break route;
-            }
-        };
+        let route = self.routes.get(self.route_of(destination)?)?;
         let (port, address) = match route.next {
             RouteNext::OnLink(port) => (port, destination),
             RouteNext::Via(port, gateway) => (port, gateway.to_bits()),

@@ -23,6 +23,7 @@ impl Error {
             Self::PortUnreachable => (1, 4, 0),
             Self::TooBig(mtu) => (2, 0, mtu),
             Self::HopLimit => (3, 0, 0),
+            Self::FragmentTime => (3, 1, 0),
             Self::Parameter(code, pointer) => (4, code, pointer),
         }
     }

@@ -124,7 +124,7 @@ pub(crate) struct Shapes {
     /// IPv6 to this station, or to the one that all MAGs share.
     to_us: [Shape; 2],
     /// To a mobile of the LMA's, from the core.
-    forward: Option<Shape>,
+    pub(crate) forward: Option<Shape>,
 }
 
 impl Shapes {
@@ -153,6 +153,8 @@ pub(crate) struct Ingress<'a> {
     /// The port's link-layer address, and another one: on access ports that which all MAGs share.
     pub(crate) macs: [MacAddr; 2],
     pub(crate) shapes: &'a Shapes,
+    /// What packets to mobiles look like that come from the core, and where their bindings are.
+    pub(crate) forward: Option<(&'a Shape, &'a Bindings)>,
     pub(crate) access: bool,
     pub(crate) own: &'a OwnAddresses,
     pub(crate) lma: Option<&'a RoleState>,
@@ -195,11 +197,13 @@ impl Ingress<'_> {
         if !whole || !scope::is_plain(ip.source.get()) {
             return false;
         }
-        if let (Some(forward), Some(lma)) = (&self.shapes.forward, self.lma)
+        // What may have come through a tunnel is looked at as such: few mobiles end other tunnels.
+        if ip.next_header != next_header::IPV6
+            && let Some((forward, bindings)) = self.forward
             && compare.fits(start, forward)
         {
             let [_, key] = halves(ip.destination.get());
-            passage.look_up(Lane::Forward, key, &lma.table.bindings);
+            passage.look_up(Lane::Forward, key, bindings);
             return true;
         }
         let [own, shared] = &self.shapes.to_us;
@@ -209,11 +213,7 @@ impl Ingress<'_> {
         if self.access {
             return self.is_from_link(ip, passage);
         }
-        if let Some((lane, through)) = self.out_of_tunnel(frame, data) {
-            passage.through = through;
-            return self.is_from_tunnel(lane, data, passage);
-        }
-        false
+        self.out_of_tunnel(frame, data, passage)
     }
 
     /// Puts a frame from an access link on its lane, unless it is to us.
@@ -230,30 +230,14 @@ impl Ingress<'_> {
         }
     }
 
-    /// Puts a frame that left a tunnel on its lane.
+    /// Puts a frame on its lane that leaves a tunnel of ours, if there is nothing odd about it; whatever else
+    /// leaves one is told apart later.
     #[inline(always)]
-    fn is_from_tunnel(&self, lane: Lane, data: &[u8], passage: &mut Passage) -> bool {
+    fn out_of_tunnel(&self, frame: &Frame, data: &[u8], passage: &mut Passage) -> bool {
+        let outer = &frame.ip;
         let Some(Ok((inner, _))) = data.get(FRAME_LEN..).map(Ipv6::ref_from_prefix) else {
             return false;
         };
-        let (state, address) = if lane == Lane::LmaExit {
-            (self.lma, inner.source.get())
-        } else {
-            (self.mag, inner.destination.get())
-        };
-        let [_, key] = halves(address);
-        if let Some(state) = state {
-            passage.look_up(lane, key, &state.table.bindings);
-        }
-        state.is_some()
-    }
-
-    /// The tunnel of ours that a packet leaves, if there is nothing odd about it; `None` sends it
-    /// where such things are told apart.
-    #[inline(always)]
-    fn out_of_tunnel(&self, frame: &Frame, data: &[u8]) -> Option<(Lane, u16)> {
-        let outer = &frame.ip;
-        let (inner, _) = Ipv6::ref_from_prefix(data.get(FRAME_LEN..)?).ok()?;
         let sound = (outer.next_header == next_header::IPV6)
             & inner.is_version_6()
             & (inner.total_len() + IPV6_LEN == outer.total_len())
@@ -261,13 +245,23 @@ impl Ingress<'_> {
             & scope::is_plain(inner.destination.get())
             & ecn::passes(inner.traffic_class(), outer.traffic_class());
         if !sound {
-            return None;
+            return false;
         }
-        let through = |state: Option<&RoleState>| state?.table.paths.entrance(frame);
-        match through(self.lma) {
-            Some(path) => Some((Lane::LmaExit, path)),
-            None => through(self.mag).map(|path| (Lane::MagExit, path)),
+        let roles = [
+            (Lane::LmaExit, self.lma, &inner.source),
+            (Lane::MagExit, self.mag, &inner.destination),
+        ];
+        for (lane, role, address) in roles {
+            if let Some(role) = role
+                && let Some(path) = role.table.paths.entrance(frame)
+            {
+                passage.through = path;
+                let [_, key] = halves(address.get());
+                passage.look_up(lane, key, &role.table.bindings);
+                return true;
+            }
         }
+        false
     }
 
     /// How a frame came.
@@ -316,7 +310,8 @@ impl Ingress<'_> {
         spread::flow_hash(frame.get(start..)?, seed)
     }
 
-    /// Where the inner header of a tunnel packet is that has extension headers before it.
+    /// Where the inner header of a tunnel packet is that has extension headers before it; of a fragment
+    /// only the outer header will do.
     fn late_exit(&self, frame: &[u8]) -> Option<usize> {
         let packet = frame.get(ETHERNET_LEN..)?;
         let (ip, _) = Ipv6::ref_from_prefix(packet).ok()?;
@@ -325,8 +320,11 @@ impl Ingress<'_> {
             return None;
         }
         let upper = walk::upper(ip, packet);
-        let tunnelled = upper.next_header == next_header::IPV6 && !upper.fragmented;
-        tunnelled.then_some(ETHERNET_LEN + upper.offset)
+        if upper.fragmented {
+            // All that is to be put together for this tunnel end goes to one worker.
+            return Some(ETHERNET_LEN);
+        }
+        (upper.next_header == next_header::IPV6).then_some(ETHERNET_LEN + upper.offset)
     }
 
     /// As [`Ingress::look`] for any frame; cuts off what Ethernet padded it with.
@@ -355,17 +353,9 @@ impl Ingress<'_> {
             passage.drop(DropReason::NotIpv6);
         } else if !frame.ip.is_version_6() || frame.ip.total_len() > data.len() - ETHERNET_LEN {
             passage.drop(DropReason::Malformed);
-        } else if let Some((lane, through)) = self.tunnelled(frame, data, group) {
-            passage.through = through;
-            let _of_a_role_we_have = self.is_from_tunnel(lane, data, passage);
-        } else {
+        } else if self.access || group || !self.out_of_tunnel(frame, data, passage) {
             self.way(&frame.ip, group, passage);
         }
-    }
-
-    fn tunnelled(&self, frame: &Frame, data: &[u8], group: bool) -> Option<(Lane, u16)> {
-        let may = !self.access && !group;
-        may.then(|| self.out_of_tunnel(frame, data)).flatten()
     }
 
     /// The way of a whole IPv6 packet, to us, to or from an address of a special kind, to a group of

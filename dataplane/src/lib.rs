@@ -14,15 +14,17 @@
 //!   the control plane; [`config`] what it is told at the start.
 //! * Each step of the way is a file: `ingress` (own addresses, lanes), `classify` (rules), `encap`,
 //!   `decap`, `route`, `local` (echo, neighbour discovery, Mobility Header), `icmp` (errors),
-//!   `neighbour` and `egress`.
+//!   `fragment` (outer packets cut and put together, inner ones that follow their first), `mtu` (what
+//!   tunnels' ways carry), `neighbour` and `egress`.
 //! * `simd` compiles the stages for several processors and picks one at the start.
 //! * `table` holds one role's bindings and paths, laid out in cache lines.
 //!
 //! **Conservation.** After every turn, over all ports of a worker:
 //! `rx + originated + taken_over = tx + drops + punted + consumed + held + handed_over`. A packet answered in its own buffer
 //! counts as consumed and as originated. A solicitation that is answered here and also shown to the
-//! control plane is consumed, not punted. `held` counts packets that wait for a neighbour or for a
-//! busy port.
+//! control plane is consumed, not punted. `held` counts packets that wait for a neighbour, for a busy
+//! port, or for the rest of their fragments. Of a packet sent in fragments all but the first count as
+//! originated; of one put together, all but one as consumed.
 //!
 //! Nothing here needs DPDK: [`io::PacketIo`] is all a worker knows of its ports.
 
@@ -46,9 +48,11 @@ mod egress;
 mod encap;
 mod fate;
 mod fib;
+mod fragment;
 mod icmp;
 mod ingress;
 mod local;
+mod mtu;
 mod neighbour;
 mod police;
 mod role;
@@ -57,7 +61,8 @@ mod simd;
 mod table;
 
 pub use config::{
-    Idle, LmaConfig, MagConfig, NeighbourLimits, PortConfig, PuntRates, Rate, WorkerConfig,
+    FragmentLimits, Idle, LmaConfig, MagConfig, NeighbourLimits, PortConfig, PuntRates, Rate,
+    WorkerConfig,
 };
 pub use io::{BURST, Burst, PacketIo};
 pub use packet::PacketBuf;

@@ -31,6 +31,16 @@ impl<Io: PacketIo> Worker<Io> {
     #[cold]
     #[inline(never)]
     pub(crate) fn local(&mut self, packet: &mut Io::Packet, arrival: &mut Arrival) -> Fate {
+        self.local_whole(packet, arrival, false)
+    }
+
+    /// As [`Worker::local`]; a packet that was put together here has shown its source already.
+    pub(crate) fn local_whole(
+        &mut self,
+        packet: &mut Io::Packet,
+        arrival: &mut Arrival,
+        put_together: bool,
+    ) -> Fate {
         let Some(ip) = Frame::of(packet).map(|frame| frame.ip) else {
             return Fate::Drop(DropReason::Malformed);
         };
@@ -39,17 +49,21 @@ impl<Io: PacketIo> Worker<Io> {
             return fate;
         }
         let upper = walk::upper(&ip, octets);
-        if upper.fragmented {
-            // TODO-correctness RFC 2473 §7: an exit is to reassemble fragments of the outer packet.
-            return Fate::Drop(DropReason::Unhandled);
-        }
         let is_discovery = is_discovery(&upper, octets);
+        if is_discovery && (upper.fragmented || put_together) {
+            // RFC 6980 §5: nothing in neighbour discovery is that large.
+            return Fate::Drop(DropReason::BadIcmp);
+        }
         let access = self.is_access(arrival.port) && arrival.via == Via::Link;
-        if access && !is_discovery && !self.may_talk_to_us(ip.source.get(), packet, arrival) {
+        let shown = is_discovery || put_together;
+        if access && !shown && !self.may_talk_to_us(ip.source.get(), packet, arrival) {
             return Fate::Drop(DropReason::IngressFilter);
         }
         if ip.source.get() == scope::UNSPECIFIED && !is_discovery {
             return Fate::Drop(DropReason::BadSource);
+        }
+        if upper.fragmented {
+            return fragment_to_us(&ip, put_together);
         }
         let pointer = u32::try_from(upper.announced_at).unwrap_or(0);
         let unknown = Fate::Refuse(DropReason::Unhandled, Error::Parameter(1, pointer));
@@ -173,6 +187,18 @@ impl<Io: PacketIo> Worker<Io> {
         }
         build::seal(packet);
         Fate::Answer
+    }
+}
+
+/// A fragment waits for the rest, unless that can never be for us: packets to groups are not worth it,
+/// and fragments of fragments are no one's honest work.
+fn fragment_to_us(ip: &Ipv6, put_together: bool) -> Fate {
+    if put_together {
+        Fate::Drop(DropReason::BadFragment)
+    } else if scope::is_multicast(ip.destination.get()) {
+        Fate::Drop(DropReason::Unhandled)
+    } else {
+        Fate::Gather
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) struct Police {
     strangers: Bucket,
     /// By [`PortId`].
     ports: Vec<PortPolice>,
+    pub(crate) path_mtu: Bucket,
     pub(crate) icmp_errors: Bucket,
 }
 
@@ -147,6 +148,7 @@ impl Police {
             peers: peers.into_iter().map(bucket).collect(),
             strangers: Bucket::new(punts.strangers),
             ports: (0..ports).map(port).collect(),
+            path_mtu: Bucket::new(punts.path_mtu),
             icmp_errors: Bucket::new(icmp_errors),
         }
     }
@@ -154,6 +156,7 @@ impl Police {
     /// What the time is. Buckets are filled when they are next looked at, however many there are.
     pub(crate) fn set_time(&mut self, now: Duration) {
         self.now = now;
+        self.path_mtu.fill(now);
         self.icmp_errors.fill(now);
     }
 

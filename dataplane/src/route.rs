@@ -12,8 +12,7 @@ use crate::ingress::{Ingress, Lane, Passage};
 use crate::io::PacketIo;
 use crate::neighbour::{self, Neighbours};
 use crate::packet::PacketBuf;
-use crate::packet::header::{ETHERNET_LEN, Frame, scope};
-use crate::simd::Scalar;
+use crate::packet::header::{ETHERNET_LEN, Frame, Ipv6, scope};
 use crate::table::Slot;
 use crate::table::path::{Endpoint, NO_PATH};
 use crate::table::rules::Fields;
@@ -51,16 +50,20 @@ impl<Io: PacketIo> Worker<Io> {
         packet: &mut Io::Packet,
         arrival: &Arrival,
     ) -> Fate {
-        let (Some(state), Some(frame)) = (self.role_mut(role), Frame::of(packet)) else {
+        let octets = packet.data().get(ETHERNET_LEN..).unwrap_or_default();
+        let Some(ip) = Ipv6::of(octets) else {
+            return Fate::Drop(DropReason::Malformed);
+        };
+        let key = (arrival.in_transit()).then(|| self.firsts.key_of(ip, octets, self.now));
+        let Some(state) = self.role_mut(role) else {
             return Fate::Drop(DropReason::NoBinding);
         };
         let mut records = state.table.bindings.records();
-        let choice = if arrival.in_transit() {
-            classify::to_mobile(&mut records, slot, &frame.ip, packet.data(), Scalar)
-        } else {
-            classify::by_default(&records, slot)
+        let choice = match key {
+            Some(key) => classify::by_key(&mut records, slot, ip, &key),
+            None => classify::by_default(&records, slot),
         };
-        encap::onto_path(&mut state.table.paths, choice, packet, arrival.in_transit())
+        encap::carefully(&mut state.table.paths, choice, packet, arrival.in_transit())
     }
 
     /// A packet whose destination no binding covers.
@@ -155,17 +158,19 @@ impl<Io: PacketIo> Worker<Io> {
         let Some(uplink) = self.ingress_filter(slot, packet, arrival) else {
             return Fate::Drop(DropReason::IngressFilter);
         };
-        let (Some(mag), Some(frame)) = (&mut self.mag, Frame::of(packet)) else {
+        let octets = packet.data().get(ETHERNET_LEN..).unwrap_or_default();
+        let (Some(mag), Some(ip)) = (&mut self.mag, Ipv6::of(octets)) else {
             return Fate::Drop(DropReason::IngressFilter);
         };
         if uplink == NO_PATH {
             return Fate::Drop(DropReason::BindingInactive);
         }
+        let key = self.firsts.key_of(ip, octets, self.now);
         let choice = Choice {
             path: uplink,
-            entropy: Fields::of(&frame.ip, packet.data()).entropy(),
+            entropy: Fields::from(&key).entropy(),
         };
-        encap::onto_path(&mut mag.table.paths, choice, packet, arrival.in_transit())
+        encap::carefully(&mut mag.table.paths, choice, packet, arrival.in_transit())
     }
 
     /// The uplink path of the binding at `slot`, if this station on this port may send for it.

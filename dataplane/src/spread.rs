@@ -8,7 +8,8 @@
 //! **Order.** A flow arrives on one queue and belongs to one worker, and rings keep order, so its
 //! packets leave in the order they came. All fragments between two addresses are one flow, since
 //! only the first of a packet shows its ports: the order between fragmented and whole packets of a
-//! flow is not kept.
+//! flow is not kept. Fragments of outer packets go to one worker for each tunnel, which puts them
+//! together and handles what comes out: among themselves these packets stay in order.
 //!
 //! Packets move and are never copied. A worker neither waits for a peer nor shares a table with it.
 
@@ -194,6 +195,11 @@ impl<P> Peers<P> {
                 .map(move |packet| Handed { packet, port, step })
         });
         self.handed_over += handed as u64;
+    }
+
+    /// This worker's number.
+    pub(crate) fn me(&self) -> usize {
+        self.me
     }
 
     /// Other workers.

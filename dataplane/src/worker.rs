@@ -3,6 +3,7 @@
 pub(crate) mod share;
 mod stages;
 mod update;
+mod ways;
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,10 @@ use ipnet::Ipv6Net;
 use crate::config::{Idle, PortConfig, WorkerConfig};
 use crate::egress::{Port, total_len};
 use crate::fib::Fib;
+use crate::fragment::{Firsts, Gathering, Identifications};
 use crate::ingress::OwnAddresses;
 use crate::io::{Burst, PacketIo};
+use crate::mtu::LearnedMtus;
 use crate::neighbour::Neighbours;
 use crate::packet::header::MIN_MTU;
 use crate::police::Police;
@@ -101,6 +104,14 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) mag: Option<RoleState>,
     pub(crate) fib: Fib,
     pub(crate) neighbours: Neighbours<Io::Packet>,
+    /// Packets to us that come in fragments.
+    pub(crate) gathering: Gathering<Io::Packet>,
+    /// What the first fragments of mobiles' packets showed.
+    pub(crate) firsts: Firsts,
+    pub(crate) identifications: Identifications,
+    pub(crate) mtus: LearnedMtus,
+    /// The time when the clock was read last.
+    pub(crate) now: Duration,
     pub(crate) police: Police,
     /// Places of the punt ring that only signalling may fill.
     pub(crate) punt_reserve: usize,
@@ -108,6 +119,8 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) punted: u64,
     pub(crate) consumed: u64,
     pub(crate) originated: u64,
+    pub(crate) fragmented: u64,
+    pub(crate) reassembled: u64,
     turns: u64,
     busy_turns: u64,
     updates: u64,
@@ -151,6 +164,11 @@ impl<Io: PacketIo> Worker<Io> {
             mag: config.mag.as_ref().map(RoleState::mag),
             fib: Fib::default(),
             neighbours: Neighbours::new(config.neighbours),
+            gathering: Gathering::new(config.fragments),
+            firsts: Firsts::new(config.fragments.remembered, config.fragments.time),
+            identifications: Identifications::new(),
+            mtus: LearnedMtus::new(config.path_mtu_lifetime),
+            now: Duration::ZERO,
             police: Police::new(
                 &config.punts,
                 &config.peers,
@@ -163,6 +181,8 @@ impl<Io: PacketIo> Worker<Io> {
             punted: 0,
             consumed: 0,
             originated: 0,
+            fragmented: 0,
+            reassembled: 0,
             turns: 0,
             busy_turns: 0,
             updates: 0,
@@ -219,8 +239,10 @@ impl<Io: PacketIo> Worker<Io> {
     /// then what is to be sent. Returns how many packets came in.
     pub fn turn(&mut self) -> usize {
         if self.turns.is_multiple_of(self.clock_turns) {
-            let now = (self.clock.0)();
-            self.police.set_time(now);
+            self.now = (self.clock.0)();
+            self.police.set_time(self.now);
+            self.expire_fragments();
+            self.expire_mtus();
         }
         self.turns += 1;
         self.apply_updates();

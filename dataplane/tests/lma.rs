@@ -304,7 +304,8 @@ fn too_big_says_what_fits() {
     rig.through(EDGE, &sized(1260), CORE);
     let out = rig.through(EDGE, &sized(1281), EDGE);
     assert_eq!(parse_icmp(&out).2, 1280, "never below the IPv6 minimum");
-    rig.drops(EDGE, &sized(1261), DropReason::TooBig);
+    rig.rx(EDGE, &sized(1261));
+    assert_eq!(rig.sent(CORE).len(), 2, "sent in fragments");
 }
 
 #[test]
@@ -469,15 +470,15 @@ fn errors_from_inside_a_tunnel_reach_the_inner_source() {
     // A small packet's source could do nothing about it; and others' tunnels are not ours.
     let small = rig.through(EDGE, &downlink(1, 1), CORE);
     let consumed = rig.counters().consumed;
-    rig.rx(CORE, &about(2, 100, packet(&small)));
+    rig.rx(CORE, &about(2, 90, packet(&small)));
     assert_eq!(rig.counters().consumed, consumed + 1);
     let mut other = small.clone();
     other[14 + 39] ^= 1;
-    rig.drops(CORE, &about(3, 0, packet(&other)), DropReason::Unhandled);
+    rig.drops(CORE, &about(3, 0, packet(&other)), DropReason::BadQuote);
     rig.drops(
         CORE,
         &about(3, 0, &packet(&small)[..60]),
-        DropReason::Unhandled,
+        DropReason::BadQuote,
     );
     // No error about an error: the inner packet is one itself.
     let error = icmp(cn(), mn(1), 1, [0; 4], &[0; 48]);

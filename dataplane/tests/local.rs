@@ -294,29 +294,25 @@ fn what_nobody_handles_is_told() {
         send(&mut rig, 60, &[17, 0, 0xc5, 0, 1, 2, 0, 0]),
         (4, 2, 42)
     );
-    let silent = |rig: &mut Rig, source, next_header, payload: &[u8]| {
-        let frame = ipv6(
-            CN_MAC,
-            PORT_MACS[1],
-            source,
-            lmaa(),
-            next_header,
-            64,
-            payload,
-        );
-        rig.drops(EDGE, &frame, DropReason::Unhandled);
+    let silent = |rig: &mut Rig, next_header, payload: &[u8], reason| {
+        let frame = ipv6(CN_MAC, PORT_MACS[1], cn(), lmaa(), next_header, 64, payload);
+        rig.drops(EDGE, &frame, reason);
     };
-    silent(&mut rig, cn(), 59, &[]);
+    silent(&mut rig, 59, &[], DropReason::Unhandled);
     // Never about an error.
     let error = icmp(cn(), lmaa(), 1, [0; 4], &[0; 48]);
-    silent(&mut rig, cn(), 58, &error);
-    // Never about a fragment of what may be one; never to many.
-    silent(
-        &mut rig,
+    silent(&mut rig, 58, &error, DropReason::BadQuote);
+    // Never to many, in fragments or not.
+    let to_all = ipv6(
+        CN_MAC,
+        MacAddr([0x33, 0x33, 0, 0, 0, 1]),
         cn(),
+        ip("ff02::1"),
         44,
-        &[58, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        1,
+        &[17, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
     );
+    rig.drops(EDGE, &to_all, DropReason::Unhandled);
     let to_all = ipv6(
         CN_MAC,
         MacAddr([0x33, 0x33, 0, 0, 0, 1]),

@@ -115,3 +115,48 @@ fn errors_and_answers_allocate_nothing() {
         .collect();
     assert_eq!(heap_calls(&mut rig, &frames), 0);
 }
+
+#[test]
+fn fragments_allocate_nothing() {
+    let mut rig = Rig::lma();
+    rig.path(Role::Lma, 1, Some(narrow_tunnel(lmaa(), mag1(), 1280)));
+    rig.turn();
+    // Eight are cut in two, eight are put together from two, eight are inner fragments.
+    let cut = (0..8).map(|_| (EDGE, sized(CN_MAC, EDGE, cn(), mn(1), 1280)));
+    let inner = sized(MN_MAC, CORE, mn(1), cn(), 1200);
+    let pieces = (0..8).flat_map(|id| {
+        let (first, rest) = packet(&inner).split_at(608);
+        [(first, [0, 1]), (rest, 608_u16.to_be_bytes())].map(|(body, [high, low])| {
+            let header = [41, 0, high, low, 0, 0, 0, id];
+            let payload = [&header[..], body].concat();
+            let frame = ipv6(MAG1_MAC, PORT_MACS[0], mag1(), lmaa(), 44, 64, &payload);
+            (CORE, frame)
+        })
+    });
+    let followers = (0..8).map(|id| {
+        let payload = [
+            17,
+            0,
+            0,
+            id & 1,
+            0,
+            0,
+            0,
+            id / 2,
+            0x0f,
+            0xa0,
+            0x13,
+            0x89,
+            0,
+            8,
+            0,
+            0,
+        ];
+        let frame = ipv6(CN_MAC, PORT_MACS[1], cn(), mn(1), 44, 64, &payload);
+        (EDGE, frame)
+    });
+    let frames: Vec<_> = cut.chain(pieces).chain(followers).collect();
+    assert_eq!(heap_calls(&mut rig, &frames), 0);
+    let counters = rig.counters();
+    assert_eq!(counters.fragmented, counters.reassembled);
+}

@@ -1,5 +1,9 @@
 //! Anything may come in: nothing panics, every packet is accounted for, no buffer is lost.
-#![expect(clippy::indexing_slicing, reason = "helpers of tests")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests"
+)]
 
 mod common;
 
@@ -9,6 +13,52 @@ use proptest::prelude::*;
 
 /// Well-formed frames of every kind, to be mutated.
 fn seeds() -> Vec<(bool, Vec<u8>)> {
+    let mut seeds = usual();
+    seeds.extend(fragments_and_errors());
+    seeds
+}
+
+/// Fragments of tunnel packets and of others, packets with a limit, and errors about tunnel packets.
+fn fragments_and_errors() -> Vec<(bool, Vec<u8>)> {
+    let inner = packet(&sized(MN_MAC, CORE, mn(1), cn(), 200)).to_vec();
+    let core = |source, to, next_header, payload: &[u8]| {
+        let frame = ipv6(MAG1_MAC, PORT_MACS[0], source, to, next_header, 64, payload);
+        (false, frame)
+    };
+    let mut seeds = Vec::new();
+    for (offset, more) in [(0, 1), (96, 1), (104, 0)] {
+        let end = if more == 1 { offset + 96 } else { inner.len() };
+        let header = [41, 0, 0, offset as u8 | more, 0, 0, 0, 1];
+        let payload = [&header[..], &inner[offset..end]].concat();
+        seeds.push(core(mag1(), lmaa(), 44, &payload));
+        seeds.push(core(lmaa(), mag1(), 44, &payload));
+    }
+    for (place, body) in [
+        (1, &[0x0f, 0xa0, 0x13, 0x89, 0, 8, 0, 0][..]),
+        (8, &[7; 16]),
+    ] {
+        let payload = [&[17, 0, 0, place, 0, 0, 0, 1], body].concat();
+        for (mac, source, to) in [(CN_MAC, cn(), mn(1)), (MN_MAC, mn(1), cn())] {
+            let frame = ipv6(mac, PORT_MACS[1], source, to, 44, 64, &payload);
+            seeds.push((true, frame));
+        }
+    }
+    let limited = [17, 0, 4, 1, 1, 1, 1, 0, 0x0f, 0xa0, 0x13, 0x89, 0, 8, 0, 0];
+    for (mac, source, to) in [(CN_MAC, cn(), mn(1)), (MN_MAC, mn(1), cn())] {
+        seeds.push((true, ipv6(mac, PORT_MACS[1], source, to, 60, 64, &limited)));
+    }
+    let router = ip("2001:db8:ffff::fe");
+    for (local, remote) in [(lmaa(), mag1()), (mag1(), lmaa()), (lmaa(), mag2())] {
+        let quote = tunnelled(MAG1_MAC, local, remote, &inner);
+        for kind in [1, 2, 3] {
+            let message = icmp(router, local, kind, [0, 0, 0, 100], packet(&quote));
+            seeds.push(core(router, local, 58, &message));
+        }
+    }
+    seeds
+}
+
+fn usual() -> Vec<(bool, Vec<u8>)> {
     let inner = packet(&udp(MN_MAC, CORE, mn(1), cn(), 5001, b"uplink")).to_vec();
     let to_mobile = packet(&udp(CN_MAC, CORE, cn(), mn(1), 5001, b"downlink")).to_vec();
     let echo = icmp(cn(), lmaa(), 128, [0; 4], b"echo");
@@ -141,8 +191,8 @@ fn both_roles() -> Rig {
     config.ports[1].access = true;
     let mut rig = Rig::new(config);
     rig.neighbour(CORE, mag2(), Some(MAG2_MAC));
-    rig.path(Role::Lma, 1, Some(tunnel(lmaa(), mag2())));
-    rig.path(Role::Mag, 1, Some(tunnel(mag1(), mag2())));
+    rig.path(Role::Lma, 1, Some(limited_tunnel(lmaa(), mag2(), 4)));
+    rig.path(Role::Mag, 1, Some(narrow_tunnel(mag1(), mag2(), 1280)));
     rig.binding(Role::Lma, 1, lma_binding(1, &[1]));
     rig.turn();
     rig

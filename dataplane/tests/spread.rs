@@ -458,3 +458,39 @@ fn threads_keep_the_order_under_load() {
     assert!(counters.iter().all(|c| c.lma_paths[1].in_packets > 0));
     assert_eq!(team.available(), BUFFERS);
 }
+
+#[test]
+fn fragments_of_a_tunnel_meet_at_one_worker_wherever_they_come_in() {
+    let two_queues = |spread| PortShare { queues: 2, spread };
+    for spread in [Spread::All, Spread::Tunnelled] {
+        let mut team = Team::new(4, [two_queues(spread), ONE_QUEUE], 1024);
+        // Different sizes and tunnels; the halves of each packet arrive on different queues.
+        let packets: Vec<_> = (0..64_u16)
+            .map(|n| {
+                let (mobile, mag) = if n % 2 == 0 { (1, mag1()) } else { (2, mag2()) };
+                let payload = vec![7; 600 + usize::from(n)];
+                let inner = udp(MN_MAC, CORE, mn(mobile), cn(), n, &payload);
+                (mag, packet(&inner).to_vec())
+            })
+            .collect();
+        for (n, (mag, inner)) in packets.iter().enumerate() {
+            let half = 320;
+            for (place, body) in [(1, &inner[..half]), (half, &inner[half..])] {
+                let [high, low] = (place as u16).to_be_bytes();
+                let header = [41, 0, high, low, 0, 0, 0, n as u8];
+                let payload = [&header[..], body].concat();
+                let frame = ipv6(MAG1_MAC, PORT_MACS[0], *mag, lmaa(), 44, 64, &payload);
+                assert!(team.ios[usize::from(place > 1)].receive(CORE, &frame));
+            }
+        }
+        team.turn();
+        let all = team.counters();
+        let reassembled: Vec<u64> = all.iter().map(|c| c.reassembled).collect();
+        assert_eq!(reassembled.iter().sum::<u64>(), 64, "{reassembled:?}");
+        assert!(all.iter().all(|c| c.held == 0));
+        // What a tunnel's packets hash to is where all of them went.
+        assert!(reassembled.iter().filter(|n| **n > 0).count() <= 2);
+        let sent: usize = (0..4).map(|worker| team.sent(worker, EDGE).len()).sum();
+        assert_eq!(sent, 64);
+    }
+}

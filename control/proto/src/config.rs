@@ -36,6 +36,18 @@ pub struct TunnelConfig {
     pub path_mtu: u16,
     /// Whether the inner DSCP is copied to the outer header.
     pub copy_dscp: bool,
+    /// The Tunnel Encapsulation Limit that is added to packets without one (RFC 2473 §6.6).
+    pub encapsulation_limit: Option<u8>,
+}
+
+impl TunnelConfig {
+    /// What the tunnel carries in one piece, in octets (RFC 2473 §6.7).
+    pub(crate) fn tunnel_mtu(self) -> u16 {
+        const OUTER_HEADER: u16 = 40;
+        const LIMIT_HEADER: u16 = 8;
+        let limit = self.encapsulation_limit.map_or(0, |_| LIMIT_HEADER);
+        self.path_mtu.saturating_sub(OUTER_HEADER + limit)
+    }
 }
 
 impl Default for TunnelConfig {
@@ -44,6 +56,7 @@ impl Default for TunnelConfig {
             hop_limit: 64,
             path_mtu: 1500,
             copy_dscp: false,
+            encapsulation_limit: None,
         }
     }
 }

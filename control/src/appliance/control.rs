@@ -148,6 +148,11 @@ impl Control {
                 Punt::Resolve { port, next_hop } => {
                     self.nd.handle_resolve(now.monotonic, port, next_hop);
                 }
+                Punt::PathMtu { local, remote, mtu } => {
+                    tracing::info!(%local, %remote, mtu, "a router says what the way carries");
+                    let update = Update::PathMtu { local, remote, mtu };
+                    self.workers.broadcast(&update);
+                }
                 Punt::UnknownMobile { port, source } => {
                     self.station_seen(now, port, source, false);
                 }

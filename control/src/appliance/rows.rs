@@ -261,6 +261,9 @@ impl Control {
             punted: worker.punted,
             handed_over: worker.handed_over,
             taken_over: worker.taken_over,
+            fragmented: worker.fragmented,
+            reassembled: worker.reassembled,
+            early_fragments: worker.early_fragments,
             updates: worker.updates,
         };
         (0..)

@@ -188,6 +188,7 @@ fn tunnel(
     TunnelConfig {
         hop_limit: options.hop_limit,
         copy_dscp: options.copy_dscp,
+        encapsulation_limit: options.encapsulation_limit,
         path_mtu: options
             .path_mtu
             .or(port.map(|port| port.mtu))

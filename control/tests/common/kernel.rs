@@ -15,10 +15,11 @@ use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use flow::Hnp;
 use netdev::{Options, PacketSocket};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{SockaddrIn6, recvfrom};
-use pmip_wire::Message;
+use pmip_wire::{BindingStatus, HnpOption, Message, Pba, PbaFlags, Pbu};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::unique;
@@ -390,6 +391,31 @@ impl Mobility {
                 Err(error) => assert!(Instant::now() < deadline, "no message: {error}"),
             }
         }
+    }
+}
+
+impl Mobility {
+    /// Takes a register request and grants a prefix for as long as it asks.
+    pub fn grant(&self, prefix: Hnp) -> Pbu {
+        let Message::Pbu(request) = self.receive() else {
+            panic!("no PBU");
+        };
+        let asked = request.clone();
+        self.send(Pba {
+            status: BindingStatus::ACCEPTED,
+            flags: PbaFlags::PROXY,
+            sequence: request.sequence,
+            lifetime: request.lifetime,
+            mn_id: request.mn_id,
+            hnps: vec![HnpOption::on_link(prefix)],
+            handoff: request.handoff,
+            access: request.access,
+            ll_id: request.ll_id,
+            link_local: request.link_local.map(|_| ip("fe80::200:5eff:fe00:5213")),
+            timestamp: request.timestamp,
+            ..Pba::default()
+        });
+        asked
     }
 }
 

@@ -62,6 +62,8 @@ drop_reasons! {
     NeighbourQueue = "neighbour-queue",
     /// The packet does not fit the tunnel or the link; the sender was told (RFC 2473 §7.1).
     TooBig = "too-big",
+    /// The packet asks not to be encapsulated once more; the sender was told (RFC 2473 §4.1.1).
+    EncapsulationLimit = "encapsulation-limit",
     /// The buffer has no room for the outer header.
     NoHeadroom = "no-headroom",
     /// A tunnel packet between addresses that are no tunnel of ours.
@@ -78,6 +80,19 @@ drop_reasons! {
     IngressFilter = "ingress-filter",
     /// The packet would enter a tunnel whose ends are its own addresses (RFC 2473 §4.1.2).
     Loop = "loop",
+    /// A fragment to the appliance itself whose length, offset or headers cannot be right; the sender
+    /// was told (RFC 8200 §4.5).
+    BadFragment = "bad-fragment",
+    /// Fragments to the appliance itself that overlap: none of that packet is used (RFC 5722).
+    FragmentOverlap = "fragment-overlap",
+    /// A fragment to the appliance itself that was there already.
+    FragmentDuplicate = "fragment-duplicate",
+    /// Fragments to the appliance itself for which there was no room.
+    FragmentRoom = "fragment-room",
+    /// Fragments to the appliance itself whose rest did not come in time (RFC 8200 §4.5).
+    FragmentTime = "fragment-time",
+    /// An ICMPv6 error that quotes no packet of our tunnels, or too little of it (RFC 2473 §8.2).
+    BadQuote = "bad-quote",
     /// A packet to the appliance itself that nothing here handles; the sender was told.
     Unhandled = "unhandled",
     /// A neighbour discovery or other ICMPv6 message that fails its own checks.

@@ -29,6 +29,9 @@ pub struct Tunnel {
     pub path_mtu: u16,
     /// Whether the inner DSCP is copied to the outer header; ECN always follows RFC 6040.
     pub copy_dscp: bool,
+    /// How often packets may be encapsulated once more on the way: adds a Tunnel Encapsulation Limit
+    /// option to each (RFC 2473 §4.1.1, §6.6).
+    pub encapsulation_limit: Option<u8>,
 }
 
 /// A mobile's end of a MAG's access port.

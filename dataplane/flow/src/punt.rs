@@ -32,6 +32,16 @@ pub enum Punt {
         /// Its address.
         next_hop: Ipv6Addr,
     },
+    /// An ICMPv6 Packet Too Big about a packet of one of our tunnels: what the way to its remote end
+    /// carries (RFC 2473 §7). The worker that saw it goes by it already, the others do not.
+    PathMtu {
+        /// Our end.
+        local: Ipv6Addr,
+        /// The other end.
+        remote: Ipv6Addr,
+        /// Octets of an outer packet, at least 1280.
+        mtu: u16,
+    },
     /// A packet came from a station on an access port whose source address belongs to no binding there:
     /// perhaps a mobile that has not been attached yet.
     UnknownMobile {

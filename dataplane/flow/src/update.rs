@@ -128,6 +128,16 @@ pub enum Update {
         /// Its link-layer address.
         mac: Option<MacAddr>,
     },
+    /// The way between a tunnel's ends carries no more than this, as a router on it has said: until the
+    /// worker's time for that is over (RFC 8201 §4), or for good if the path says less anyway.
+    PathMtu {
+        /// Our end.
+        local: Ipv6Addr,
+        /// The other end.
+        remote: Ipv6Addr,
+        /// Octets of an outer packet; less than 1280 counts as 1280.
+        mtu: u16,
+    },
     /// Sends a packet that the control plane made.
     Transmit(Box<Transmit>),
     /// Asks for a [`Report`].
@@ -205,12 +215,23 @@ pub struct Counters {
     pub drops: Vec<u64>,
     /// Packets handed to the control plane.
     pub punted: u64,
-    /// Packets that ended at the appliance itself: echo requests answered, solicitations answered.
+    /// Packets that ended at the appliance itself: echo requests answered, solicitations answered,
+    /// fragments that others were joined with.
     pub consumed: u64,
-    /// Packets the worker made: ICMPv6 errors and replies, and those of the control plane.
+    /// Packets the worker made: ICMPv6 errors and replies, second fragments, and those of the control
+    /// plane.
     pub originated: u64,
-    /// Packets held at this moment: for a neighbour, or for a port that is busy.
+    /// Packets held at this moment: for a neighbour, for a port that is busy, or for the rest of their
+    /// fragments.
     pub held: u64,
+    /// Packets sent into tunnels in fragments (RFC 2473 §7.1). Each fragment but the first was
+    /// originated.
+    pub fragmented: u64,
+    /// Packets put together from fragments (RFC 2473 §7). Each fragment but one was consumed.
+    pub reassembled: u64,
+    /// Fragments of mobiles' packets that came before the first one, and went by rules that need no
+    /// ports.
+    pub early_fragments: u64,
     /// Packets handed to other workers: to the one that their flow belongs to, or to one that sends
     /// on a port where this one does not.
     pub handed_over: u64,

@@ -23,6 +23,7 @@ fn with_tunnel(mut state: RoleState, local: Ipv6Addr, remote: Ipv6Addr) -> RoleS
         hop_limit: 64,
         path_mtu: 1500,
         copy_dscp: false,
+        encapsulation_limit: None,
     };
     let rewrite = Rewrite::tunnel(&tunnel);
     let paths = &mut state.table.paths;
@@ -136,10 +137,12 @@ proptest! {
         let mag = with_tunnel(RoleState::mag(&config), coa, lmaa);
         let (lma, mag) = ((roles & 1 != 0).then_some(&lma), (roles & 2 != 0).then_some(&mag));
         let macs = [MAC, if access { MacAddr::MAG } else { MAC }];
+        let shapes = Shapes::new(macs, lma.filter(|_| !access));
         let ingress = Ingress {
             port: PortId(0),
             macs,
-            shapes: &Shapes::new(macs, lma.filter(|_| !access)),
+            shapes: &shapes,
+            forward: shapes.forward.as_ref().zip(lma.map(|lma| &lma.table.bindings)),
             access,
             own: &own,
             lma,

@@ -81,8 +81,10 @@ impl PacketBuf for Mbuf {
 
     #[inline(always)]
     fn trim_front(&mut self, n: usize) {
-        let n = n.min(self.len());
-        self.trim_front(n);
+        if !self.trim_front(n) {
+            let all = self.len();
+            self.trim_front(all);
+        }
     }
 
     #[inline(always)]

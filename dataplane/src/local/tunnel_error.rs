@@ -1,14 +1,15 @@
 //! Errors from inside a tunnel, which the entry point owes to the inner source (RFC 2473 §8).
 
-use flow::{DropReason, Role};
+use flow::DropReason;
 use zerocopy::FromBytes;
 
 use crate::fate::{Arrival, Error, Fate, Via};
 use crate::io::PacketIo;
 use crate::packet::PacketBuf;
 use crate::packet::build::ICMP_HEAD;
-use crate::packet::header::{ETHERNET_LEN, IPV6_LEN, Ipv6, MIN_MTU, next_header};
+use crate::packet::header::{ETHERNET_LEN, Ipv6, MIN_MTU, next_header};
 use crate::packet::walk;
+use crate::role::RoleState;
 use crate::table::path::Endpoint;
 use crate::worker::Worker;
 
@@ -17,6 +18,8 @@ const UNREACHABLE: u8 = 1;
 const TOO_BIG: u8 = 2;
 const TIME_EXCEEDED: u8 = 3;
 const PARAMETER_PROBLEM: u8 = 4;
+/// Code of Time Exceeded: fragments did not come in time.
+const REASSEMBLY: u8 = 1;
 
 impl<Io: PacketIo> Worker<Io> {
     /// An ICMPv6 error to us, whose message starts at `offset` of the IPv6 packet. If it quotes a
@@ -35,60 +38,58 @@ impl<Io: PacketIo> Worker<Io> {
             message.first_chunk::<ICMP_HEAD>(),
             Ipv6::ref_from_prefix(quote),
         ) else {
-            return Fate::Drop(DropReason::Unhandled);
+            return Fate::Drop(DropReason::BadQuote);
         };
         let upper = walk::upper(outer, quote);
-        let ends = (outer.source.get(), outer.destination.get());
-        let inner = quote.get(upper.offset..).unwrap_or_default();
-        let inner_len = Ipv6::ref_from_prefix(inner).map(|(ip, _)| ip.total_len());
-        let (next_header::IPV6, Ok(inner_len)) = (upper.next_header, inner_len) else {
-            return Fate::Drop(DropReason::Unhandled);
-        };
-        let reported = u32::from_be_bytes(*word);
+        let outer_len = outer.total_len();
+        let (local, remote) = (outer.source.get(), outer.destination.get());
+        let tunnel = Endpoint::Tunnel(local, remote);
+        if upper.next_header != next_header::IPV6 || !self.has_tunnel(&tunnel) {
+            return Fate::Drop(DropReason::BadQuote);
+        }
         let error = match (*kind, *code) {
             (TOO_BIG, _) => {
-                // RFC 8201 §4: what is reported below the minimum is read as the minimum.
-                let mtu = reported.clamp(MIN_MTU.into(), u16::MAX.into());
-                let least = u32::from(MIN_MTU);
-                let header = u32::try_from(IPV6_LEN).unwrap_or(least);
-                Error::TooBig((mtu - header).max(least))
+                let reported = u32::from_be_bytes(*word);
+                if usize::try_from(reported).is_ok_and(|mtu| mtu >= outer_len) {
+                    // The packet fits what it is said not to fit: no router says that.
+                    return Fate::Drop(DropReason::BadQuote);
+                }
+                let mtu = self.too_big(tunnel, reported);
+                let inner_mtu = usize::from(mtu).saturating_sub(upper.offset);
+                let inner_mtu = u32::try_from(inner_mtu).unwrap_or(0);
+                Error::TooBig(inner_mtu.max(MIN_MTU.into()))
             }
+            // A loss like any other.
+            (TIME_EXCEEDED, REASSEMBLY) => return Fate::Consume,
             (UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM, _) => Error::AddressUnreachable,
             _ => return Fate::Drop(DropReason::Unhandled),
         };
-        if !self.note_tunnel_error(ends, *kind == TOO_BIG, reported) {
-            return Fate::Drop(DropReason::Unhandled);
-        }
-        if matches!(error, Error::TooBig(_)) && inner_len <= usize::from(MIN_MTU) {
+        let inner = quote.get(upper.offset..).and_then(Ipv6::of);
+        let inner = inner.filter(|ip| ip.is_version_6() && !upper.later_fragment);
+        let told = match (error, inner) {
+            (Error::TooBig(_), None) => false,
             // RFC 2473 §8.2: nothing the source could do about it.
+            (Error::TooBig(_), Some(ip)) => ip.total_len() > usize::from(MIN_MTU),
+            (_, Some(_)) => true,
+            (_, None) => return Fate::Drop(DropReason::BadQuote),
+        };
+        if inner.is_some_and(|ip| !self.may_have_tunnelled(ip)) {
+            return Fate::Drop(DropReason::BadQuote);
+        }
+        if !told {
             return Fate::Consume;
         }
         packet.trim_front(quote_at + upper.offset - ETHERNET_LEN);
-        arrival.via = Via::Tunnel(ends.0);
+        arrival.via = Via::Tunnel(local);
         Fate::Relay(error)
     }
-
-    /// Whether we have a tunnel between these ends; lowers its MTU to what an error reported. It is
-    /// raised again when the control plane states the path anew.
-    fn note_tunnel_error(&mut self, ends: (u128, u128), too_big: bool, reported: u32) -> bool {
-        let endpoint = Endpoint::Tunnel(ends.0, ends.1);
-        let mtu = u16::try_from(reported).unwrap_or(u16::MAX).max(MIN_MTU);
-        let mut known = false;
-        for role in [Role::Lma, Role::Mag] {
-            let Some(state) = self.role_mut(role) else {
-                continue;
-            };
-            let paths = &mut state.table.paths;
-            if paths.knows(&endpoint) {
-                known = true;
-                let same = paths
-                    .iter_mut()
-                    .filter(|(p, _)| Endpoint::from(*p) == endpoint);
-                for (_, rewrite) in same.filter(|_| too_big) {
-                    rewrite.lower_mtu(mtu);
-                }
-            }
-        }
-        known
+    /// Whether a packet is to a mobile of the anchor's or from one of the gateway's: nothing else enters
+    /// our tunnels, and nobody is told of it.
+    fn may_have_tunnelled(&self, inner: &Ipv6) -> bool {
+        let of = |role: &Option<RoleState>, address| {
+            let slot = role.as_ref().and_then(|role| role.lookup(address));
+            slot.is_some()
+        };
+        of(&self.lma, inner.destination.get()) || of(&self.mag, inner.source.get())
     }
 }

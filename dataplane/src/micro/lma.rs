@@ -66,6 +66,7 @@ pub(super) fn updates(bindings: u32, rules: Rules) -> impl Iterator<Item = Updat
             hop_limit: 64,
             path_mtu: 1500,
             copy_dscp: false,
+            encapsulation_limit: None,
         };
         let (id, path) = (PathId(number), Some(Path::Tunnel(tunnel)));
         Update::Table(Role::Lma, TableUpdate::Path { id, path })

@@ -2,7 +2,6 @@
 
 use super::{Way, lma};
 use crate::classify;
-use crate::fate::Fate;
 use crate::ingress::{Lane, Passage};
 use crate::io::memory::{MemoryIo, MemoryPacket};
 use crate::io::{BURST, Burst};
@@ -112,15 +111,16 @@ impl Train {
             return 0;
         };
         let bindings = &lma.table.bindings;
+        let search = bindings.search();
         for passage in &mut self.passages {
             passage.home = bindings.home_of(passage.key);
             bindings.prefetch(passage.home);
         }
         let mut well = 0;
         for passage in &mut self.passages {
-            passage.slot = bindings.find_64(passage.key, passage.home, compare);
+            passage.slot = search.find_64(passage.key, passage.home, compare);
             if let Some(slot) = passage.slot {
-                bindings.prefetch_downlink(slot);
+                search.prefetch_downlink(slot);
                 well += 1;
             }
         }
@@ -162,8 +162,8 @@ impl Train {
         let paths = &mut lma.table.paths;
         let mut well = 0;
         for (packet, passage) in self.packets.iter_mut().zip(&self.passages) {
-            let fate = encap::onto_path(paths, passage.choice, &mut **packet, true);
-            well += usize::from(matches!(fate, Fate::Send(_)));
+            let port = encap::straight_into_tunnel(paths, passage.choice, &mut **packet);
+            well += usize::from(port.is_some());
         }
         well
     }

@@ -39,6 +39,13 @@ pub(crate) fn passes(inner: u8, outer: u8) -> bool {
     (inner & 3 != NOT_ECT) | (outer & 3 != CE)
 }
 
+/// Whether the inner field of a packet that [`passes`] stays as it is: true of most that leave a tunnel, and
+/// for all of them [`at_exit`] says the same.
+#[inline(always)]
+pub(crate) fn keeps(inner: u8, outer: u8) -> bool {
+    outer & 1 == 0 || outer & 3 == inner & 3
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +63,7 @@ mod tests {
             for (outer, result) in outer.into_iter().zip(row) {
                 assert_eq!(at_exit(inner, outer), result, "{inner:02b} {outer:02b}");
                 assert_eq!(passes(inner, outer), result.is_some());
+                assert!(!keeps(inner, outer) || at_exit(inner, outer) == Some(inner));
             }
         }
     }

@@ -104,6 +104,11 @@ pub(crate) struct Ipv6 {
 impl Ipv6 {
     pub(crate) const VERSION_6: u32 = 6 << 28;
 
+    /// The header at the start of a packet, if it is long enough.
+    pub(crate) fn of(packet: &[u8]) -> Option<&Self> {
+        Self::ref_from_prefix(packet).ok().map(|(ip, _)| ip)
+    }
+
     #[inline(always)]
     pub(crate) fn is_version_6(&self) -> bool {
         self.version_class_label.get() >> 28 == 6
@@ -171,7 +176,46 @@ impl Frame {
             .map(|(frame, _)| frame)
     }
 
+    /// Overwrites another with this: two moves of 32 octets, of which the second repeats the first's last ten.
+    #[inline(always)]
+    pub(crate) fn copy_to(&self, other: &mut Self) {
+        const HALF: usize = 32;
+        let (from, to) = (self.as_bytes(), other.as_mut_bytes());
+        if let (Some(half), Some(place)) = (from.first_chunk::<HALF>(), to.first_chunk_mut()) {
+            *place = *half;
+        }
+        if let (Some(half), Some(place)) = (from.last_chunk::<HALF>(), to.last_chunk_mut()) {
+            *place = *half;
+        }
+    }
+
     /// As [`Frame::of`], to be changed in place.
+    #[inline(always)]
+    pub(crate) fn of_mut<P: PacketBuf>(packet: &mut P) -> Option<&mut Self> {
+        Self::mut_from_prefix(packet.data_mut())
+            .ok()
+            .map(|(frame, _)| frame)
+    }
+}
+
+/// The start of a frame that holds a tunnelled packet and no extension header.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct Tunnelled {
+    pub(crate) outer: Frame,
+    pub(crate) inner: Ipv6,
+}
+
+impl Tunnelled {
+    /// The headers at the start of the frame, if it is long enough.
+    #[inline(always)]
+    pub(crate) fn of<P: PacketBuf>(packet: &P) -> Option<&Self> {
+        Self::ref_from_prefix(packet.data())
+            .ok()
+            .map(|(frame, _)| frame)
+    }
+
+    /// As [`Tunnelled::of`], to be changed in place.
     #[inline(always)]
     pub(crate) fn of_mut<P: PacketBuf>(packet: &mut P) -> Option<&mut Self> {
         Self::mut_from_prefix(packet.data_mut())

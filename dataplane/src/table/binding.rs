@@ -108,6 +108,65 @@ impl Records<'_> {
     }
 }
 
+/// What it takes to find the bindings of a burst: by value, so that it stays in registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search<'a> {
+    buckets: &'a [Bucket],
+    downlink: &'a [Downlink],
+    uplink: &'a [Uplink],
+}
+
+impl Search<'_> {
+    /// The prefix of 64 bits that is `key`, whose home bucket is `home`.
+    #[inline(always)]
+    pub(crate) fn find_64(
+        &self,
+        key: u64,
+        home: Home,
+        compare: impl Compare + Copy,
+    ) -> Option<Slot> {
+        if key == FREE {
+            return None;
+        }
+        let mut number = home.0;
+        // The table is never full, so a bucket with a free place ends every chain.
+        loop {
+            let bucket = self.buckets.get(number as usize)?;
+            let places = compare.places(&bucket.0, key);
+            if places != 0 {
+                return Some(Slot::new(number * SLOTS + places.trailing_zeros()));
+            }
+            if compare.places(&bucket.0, FREE) != 0 {
+                return None;
+            }
+            number = following(number, self.buckets.len());
+        }
+    }
+
+    /// Fetches the record for packets to the prefix.
+    #[inline(always)]
+    pub(crate) fn prefetch_downlink(&self, slot: Slot) {
+        if let Some(record) = self.downlink.get(slot.index()) {
+            prefetch(record);
+        }
+    }
+
+    /// Fetches the record for packets from the prefix.
+    #[inline(always)]
+    pub(crate) fn prefetch_uplink(&self, slot: Slot) {
+        if let Some(record) = self.uplink.get(slot.index()) {
+            prefetch(record);
+        }
+    }
+}
+
+/// The bucket after one of so many.
+#[inline(always)]
+fn following(number: u32, count: usize) -> u32 {
+    let next = number + 1;
+    if (next as usize) < count { next } else { 0 }
+}
+
 /// Home network prefixes and their records.
 #[derive(Debug)]
 pub(crate) struct Bindings {
@@ -171,23 +230,17 @@ impl Bindings {
         }
     }
 
-    /// Fetches the record ahead of [`Bindings::downlink`].
+    /// What it takes to find bindings, borrowed once for many.
     #[inline(always)]
-    pub(crate) fn prefetch_downlink(&self, slot: Slot) {
-        if let Some(record) = self.downlink.get(slot.index()) {
-            prefetch(record);
+    pub(crate) fn search(&self) -> Search<'_> {
+        Search {
+            buckets: &self.buckets,
+            downlink: &self.downlink,
+            uplink: &self.uplink,
         }
     }
 
-    /// Fetches the record ahead of [`Bindings::uplink`].
-    #[inline(always)]
-    pub(crate) fn prefetch_uplink(&self, slot: Slot) {
-        if let Some(record) = self.uplink.get(slot.index()) {
-            prefetch(record);
-        }
-    }
-
-    /// Whether all prefixes are of 64 bits, so that [`Bindings::find_64`] finds what there is.
+    /// Whether all prefixes are of 64 bits, so that [`Search::find_64`] finds what there is.
     #[inline(always)]
     pub(crate) fn is_uniform(&self) -> bool {
         self.other.is_empty()
@@ -196,7 +249,7 @@ impl Bindings {
     /// The longest prefix that holds `address`.
     pub(crate) fn lookup(&self, address: u128) -> Option<Slot> {
         let [_, key] = halves(address);
-        let find_64 = || self.find_64(key, self.home_of(key), Scalar);
+        let find_64 = || self.search().find_64(key, self.home_of(key), Scalar);
         if self.is_uniform() {
             return find_64();
         }
@@ -205,41 +258,6 @@ impl Bindings {
             .map(Slot::new)
             .or_else(find_64)
             .or_else(|| self.other.find_up_to_64(address).map(Slot::new))
-    }
-
-    /// The prefix of 64 bits that is `key`, whose home bucket is `home`.
-    #[inline(always)]
-    pub(crate) fn find_64(
-        &self,
-        key: u64,
-        home: Home,
-        compare: impl Compare + Copy,
-    ) -> Option<Slot> {
-        if key == FREE {
-            return None;
-        }
-        let mut number = home.0;
-        // The table is never full, so a bucket with a free place ends every chain.
-        loop {
-            let bucket = self.buckets.get(number as usize)?;
-            let places = compare.places(&bucket.0, key);
-            if places != 0 {
-                return Some(Slot::new(number * SLOTS + places.trailing_zeros()));
-            }
-            if compare.places(&bucket.0, FREE) != 0 {
-                return None;
-            }
-            number = self.next(number);
-        }
-    }
-
-    fn next(&self, number: u32) -> u32 {
-        let next = number + 1;
-        if (next as usize) < self.buckets.len() {
-            next
-        } else {
-            0
-        }
     }
 
     /// All records.
@@ -267,8 +285,9 @@ impl Bindings {
     /// Fetches the records of a prefix whose update is about to come.
     pub(crate) fn prefetch_all(&self, hnp: Hnp) {
         if let Some(slot) = self.slot_of(hnp) {
-            self.prefetch_downlink(slot);
-            self.prefetch_uplink(slot);
+            let search = self.search();
+            search.prefetch_downlink(slot);
+            search.prefetch_uplink(slot);
         }
     }
 
@@ -350,7 +369,7 @@ impl Bindings {
     /// The slot of exactly this prefix.
     fn slot_of(&self, hnp: Hnp) -> Option<Slot> {
         match short_key(hnp) {
-            Some(key) => self.find_64(key, self.home_of(key), Scalar),
+            Some(key) => self.search().find_64(key, self.home_of(key), Scalar),
             None => self.other.slot(hnp).map(Slot::new),
         }
     }
@@ -374,7 +393,7 @@ impl Bindings {
                 self.len += 1;
                 return Ok(Slot::new(number * SLOTS + place));
             }
-            number = self.next(number);
+            number = following(number, self.buckets.len());
         }
     }
 
@@ -385,7 +404,7 @@ impl Bindings {
         let mut passed = self.is_full(number);
         // A prefix was pushed past a bucket only while that bucket was full.
         while passed {
-            number = self.next(number);
+            number = following(number, self.buckets.len());
             passed = self.is_full(number);
             let Some(mover) = self.pushed_past(gap / SLOTS, number) else {
                 continue;

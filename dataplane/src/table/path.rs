@@ -1,6 +1,7 @@
 //! Paths as the packet path needs them: everything that does not depend on the packet, prebuilt.
 
 use std::collections::HashMap;
+use std::mem::offset_of;
 
 use flow::{MacAddr, Path, PathCounters, PathId, PortId, RuleAction, Tunnel};
 use zerocopy::IntoBytes;
@@ -13,7 +14,9 @@ use crate::neighbour::AdjacencyId;
 use crate::packet::header::{Ethernet, Frame, IPV6_LEN, Ipv6, next_header};
 
 /// The greatest path number.
-pub(crate) const MAX_PATH: u16 = u16::MAX - 2;
+pub(crate) const MAX_PATH: u16 = u16::MAX - 3;
+/// In place of a path: the packet is not to be chosen for in its burst.
+pub(crate) const ASIDE: u16 = u16::MAX - 2;
 /// In a record: discard the packet.
 pub(crate) const DISCARD: u16 = u16::MAX - 1;
 /// In a record: no path.
@@ -46,18 +49,20 @@ pub(crate) enum State {
     Link,
 }
 
-/// One path, in one cache line: the frame header to copy and what to do with it.
+/// One path: what to do with a packet, and the frame header to copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(crate) struct Rewrite {
+    pub(crate) port: PortIndex,
+    /// Greatest IPv6 packet that may be put on the path, in octets, without the outer header. 0 for
+    /// tunnels that add more than an IPv6 header: each of their packets takes the long way.
+    pub(crate) room: u16,
+    pub(crate) adjacency: AdjacencyId,
+    /// What of an inner header's first word a tunnel's has too.
+    pub(crate) class_mask: u32,
+    pub(crate) state: State,
     /// Of a tunnel Ethernet and outer IPv6; of a link Ethernet only.
     pub(crate) header: Frame,
-    pub(crate) port: PortIndex,
-    /// Greatest IPv6 packet that may be put on the path, in octets, without the outer header.
-    pub(crate) room: u16,
-    pub(crate) state: State,
-    pub(crate) copy_dscp: bool,
-    pub(crate) adjacency: AdjacencyId,
 }
 
 /// [`PortId`] with a default.
@@ -76,7 +81,17 @@ impl From<PortIndex> for PortId {
     }
 }
 
-const _: () = assert!(size_of::<Rewrite>() == 64);
+/// A path and what is counted on it, in two cache lines. A gateway has a link for each mobile: such a
+/// packet finds its counters and its Ethernet header in the first line.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+struct Entry {
+    counters: PathCounters,
+    rewrite: Rewrite,
+}
+
+const _: () = assert!(size_of::<Entry>() == 128);
+const _: () = assert!(offset_of!(Entry, rewrite.header.ip) <= 64);
 
 impl Rewrite {
     /// A tunnel that still has to find its next hop.
@@ -95,7 +110,7 @@ impl Rewrite {
                 ..Frame::default()
             },
             state: State::TunnelUnreachable,
-            copy_dscp: tunnel.copy_dscp,
+            class_mask: if tunnel.copy_dscp { CLASS } else { ECN },
             ..Self::default()
         }
     }
@@ -116,15 +131,18 @@ impl Rewrite {
     }
 
     /// Sets the greatest outer packet that fits the way to a tunnel's remote end, in octets.
-    pub(crate) fn set_mtu(&mut self, mtu: u16) {
-        self.room = mtu.saturating_sub(OUTER);
+    pub(crate) fn set_mtu(&mut self, mtu: u16, tunnel: &Tunnel) {
+        // This field is another in every packet, so here it has room for what few packets ask for.
+        self.header.ip.payload_len = U16::new(mtu);
+        self.room = match tunnel.encapsulation_limit {
+            None => mtu.saturating_sub(OUTER),
+            Some(_) => 0,
+        };
     }
 
-    /// As [`Rewrite::set_mtu`] if that is less than so far.
-    pub(crate) fn lower_mtu(&mut self, mtu: u16) {
-        let before = self.room;
-        self.set_mtu(mtu);
-        self.room = self.room.min(before);
+    /// The greatest outer packet that fits the way to a tunnel's remote end, in octets.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.header.ip.payload_len.get()
     }
 
     /// Takes in what is known of a tunnel's next hop.
@@ -162,8 +180,7 @@ impl Rewrite {
 /// The paths of one role.
 #[derive(Debug)]
 pub(crate) struct Paths {
-    rewrites: Vec<Rewrite>,
-    counters: Vec<PathCounters>,
+    entries: Vec<Entry>,
     /// As the control plane gave them.
     given: Vec<Option<Path>>,
     /// Tunnels and links in use, to tell a stranger from a station that may not send this.
@@ -198,8 +215,7 @@ impl From<&Path> for Endpoint {
 impl Default for Paths {
     fn default() -> Self {
         Self {
-            rewrites: Vec::new(),
-            counters: Vec::new(),
+            entries: Vec::new(),
             given: Vec::new(),
             known: HashMap::with_hasher(Seed::random()),
             ends: Vec::new(),
@@ -208,6 +224,10 @@ impl Default for Paths {
         }
     }
 }
+
+/// The traffic class in the first word of an IPv6 header, and its last two bits (RFC 3168 §5).
+const CLASS: u32 = 0xff << 20;
+const ECN: u32 = 0b11 << 20;
 
 /// Octets of an outer header.
 const OUTER: u16 = 40;
@@ -237,8 +257,7 @@ impl Paths {
         let index = usize::from(id.0);
         if path.is_some() && index >= self.given.len() {
             self.given.resize(index + 1, None);
-            self.rewrites.resize(index + 1, Rewrite::default());
-            self.counters.resize(index + 1, PathCounters::default());
+            self.entries.resize(index + 1, Entry::default());
             self.ends.resize(index + 1, [0; ENDS]);
         }
         let Some(held) = self.given.get_mut(index) else {
@@ -249,8 +268,8 @@ impl Paths {
             old.as_ref().map(Endpoint::from),
             path.as_ref().map(Endpoint::from),
         );
-        if let Some(rewrites) = self.rewrites.get_mut(index) {
-            *rewrites = rewrite;
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.rewrite = rewrite;
         }
         if let Some(ends) = self.ends.get_mut(index) {
             *ends = match path {
@@ -271,8 +290,8 @@ impl Paths {
         }
         if before != after {
             self.move_entrance(id.0, before, after);
-            if let Some(counters) = self.counters.get_mut(index) {
-                *counters = PathCounters::default();
+            if let Some(entry) = self.entries.get_mut(index) {
+                entry.counters = PathCounters::default();
             }
             if let Some(endpoint) = after {
                 *self.known.entry(endpoint).or_default() += 1;
@@ -362,35 +381,40 @@ impl Paths {
         }
     }
 
-    /// Fetches what a packet needs of a path.
+    /// Fetches what a packet needs of a link.
     #[inline(always)]
     pub(crate) fn prefetch(&self, number: u16) {
-        if let (Some(rewrite), Some(counters)) = (
-            self.rewrites.get(usize::from(number)),
-            self.counters.get(usize::from(number)),
-        ) {
-            prefetch(rewrite);
-            prefetch(counters);
+        if let Some(entry) = self.entries.get(usize::from(number)) {
+            prefetch(&entry.counters);
         }
     }
 
     #[inline(always)]
     pub(crate) fn rewrite(&self, number: u16) -> Option<&Rewrite> {
-        self.rewrites.get(usize::from(number))
+        let entry = self.entries.get(usize::from(number))?;
+        Some(&entry.rewrite)
     }
 
     /// A path and what is counted on it.
     #[inline(always)]
     pub(crate) fn get_mut(&mut self, number: u16) -> Option<(&Rewrite, &mut PathCounters)> {
-        let rewrite = self.rewrites.get(usize::from(number))?;
-        Some((rewrite, self.counters.get_mut(usize::from(number))?))
+        let entry = self.entries.get_mut(usize::from(number))?;
+        Some((&entry.rewrite, &mut entry.counters))
+    }
+
+    /// The Tunnel Encapsulation Limit that a path adds to packets which have none.
+    pub(crate) fn encapsulation_limit(&self, number: u16) -> Option<u8> {
+        match self.given.get(usize::from(number))? {
+            Some(Path::Tunnel(tunnel)) => tunnel.encapsulation_limit,
+            Some(Path::Link(_)) | None => None,
+        }
     }
 
     #[inline(always)]
     pub(crate) fn count_in(&mut self, number: u16, octets: usize) {
-        if let Some(counters) = self.counters.get_mut(usize::from(number)) {
-            counters.in_packets += 1;
-            counters.in_octets += octets as u64;
+        if let Some(entry) = self.entries.get_mut(usize::from(number)) {
+            entry.counters.in_packets += 1;
+            entry.counters.in_octets += octets as u64;
         }
     }
 
@@ -401,11 +425,11 @@ impl Paths {
 
     /// All paths with their rewrites, to be resolved anew.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Path, &mut Rewrite)> {
-        let both = self.given.iter().zip(&mut self.rewrites);
-        both.filter_map(|(path, rewrite)| Some((path.as_ref()?, rewrite)))
+        let both = self.given.iter().zip(&mut self.entries);
+        both.filter_map(|(path, entry)| Some((path.as_ref()?, &mut entry.rewrite)))
     }
 
-    pub(crate) fn counters(&self) -> &[PathCounters] {
-        &self.counters
+    pub(crate) fn counters(&self) -> impl Iterator<Item = PathCounters> {
+        self.entries.iter().map(|entry| entry.counters)
     }
 }

@@ -34,7 +34,7 @@ pub(crate) const ANY_PROTOCOL: u8 = 0x80;
 pub(crate) struct Fields(u64);
 
 impl Fields {
-    const NO_PORTS: u64 = 1 << 56;
+    const NO_PORTS: u64 = 1 << 63;
 
     /// The fields of the IPv6 packet behind the Ethernet header of `frame`, whose header is `ip`.
     #[inline(always)]
@@ -49,6 +49,14 @@ impl Fields {
             }
             Some(_) | None => Self::behind_extensions(ip, frame),
         }
+    }
+
+    /// As [`Fields::of`]; `None` for packets with extension headers, which are odd ones.
+    #[inline(always)]
+    pub(crate) fn usual(ip: &Ipv6, frame: &[u8]) -> Option<Self> {
+        let direct = matches!(ip.next_header, next_header::UDP | next_header::TCP);
+        // Nothing more to ask of nearly all packets.
+        (direct || !walk::is_extension(ip.next_header)).then(|| Self::of(ip, frame))
     }
 
     #[inline(never)]
@@ -248,6 +256,15 @@ impl WideKey {
         let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
         Ipv6::ref_from_prefix(packet)
             .map_or(Self::MIN, |(ip, _)| Self::from(&walk::flow_key(ip, packet)))
+    }
+}
+
+impl From<&FlowKey> for Fields {
+    fn from(key: &FlowKey) -> Self {
+        let ports = key.ports;
+        let ports =
+            ports.map(|(source, destination)| u32::from(source) << 16 | u32::from(destination));
+        Self::new(key.next_header, ports, key.traffic_class)
     }
 }
 

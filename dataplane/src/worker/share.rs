@@ -17,6 +17,7 @@ impl<Io: PacketIo> Worker<Io> {
         for (port, (spread, sender)) in self.ports.iter_mut().zip(&peers.ports) {
             (port.spread, port.sender) = (*spread, *sender);
         }
+        self.identifications.share(peers.me(), peers.count() + 1);
         self.peers = Some(peers);
         self
     }

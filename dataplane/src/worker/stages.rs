@@ -9,139 +9,107 @@
 //!
 //! Each stage runs over the whole burst, so that the memory one packet waits for is on its way while
 //! the others are looked at. The stages know four lanes, the usual ones at an LMA and at a MAG, and
-//! leave whatever is odd about a packet to [`Worker::alone`]. Packets stay in order, but for those of
+//! leave whatever is odd about a packet to [`Worker::alone`]. The last stage is in [`ways`]. Packets stay in order, but for those of
 //! a run on one lane that are not sent: they end after the others.
 
 use arrayvec::{ArrayVec, Drain};
-use flow::{MacAddr, PortId, Role};
+use flow::{PortId, Role};
 use zerocopy::FromBytes;
 
 use super::Worker;
-use crate::classify::{self, Choice};
-use crate::decap;
+use super::ways::{FromLink, FromMobile, ToLink, ToMobile, Way};
+use crate::classify;
 use crate::egress::{self, Port};
-use crate::encap;
 use crate::fate::{Arrival, Fate, Via};
-use crate::fib::Fib;
-use crate::ingress::{Lane, OwnAddresses, Passage};
+use crate::ingress::{Ingress, Lane, Passage};
 use crate::io::{BURST, Burst, PacketIo};
-use crate::neighbour::Neighbours;
 use crate::packet::PacketBuf;
 use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6};
-use crate::role::RoleState;
-use crate::route;
 use crate::simd::{Compare, Stages};
 use crate::spread::Peers;
-use crate::table::path::NO_PATH;
-use crate::table::rules::Fields;
-use crate::table::{Bindings, Paths, Records, Table};
-
-/// A worker's burst, to be handled as this processor does it best.
-struct Handle<'a, Io: PacketIo> {
-    worker: &'a mut Worker<Io>,
-    place: usize,
-    burst: &'a mut Burst<Io::Packet>,
-}
-
-impl<Io: PacketIo> Stages for Handle<'_, Io> {
-    #[inline(always)]
-    fn run(self, compare: impl Compare + Copy) {
-        self.worker.stages(self.place, self.burst, compare);
-    }
-}
+use crate::table::{Bindings, Records, Table};
 
 impl<Io: PacketIo> Worker<Io> {
     /// Handles a burst that came in on the port at `place`.
     pub(super) fn handle(&mut self, place: usize, burst: &mut Burst<Io::Packet>) {
-        self.level.run(Handle {
-            worker: self,
-            place,
-            burst,
-        });
-    }
-
-    #[inline(always)]
-    fn stages(
-        &mut self,
-        place: usize,
-        burst: &mut Burst<Io::Packet>,
-        compare: impl Compare + Copy,
-    ) {
         let mut passages = [Passage::NEW; BURST];
         let (Some(port), Some(passages)) = (self.ports.get(place), passages.get_mut(..burst.len()))
         else {
             return;
         };
         let arrived = port.id;
-        let ingress = port.ingress(&self.own, self.lma.as_ref(), self.mag.as_ref());
-        for (packet, passage) in burst.iter_mut().zip(&mut *passages) {
-            ingress.look(packet, passage, compare);
-        }
+        self.level.run(Look {
+            ingress: port.ingress(&self.own, self.lma.as_ref(), self.mag.as_ref()),
+            burst,
+            passages,
+        });
         if let Some(lma) = &mut self.lma {
-            let bindings = &lma.table.bindings;
-            find(
-                bindings,
-                Lane::Forward,
-                Lane::LmaExit,
+            let table = &mut lma.table;
+            self.level.run(AtLma {
+                table,
                 burst,
                 passages,
-                compare,
-            );
-            let (mut records, _) = lma.table.parts();
-            find_rules(&records, passages);
-            choose(&mut records, burst, passages, compare);
+            });
         }
         if let Some(mag) = &mut self.mag {
-            let bindings = &mag.table.bindings;
-            find(
-                bindings,
-                Lane::MagExit,
-                Lane::Access,
+            let table = &mut mag.table;
+            self.level.run(AtMag {
+                table,
                 burst,
                 passages,
-                compare,
-            );
-            find_links(&mut mag.table, burst, passages, compare);
+            });
         }
-        let mut packets = burst.drain(..);
-        for run in passages.chunk_by(|a, b| a.lane == b.lane) {
-            self.take(&mut packets, run, arrived);
+        let (mut packets, mut rest) = (burst.drain(..), &*passages);
+        while !rest.is_empty() {
+            rest = self.take(&mut packets, rest, arrived);
         }
     }
 
-    /// Handles packets that are on one lane.
-    #[inline(always)]
-    fn take(
+    /// Handles the first packets, which are on one lane, and returns what is known of the others.
+    fn take<'p>(
         &mut self,
         packets: &mut Drain<'_, Io::Packet, BURST>,
-        run: &[Passage],
+        passages: &'p [Passage],
         arrived: PortId,
-    ) {
-        let lane = run.first().map_or(Lane::Local, |passage| passage.lane);
-        let mut aside = Aside::new();
+    ) -> &'p [Passage] {
+        let lane = passages.first().map_or(Lane::Local, |first| first.lane);
+        let (mut aside, mut rest) = (Aside::new(), passages);
         let out = Out {
             ports: &mut self.ports,
             io: &mut self.io,
             peers: &mut self.peers,
             aside: &mut aside,
+            rest: &mut rest,
         };
+        let level = self.level;
         match (lane, &mut self.lma, &mut self.mag) {
             (Lane::Forward, Some(lma), _) => {
                 let (_, paths) = lma.table.parts();
-                send_each(packets, run, out, ToMobile { paths });
+                level.run(SendEach {
+                    packets,
+                    lane,
+                    out,
+                    way: ToMobile { paths },
+                });
             }
             (Lane::LmaExit, Some(lma), _) => {
-                let way = FromMobile {
-                    own: &self.own,
-                    fib: &self.fib,
-                    neighbours: &mut self.neighbours,
-                    lma,
-                };
-                send_each(packets, run, out, way);
+                let (own, fib, neighbours) = (&self.own, &self.fib, &mut self.neighbours);
+                let way = FromMobile::new(own, fib, neighbours, lma);
+                level.run(SendEach {
+                    packets,
+                    lane,
+                    out,
+                    way,
+                });
             }
             (Lane::MagExit, _, Some(mag)) => {
                 let (_, paths) = mag.table.parts();
-                send_each(packets, run, out, ToLink { paths });
+                level.run(SendEach {
+                    packets,
+                    lane,
+                    out,
+                    way: ToLink { paths },
+                });
             }
             (Lane::Access, _, Some(mag)) => {
                 let (records, paths) = mag.table.parts();
@@ -150,7 +118,12 @@ impl<Io: PacketIo> Worker<Io> {
                     paths,
                     arrived,
                 };
-                send_each(packets, run, out, way);
+                level.run(SendEach {
+                    packets,
+                    lane,
+                    out,
+                    way,
+                });
             }
             (
                 Lane::Forward
@@ -163,16 +136,17 @@ impl<Io: PacketIo> Worker<Io> {
                 | Lane::Drop,
                 ..,
             ) => {
-                for (passage, packet) in run.iter().zip(packets) {
+                while let Some((passage, packet)) = next(&mut rest, packets, lane) {
                     self.alone(passage, packet, arrived);
                 }
-                return;
+                return rest;
             }
         }
         // In place: the array is not moved, which would be a copy of it for every run.
         for (packet, fate, passage) in aside.drain(..) {
             self.end_one(packet, fate, passage, arrived);
         }
+        rest
     }
 
     /// Ends the stay of a packet that was not sent.
@@ -207,6 +181,58 @@ impl<Io: PacketIo> Worker<Io> {
     }
 }
 
+/// The first stage.
+struct Look<'a, P> {
+    ingress: Ingress<'a>,
+    burst: &'a mut [P],
+    passages: &'a mut [Passage],
+}
+
+impl<P: PacketBuf> Stages for Look<'_, P> {
+    #[inline(always)]
+    fn run(self, compare: impl Compare + Copy) {
+        for (packet, passage) in self.burst.iter_mut().zip(self.passages) {
+            self.ingress.look(packet, passage, compare);
+        }
+    }
+}
+
+/// What an LMA does with a burst before packets are rewritten.
+struct AtLma<'a, P> {
+    table: &'a mut Table,
+    burst: &'a [P],
+    passages: &'a mut [Passage],
+}
+
+impl<P: PacketBuf> Stages for AtLma<'_, P> {
+    #[inline(always)]
+    fn run(self, compare: impl Compare + Copy) {
+        let (down, up) = (Lane::Forward, Lane::LmaExit);
+        let bindings = &self.table.bindings;
+        find(bindings, down, up, self.burst, self.passages, compare);
+        let (mut records, _) = self.table.parts();
+        find_rules(&records, self.passages);
+        choose(&mut records, self.burst, self.passages, compare);
+    }
+}
+
+/// The same at a MAG.
+struct AtMag<'a, P> {
+    table: &'a mut Table,
+    burst: &'a [P],
+    passages: &'a mut [Passage],
+}
+
+impl<P: PacketBuf> Stages for AtMag<'_, P> {
+    #[inline(always)]
+    fn run(self, compare: impl Compare + Copy) {
+        let (down, up) = (Lane::MagExit, Lane::Access);
+        let bindings = &self.table.bindings;
+        find(bindings, down, up, self.burst, self.passages, compare);
+        find_links(self.table, self.burst, self.passages, compare);
+    }
+}
+
 /// Finds the bindings of the packets on two lanes and fetches the records that they need.
 #[inline(always)]
 fn find<P: PacketBuf>(
@@ -217,21 +243,21 @@ fn find<P: PacketBuf>(
     passages: &mut [Passage],
     compare: impl Compare + Copy,
 ) {
-    let uniform = bindings.is_uniform();
+    let (uniform, search) = (bindings.is_uniform(), bindings.search());
     for (packet, passage) in packets.iter().zip(&mut *passages) {
         let lane = passage.lane;
         if lane != down && lane != up {
             continue;
         }
         passage.slot = if uniform {
-            bindings.find_64(passage.key, passage.home, compare)
+            search.find_64(passage.key, passage.home, compare)
         } else {
             let address = lane.wanted(packet.data());
             address.and_then(|address| bindings.lookup(address))
         };
         match passage.slot {
-            Some(slot) if lane == down => bindings.prefetch_downlink(slot),
-            Some(slot) => bindings.prefetch_uplink(slot),
+            Some(slot) if lane == down => search.prefetch_downlink(slot),
+            Some(slot) => search.prefetch_uplink(slot),
             None => {}
         }
     }
@@ -293,7 +319,7 @@ fn find_links<P: PacketBuf>(
             let from = records.downlink.get(slot.index()).map(|record| record.from);
             if from == Some(passage.through) {
                 paths.count_in(passage.through, ip.total_len());
-                passage.choice = classify::to_mobile(&mut records, slot, ip, data, compare);
+                passage.choice = classify::to_link(&mut records, slot, ip, data, compare);
                 passage.slot = Some(slot);
                 paths.prefetch(passage.choice.path);
             }
@@ -308,117 +334,6 @@ fn find_links<P: PacketBuf>(
     }
 }
 
-/// What is done with the packets of one lane.
-trait Way<P> {
-    /// Rewrites a packet and says what becomes of it.
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate;
-}
-
-/// At an LMA, into the tunnel that the first matching rule names.
-struct ToMobile<'a> {
-    paths: &'a mut Paths,
-}
-
-impl<P: PacketBuf> Way<P> for ToMobile<'_> {
-    #[inline(always)]
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        if passage.slot.is_none() {
-            return Fate::Aside;
-        }
-        encap::onto_path(self.paths, passage.choice, packet, true)
-    }
-}
-
-/// At an LMA, out of a tunnel and on by route, unless it is to another mobile or to us. The MAG at the
-/// other end must be one that may send for the inner source, which after a flow move is not always
-/// the one that hosts the prefix (RFC 6275 §10.4.5, RFC 5213 §5.6.2).
-struct FromMobile<'a, P> {
-    own: &'a OwnAddresses,
-    fib: &'a Fib,
-    neighbours: &'a mut Neighbours<P>,
-    lma: &'a mut RoleState,
-}
-
-impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
-    #[inline(always)]
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        let (Some(slot), Some(ip)) = (passage.slot, inner(packet)) else {
-            return Fate::Aside;
-        };
-        let (octets, to) = (ip.total_len(), ip.destination.get());
-        match self.lma.table.bindings.uplink(slot) {
-            Some(record) if record.admits(passage.through) => {
-                record.packets += 1;
-                record.octets += octets as u64;
-            }
-            // Who may not is told apart later.
-            Some(_) | None => return Fate::Aside,
-        }
-        self.lma.table.paths.count_in(passage.through, octets);
-        decap::strip(packet);
-        if self.lma.may_hold(to) || self.own.may_contain(to) {
-            return Fate::Turn;
-        }
-        route::by_route(self.fib, self.neighbours, to, packet, true)
-    }
-}
-
-/// At a MAG, out of a tunnel onto the link that [`find_links`] found.
-struct ToLink<'a> {
-    paths: &'a mut Paths,
-}
-
-impl<P: PacketBuf> Way<P> for ToLink<'_> {
-    #[inline(always)]
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        if passage.slot.is_none() {
-            return Fate::Aside;
-        }
-        decap::strip(packet);
-        encap::onto_path(self.paths, passage.choice, packet, true)
-    }
-}
-
-/// At a MAG, from the link that [`find_links`] found into the mobile's tunnel (RFC 5213 §6.10.3,
-/// §6.10.5).
-struct FromLink<'a> {
-    records: Records<'a>,
-    paths: &'a mut Paths,
-    arrived: PortId,
-}
-
-impl<P: PacketBuf> Way<P> for FromLink<'_> {
-    #[inline(always)]
-    fn go(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        let data = packet.data();
-        let (Some(slot), Ok((frame, _)), Some((link, counters))) = (
-            passage.slot,
-            Frame::ref_from_prefix(data),
-            self.paths.get_mut(passage.through),
-        ) else {
-            return Fate::Aside;
-        };
-        let its = link.is_link_of(self.arrived, MacAddr(frame.ethernet.source));
-        let (true, Some(record)) = (its, self.records.uplink.get_mut(slot.index())) else {
-            // It may have come on another of its mobile's links.
-            return Fate::Aside;
-        };
-        if record.forward == NO_PATH {
-            return Fate::Aside;
-        }
-        let octets = frame.ip.total_len() as u64;
-        record.packets += 1;
-        record.octets += octets;
-        counters.in_packets += 1;
-        counters.in_octets += octets;
-        let choice = Choice {
-            path: record.forward,
-            entropy: Fields::of(&frame.ip, data).entropy(),
-        };
-        encap::onto_path(self.paths, choice, packet, true)
-    }
-}
-
 /// Packets of a burst that were not sent, and why.
 type Aside<'a, P> = ArrayVec<(P, Fate, &'a Passage), BURST>;
 
@@ -428,6 +343,8 @@ struct Out<'a, 'p, Io: PacketIo> {
     io: &'a mut Io,
     peers: &'a mut Option<Peers<Io::Packet>>,
     aside: &'a mut Aside<'p, Io::Packet>,
+    /// What is known of the packets that are still to go.
+    rest: &'a mut &'p [Passage],
 }
 
 impl<'p, Io: PacketIo> Out<'_, 'p, Io> {
@@ -445,37 +362,65 @@ impl<'p, Io: PacketIo> Out<'_, 'p, Io> {
     }
 }
 
-/// Lets every packet of a run go its way and sends it where that leads.
+/// The next packet, if it is on this lane.
 #[inline(always)]
-fn send_each<'p, Io: PacketIo>(
-    packets: &mut impl Iterator<Item = Io::Packet>,
-    run: &'p [Passage],
-    mut out: Out<'_, 'p, Io>,
-    mut way: impl Way<Io::Packet>,
-) {
-    // Most runs leave by one port, and are handed to it as a whole.
-    let (mut leaving, mut together) = (PortId(u16::MAX), Burst::new());
-    for (passage, mut packet) in run.iter().zip(packets) {
-        let fate = way.go(&mut packet, passage);
-        let Fate::Send(port) = fate else {
-            out.aside.push((packet, fate, passage));
-            continue;
-        };
-        if port != leaving {
-            out.leave(leaving, &mut together, passage);
-            leaving = port;
-        }
-        // There is room for a whole run.
-        together.push(packet);
+fn next<'p, P>(
+    rest: &mut &'p [Passage],
+    packets: &mut Drain<'_, P, BURST>,
+    lane: Lane,
+) -> Option<(&'p Passage, P)> {
+    let (passage, others) = rest.split_first()?;
+    if passage.lane != lane {
+        return None;
     }
-    if let Some(passage) = run.last() {
-        out.leave(leaving, &mut together, passage);
+    let packet = packets.next()?;
+    *rest = others;
+    Some((passage, packet))
+}
+
+/// The last stage: lets every packet of a run on one lane go its way and sends it where that leads.
+struct SendEach<'a, 'b, 'p, Io: PacketIo, W> {
+    packets: &'a mut Drain<'b, Io::Packet, BURST>,
+    lane: Lane,
+    out: Out<'a, 'p, Io>,
+    way: W,
+}
+
+impl<Io: PacketIo, W: Way<Io::Packet>> Stages for SendEach<'_, '_, '_, Io, W> {
+    #[inline(always)]
+    fn run(mut self, _: impl Compare + Copy) {
+        // Most runs leave by one port, and are handed to it as a whole.
+        let (mut leaving, mut together) = (PortId(u16::MAX), Burst::new());
+        let (mut rest, mut last) = (*self.out.rest, None);
+        while let Some((passage, mut packet)) = next(&mut rest, self.packets, self.lane) {
+            last = Some(passage);
+            let port = match self.way.usual(&mut packet, passage) {
+                Some(port) => port,
+                None => match self.way.odd(&mut packet, passage) {
+                    Fate::Send(port) => port,
+                    fate => {
+                        self.out.aside.push((packet, fate, passage));
+                        continue;
+                    }
+                },
+            };
+            if port != leaving {
+                self.out.leave(leaving, &mut together, passage);
+                leaving = port;
+            }
+            // There is room for a whole run.
+            together.push(packet);
+        }
+        *self.out.rest = rest;
+        if let Some(passage) = last {
+            self.out.leave(leaving, &mut together, passage);
+        }
     }
 }
 
 /// The header behind the outer one.
 #[inline(always)]
-fn inner<P: PacketBuf>(packet: &P) -> Option<&Ipv6> {
+pub(super) fn inner<P: PacketBuf>(packet: &P) -> Option<&Ipv6> {
     let (inner, _) = Ipv6::ref_from_prefix(packet.data().get(FRAME_LEN..)?).ok()?;
     Some(inner)
 }

@@ -14,10 +14,11 @@ use crate::fate::{Arrival, Fate};
 use crate::fib::Fib;
 use crate::ingress::OwnAddresses;
 use crate::io::PacketIo;
+use crate::mtu::LearnedMtus;
 use crate::neighbour::{self, Neighbours};
 use crate::packet::{PacketBuf, build};
 use crate::ring::Order;
-use crate::table::path::State;
+use crate::table::path::{Endpoint, State};
 use crate::table::{Packed, Rewrite, TableError};
 
 impl<Io: PacketIo> Worker<Io> {
@@ -89,6 +90,10 @@ impl<Io: PacketIo> Worker<Io> {
             }
             Update::Route { prefix, next } => self.set_route(prefix, next),
             Update::Neighbour { port, address, mac } => self.set_neighbour(port, address, mac),
+            Update::PathMtu { local, remote, mtu } => {
+                self.learn_mtu(Endpoint::Tunnel(local.to_bits(), remote.to_bits()), mtu);
+                Ok(())
+            }
             Update::Transmit(transmit) => {
                 self.transmit(&transmit);
                 Ok(())
@@ -115,15 +120,13 @@ impl<Io: PacketIo> Worker<Io> {
             }
             Some(Path::Tunnel(tunnel)) => {
                 let mut rewrite = Rewrite::tunnel(tunnel);
-                let (fib, neighbours) = (&self.fib, &mut self.neighbours);
-                resolve(
-                    tunnel,
-                    &mut rewrite,
-                    fib,
-                    neighbours,
-                    &self.own,
-                    &self.ports,
-                );
+                let ways = Ways {
+                    fib: &self.fib,
+                    own: &self.own,
+                    ports: &self.ports,
+                    mtus: &self.mtus,
+                };
+                ways.resolve(tunnel, &mut rewrite, &mut self.neighbours);
                 rewrite
             }
         };
@@ -150,15 +153,25 @@ impl<Io: PacketIo> Worker<Io> {
             adjacency = Some(gateway.ok_or(TableError::Neighbours)?);
         }
         self.fib.set(prefix, next, adjacency, mtu);
+        self.resolve_tunnels();
+        Ok(())
+    }
+
+    /// Finds the next hops and MTUs of all tunnels anew.
+    pub(crate) fn resolve_tunnels(&mut self) {
+        let ways = Ways {
+            fib: &self.fib,
+            own: &self.own,
+            ports: &self.ports,
+            mtus: &self.mtus,
+        };
         for role in [&mut self.lma, &mut self.mag].into_iter().flatten() {
             for (path, rewrite) in role.table.paths.iter_mut() {
                 if let Path::Tunnel(tunnel) = path {
-                    let (fib, neighbours) = (&self.fib, &mut self.neighbours);
-                    resolve(tunnel, rewrite, fib, neighbours, &self.own, &self.ports);
+                    ways.resolve(tunnel, rewrite, &mut self.neighbours);
                 }
             }
         }
-        Ok(())
     }
 
     fn set_neighbour(
@@ -243,7 +256,7 @@ impl<Io: PacketIo> Worker<Io> {
         let backlog: usize = self.ports.iter().map(Port::backlog).sum();
         let paths = |role: Role| {
             self.role(role)
-                .map(|state| state.table.paths.counters().to_vec())
+                .map(|state| state.table.paths.counters().collect())
                 .unwrap_or_default()
         };
         Counters {
@@ -252,7 +265,10 @@ impl<Io: PacketIo> Worker<Io> {
             punted: self.punted,
             consumed: self.consumed,
             originated: self.originated,
-            held: (self.neighbours.held() + backlog) as u64,
+            held: (self.neighbours.held() + backlog + self.gathering.held()) as u64,
+            fragmented: self.fragmented,
+            reassembled: self.reassembled,
+            early_fragments: self.firsts.early,
             handed_over: self.peers.as_ref().map_or(0, |peers| peers.handed_over),
             taken_over: self.peers.as_ref().map_or(0, |peers| peers.taken_over),
             lma_paths: paths(Role::Lma),
@@ -265,32 +281,38 @@ impl<Io: PacketIo> Worker<Io> {
     }
 }
 
-/// Finds a tunnel's next hop and sets its rewrite accordingly.
-fn resolve<P: PacketBuf>(
-    tunnel: &Tunnel,
-    rewrite: &mut Rewrite,
-    fib: &Fib,
-    neighbours: &mut Neighbours<P>,
-    own: &OwnAddresses,
-    ports: &[Port<P>],
-) {
-    let remote = tunnel.remote.to_bits();
-    if tunnel.local == tunnel.remote || own.is_ours(remote) {
-        rewrite.state = State::TunnelLoop;
-        return;
+/// What decides where tunnels lead.
+struct Ways<'a, P> {
+    fib: &'a Fib,
+    own: &'a OwnAddresses,
+    ports: &'a [Port<P>],
+    mtus: &'a LearnedMtus,
+}
+
+impl<P: PacketBuf> Ways<'_, P> {
+    /// Finds a tunnel's next hop and MTU and sets its rewrite accordingly.
+    fn resolve(&self, tunnel: &Tunnel, rewrite: &mut Rewrite, neighbours: &mut Neighbours<P>) {
+        let remote = tunnel.remote.to_bits();
+        if tunnel.local == tunnel.remote || self.own.is_ours(remote) {
+            rewrite.state = State::TunnelLoop;
+            return;
+        }
+        let hop = self.fib.pin(remote, neighbours);
+        let port = |port: PortId| self.ports.get(usize::from(port.0));
+        let Some((hop, adjacency, port)) =
+            hop.and_then(|(hop, adjacency)| Some((hop, adjacency, port(hop.port)?)))
+        else {
+            rewrite.state = State::TunnelUnreachable;
+            return;
+        };
+        rewrite.port = hop.port.into();
+        let learned = self
+            .mtus
+            .of(&Endpoint::Tunnel(tunnel.local.to_bits(), remote));
+        let mtu = learned.unwrap_or(u16::MAX).min(tunnel.path_mtu);
+        rewrite.set_mtu(mtu.min(port.mtu), tunnel);
+        rewrite.adjacency = adjacency;
+        rewrite.state = State::TunnelUnresolved;
+        rewrite.set_next_hop(neighbours.get(adjacency).and_then(|entry| entry.header));
     }
-    let hop = fib.pin(remote, neighbours);
-    let Some((hop, adjacency)) = hop else {
-        rewrite.state = State::TunnelUnreachable;
-        return;
-    };
-    let Some(port) = ports.get(usize::from(hop.port.0)) else {
-        rewrite.state = State::TunnelUnreachable;
-        return;
-    };
-    rewrite.port = hop.port.into();
-    rewrite.set_mtu(tunnel.path_mtu.min(port.mtu));
-    rewrite.adjacency = adjacency;
-    rewrite.state = State::TunnelUnresolved;
-    rewrite.set_next_hop(neighbours.get(adjacency).and_then(|entry| entry.header));
 }

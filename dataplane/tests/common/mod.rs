@@ -12,6 +12,7 @@
 )]
 
 use std::net::Ipv6Addr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dataplane::io::memory::MemoryIo;
@@ -81,12 +82,24 @@ pub fn port(id: PortId, address: Option<&str>, access: bool) -> PortConfig {
 
 impl Rig {
     pub fn new(config: WorkerConfig) -> Self {
+        Self::with_clock(config, Clock::new(|| Duration::ZERO))
+    }
+
+    /// With a time that the test sets, and that is read in every turn.
+    pub fn timed(mut config: WorkerConfig) -> (Self, Arc<Mutex<Duration>>) {
+        let time = Arc::new(Mutex::new(Duration::ZERO));
+        let now = Arc::clone(&time);
+        config.clock_turns = 1;
+        let clock = Clock::new(move || *now.lock().unwrap());
+        (Self::with_clock(config, clock), time)
+    }
+
+    fn with_clock(config: WorkerConfig, clock: Clock) -> Self {
         let io = MemoryIo::new(config.ports.len(), BUFFERS);
         let (worker_end, control) = rings(RingSizes {
             punts: 64,
             ..RingSizes::default()
         });
-        let clock = Clock::new(|| Duration::ZERO);
         let worker = Worker::with_clock(config, io.clone(), worker_end, clock).unwrap();
         Self {
             worker,
@@ -116,7 +129,12 @@ impl Rig {
     /// The anchor with all neighbours known, tunnels 1 and 2 to the MAGs, mobile 1 on MAG1 and mobile
     /// 2 on MAG2.
     pub fn lma() -> Self {
-        let mut rig = Self::new(Self::lma_config());
+        Self::new(Self::lma_config()).into_lma()
+    }
+
+    /// As [`Rig::lma`], on a rig of one's own.
+    pub fn into_lma(mut self) -> Self {
+        let rig = &mut self;
         rig.neighbour(CORE, mag1(), Some(MAG1_MAC));
         rig.neighbour(CORE, mag2(), Some(MAG2_MAC));
         rig.neighbour(EDGE, cn(), Some(CN_MAC));
@@ -125,7 +143,7 @@ impl Rig {
         rig.binding(Role::Lma, 1, lma_binding(1, &[1]));
         rig.binding(Role::Lma, 2, lma_binding(2, &[2]));
         rig.turn();
-        rig
+        self
     }
 
     pub fn mag_config() -> WorkerConfig {
@@ -276,7 +294,39 @@ pub fn tunnel(local: Ipv6Addr, remote: Ipv6Addr) -> Path {
         hop_limit: 64,
         path_mtu: 1500,
         copy_dscp: false,
+        encapsulation_limit: None,
     })
+}
+
+/// A tunnel over a way that carries less.
+pub fn narrow_tunnel(local: Ipv6Addr, remote: Ipv6Addr, path_mtu: u16) -> Path {
+    let Path::Tunnel(tunnel) = tunnel(local, remote) else {
+        unreachable!()
+    };
+    Path::Tunnel(Tunnel { path_mtu, ..tunnel })
+}
+
+/// A tunnel that adds a Tunnel Encapsulation Limit.
+pub fn limited_tunnel(local: Ipv6Addr, remote: Ipv6Addr, limit: u8) -> Path {
+    let Path::Tunnel(tunnel) = tunnel(local, remote) else {
+        unreachable!()
+    };
+    Path::Tunnel(Tunnel {
+        encapsulation_limit: Some(limit),
+        ..tunnel
+    })
+}
+
+/// A UDP frame to a port of the worker, whose IPv6 packet has so many octets.
+pub fn sized(
+    from_mac: MacAddr,
+    to: PortId,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    octets: usize,
+) -> Vec<u8> {
+    let payload: Vec<u8> = (0..=255).cycle().take(octets - 48).collect();
+    udp(from_mac, to, source, destination, 5001, &payload)
 }
 
 /// A binding of mobile `n` with these sources, the first of which is the default path.

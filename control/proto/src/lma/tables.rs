@@ -109,6 +109,7 @@ impl Tunnels {
             hop_limit: config.hop_limit,
             path_mtu: config.path_mtu,
             copy_dscp: config.copy_dscp,
+            encapsulation_limit: config.encapsulation_limit,
         };
         let key = (session.lmaa, session.proxy_coa);
         self.paths.resolve(key, || Path::Tunnel(tunnel), outbox)

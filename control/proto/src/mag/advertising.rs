@@ -11,9 +11,6 @@ use crate::command::{AdvertisedPrefix, Command, RouterAdvertisement};
 /// Most that a router may say it is a default router for (RFC 4861 §6.2.1).
 const MAX_ROUTER_LIFETIME: Duration = Duration::from_mins(150);
 
-/// Octets that the tunnel puts before a packet (RFC 2473 §6).
-const OUTER_HEADER: u16 = 40;
-
 /// The least that every IPv6 link carries (RFC 8200 §5).
 const MINIMUM_MTU: u16 = 1280;
 
@@ -53,8 +50,7 @@ impl Mag {
             return;
         };
         let peer = self.config.lmas.iter().find(|peer| peer.lmaa == bule.lmaa);
-        let path_mtu = peer.map_or(MINIMUM_MTU, |peer| peer.tunnel.path_mtu);
-        let tunnel_mtu = path_mtu.saturating_sub(OUTER_HEADER);
+        let tunnel_mtu = peer.map_or(MINIMUM_MTU, |peer| peer.tunnel.tunnel_mtu());
         let (port, mac) = bule.link();
         let advertisement = RouterAdvertisement {
             port,

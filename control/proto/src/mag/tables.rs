@@ -153,6 +153,7 @@ impl Routes {
             hop_limit: peer.tunnel.hop_limit,
             path_mtu: peer.tunnel.path_mtu,
             copy_dscp: peer.tunnel.copy_dscp,
+            encapsulation_limit: peer.tunnel.encapsulation_limit,
         };
         let path = || Path::Tunnel(tunnel);
         self.paths.resolve(PathKey::Tunnel(lmaa), path, outbox)

@@ -67,15 +67,10 @@ impl World {
                     .any(|s| s.is_active() && s.proxy_coa == COAS[mag] && s.owns(*hnp));
                 assert!(
                     hosts || self.has_acknowledged(mag, name, &flow.selector, *hnp),
-<<<<<<< HEAD
                     "flow {} of {name} to {hnp} goes to MAG {mag}, which has not acknowledged it: \
                      {:?}",
                     flow.fid,
                     flow.selector
-=======
-                    "flow {} of {name} to {hnp} goes to MAG {mag}, which has not acknowledged it",
-                    flow.fid
->>>>>>> main
                 );
             }
         }

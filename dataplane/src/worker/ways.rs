@@ -1,0 +1,280 @@
+//! What is done with the packets of each lane, once all about them is known: rewritten in place, counted, and
+//! sent on their way.
+//!
+//! Each way is said twice: for the usual packet in one straight piece that the loop over a burst is made
+//! of, and for any packet in a function of its own, which the usual one leaves everything else to.
+
+use flow::{MacAddr, PortId};
+
+use super::stages::inner;
+use crate::classify::Choice;
+use crate::decap;
+use crate::encap;
+use crate::fate::Fate;
+use crate::fib::Fib;
+use crate::ingress::{OwnAddresses, Passage};
+use crate::neighbour::Neighbours;
+use crate::packet::header::{Ethernet, Frame, IPV6_LEN, Tunnelled};
+use crate::packet::{PacketBuf, ecn};
+use crate::role::RoleState;
+use crate::route;
+use crate::table::path::{NO_PATH, State};
+use crate::table::rules::Fields;
+use crate::table::{Paths, Records};
+
+/// What is done with the packets of one lane.
+pub(super) trait Way<P> {
+    /// Rewrites and counts a packet about which there is nothing unusual, and says which port it leaves
+    /// by; `None`, and nothing done, for any other.
+    fn usual(&mut self, packet: &mut P, passage: &Passage) -> Option<PortId>;
+
+    /// Rewrites and counts any packet and says what becomes of it.
+    fn odd(&mut self, packet: &mut P, passage: &Passage) -> Fate;
+}
+
+/// At an LMA, into the tunnel that the first matching rule names.
+pub(super) struct ToMobile<'a> {
+    pub(super) paths: &'a mut Paths,
+}
+
+impl<P: PacketBuf> Way<P> for ToMobile<'_> {
+    #[inline(always)]
+    fn usual(&mut self, packet: &mut P, passage: &Passage) -> Option<PortId> {
+        // Whose binding was not found has no path.
+        encap::straight_into_tunnel(self.paths, passage.choice, packet)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn odd(&mut self, packet: &mut P, passage: &Passage) -> Fate {
+        if passage.slot.is_none() {
+            return Fate::Aside;
+        }
+        encap::onto_path(self.paths, passage.choice, packet, true)
+    }
+}
+
+/// At an LMA, out of a tunnel and on by route, unless it is to another mobile or to us. The MAG at the
+/// other end must be one that may send for the inner source, which after a flow move is not always
+/// the one that hosts the prefix (RFC 6275 §10.4.5, RFC 5213 §5.6.2).
+pub(super) struct FromMobile<'a, P> {
+    own: &'a OwnAddresses,
+    fib: &'a Fib,
+    neighbours: &'a mut Neighbours<P>,
+    lma: &'a mut RoleState,
+    hop: Hop,
+}
+
+/// Over which gateway the packets of one route go, looked up once while they take the same.
+#[derive(Clone, Copy)]
+struct Hop {
+    /// The number of the route.
+    route: usize,
+    header: Ethernet,
+    port: PortId,
+    mtu: u16,
+}
+
+impl<'a, P> FromMobile<'a, P> {
+    #[inline(always)]
+    pub(super) fn new(
+        own: &'a OwnAddresses,
+        fib: &'a Fib,
+        neighbours: &'a mut Neighbours<P>,
+        lma: &'a mut RoleState,
+    ) -> Self {
+        let hop = Hop {
+            route: usize::MAX,
+            header: Ethernet::default(),
+            port: PortId(u16::MAX),
+            mtu: 0,
+        };
+        Self {
+            own,
+            fib,
+            neighbours,
+            lma,
+            hop,
+        }
+    }
+
+    /// The way by another route than the last; `None` if it leads to no gateway that is known.
+    #[inline(never)]
+    fn turn_to(&mut self, route: usize) -> Option<()> {
+        let (gateway, mtu) = self.fib.gateway(route)?;
+        let entry = self.neighbours.get(gateway)?;
+        self.hop = Hop {
+            route,
+            header: entry.header?,
+            port: entry.port,
+            mtu,
+        };
+        Some(())
+    }
+}
+
+impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
+    #[inline(always)]
+    fn usual(&mut self, packet: &mut P, passage: &Passage) -> Option<PortId> {
+        let slot = passage.slot?;
+        let frame = Tunnelled::of(packet)?;
+        let ip = &frame.inner;
+        let (octets, to) = (ip.total_len(), ip.destination.get());
+        let route = self.fib.route_of(to)?;
+        if route != self.hop.route {
+            self.turn_to(route)?;
+        }
+        if !encap::may_step(ip, self.hop.mtu.into())
+            || !ecn::keeps(ip.traffic_class(), frame.outer.ip.traffic_class())
+            || self.lma.may_hold(to)
+            || self.own.may_contain(to)
+        {
+            return None;
+        }
+        let record = self.lma.table.bindings.uplink(slot)?;
+        if !record.admits(passage.through) {
+            return None;
+        }
+        record.packets += 1;
+        record.octets += octets as u64;
+        self.lma.table.paths.count_in(passage.through, octets);
+        bare(packet, &self.hop.header)?;
+        Some(self.hop.port)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn odd(&mut self, packet: &mut P, passage: &Passage) -> Fate {
+        let (Some(slot), Some(ip)) = (passage.slot, inner(packet)) else {
+            return Fate::Aside;
+        };
+        let (octets, to) = (ip.total_len(), ip.destination.get());
+        match self.lma.table.bindings.uplink(slot) {
+            Some(record) if record.admits(passage.through) => {
+                record.packets += 1;
+                record.octets += octets as u64;
+            }
+            // Who may not is told apart later.
+            Some(_) | None => return Fate::Aside,
+        }
+        self.lma.table.paths.count_in(passage.through, octets);
+        decap::strip(packet);
+        if self.lma.may_hold(to) || self.own.may_contain(to) {
+            return Fate::Turn;
+        }
+        route::by_route(self.fib, self.neighbours, to, packet, true)
+    }
+}
+
+/// At a MAG, out of a tunnel onto the mobile's link, which the stage before found.
+pub(super) struct ToLink<'a> {
+    pub(super) paths: &'a mut Paths,
+}
+
+impl<P: PacketBuf> Way<P> for ToLink<'_> {
+    #[inline(always)]
+    fn usual(&mut self, packet: &mut P, passage: &Passage) -> Option<PortId> {
+        let (link, counters) = self.paths.get_mut(passage.choice.path)?;
+        let frame = Tunnelled::of(packet)?;
+        let ip = &frame.inner;
+        let octets = ip.total_len();
+        if link.state != State::Link
+            || passage.slot.is_none()
+            || !encap::may_step(ip, link.room.into())
+            || !ecn::keeps(ip.traffic_class(), frame.outer.ip.traffic_class())
+        {
+            return None;
+        }
+        counters.out_packets += 1;
+        counters.out_octets += octets as u64;
+        bare(packet, &link.header.ethernet)?;
+        Some(link.port.into())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn odd(&mut self, packet: &mut P, passage: &Passage) -> Fate {
+        if passage.slot.is_none() {
+            return Fate::Aside;
+        }
+        decap::strip(packet);
+        encap::onto_path(self.paths, passage.choice, packet, true)
+    }
+}
+
+/// At a MAG, from the mobile's link, which the stage before found, into its tunnel (RFC 5213 §6.10.3,
+/// §6.10.5).
+pub(super) struct FromLink<'a> {
+    pub(super) records: Records<'a>,
+    pub(super) paths: &'a mut Paths,
+    pub(super) arrived: PortId,
+}
+
+impl<P: PacketBuf> Way<P> for FromLink<'_> {
+    #[inline(always)]
+    fn usual(&mut self, packet: &mut P, passage: &Passage) -> Option<PortId> {
+        let record = self.records.uplink.get_mut(passage.slot?.index())?;
+        let link = self.paths.rewrite(passage.through)?;
+        let frame = Frame::of(packet)?;
+        if !link.is_link_of(self.arrived, MacAddr(frame.ethernet.source)) {
+            return None;
+        }
+        let octets = frame.ip.total_len();
+        let choice = Choice {
+            path: record.forward,
+            entropy: Fields::usual(&frame.ip, packet.data())?.entropy(),
+        };
+        let port = encap::straight_into_tunnel(self.paths, choice, packet)?;
+        record.packets += 1;
+        record.octets += octets as u64;
+        self.paths.count_in(passage.through, octets);
+        Some(port)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn odd(&mut self, packet: &mut P, passage: &Passage) -> Fate {
+        let data = packet.data();
+        let (Some(slot), Some(frame), Some((link, counters))) = (
+            passage.slot,
+            Frame::of(packet),
+            self.paths.get_mut(passage.through),
+        ) else {
+            return Fate::Aside;
+        };
+        let its = link.is_link_of(self.arrived, MacAddr(frame.ethernet.source));
+        let (true, Some(record)) = (its, self.records.uplink.get_mut(slot.index())) else {
+            // It may have come on another of its mobile's links.
+            return Fate::Aside;
+        };
+        if record.forward == NO_PATH {
+            return Fate::Aside;
+        }
+        let Some(fields) = Fields::usual(&frame.ip, data) else {
+            return Fate::Aside;
+        };
+        let octets = frame.ip.total_len() as u64;
+        record.packets += 1;
+        record.octets += octets;
+        counters.in_packets += 1;
+        counters.in_octets += octets;
+        let choice = Choice {
+            path: record.forward,
+            entropy: fields.entropy(),
+        };
+        encap::onto_path(self.paths, choice, packet, true)
+    }
+}
+
+/// Takes the outer header off and puts the next hop's before the inner one, which costs a hop.
+#[inline(always)]
+fn bare<P: PacketBuf>(packet: &mut P, header: &Ethernet) -> Option<()> {
+    packet.trim_front(IPV6_LEN);
+    let frame = Frame::of_mut(packet)?;
+    frame.ip.hop_limit -= 1;
+    frame.ethernet = *header;
+    Some(())
+}
+
+#[cfg(test)]
+mod tests;
