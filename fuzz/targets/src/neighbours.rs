@@ -97,6 +97,7 @@ fn drain(nd: &mut NeighbourDiscovery) {
             }
             other @ (Update::Table(..)
             | Update::Route { .. }
+            | Update::PathMtu { .. }
             | Update::Report(_)
             | Update::Stop) => {
                 panic!("{other:?}")

@@ -207,6 +207,7 @@ impl Rig {
                 Punt::Mobility { packet, .. } => assert!(packet.len() >= 40),
                 Punt::NeighbourDiscovery { packet, .. } => assert_eq!(packet[7], 255),
                 Punt::Resolve { port, next_hop } => self.asked.push((port, next_hop)),
+                Punt::PathMtu { mtu, .. } => assert!(mtu >= 1280),
                 Punt::UnknownMobile { port, .. } => assert_eq!(port, ACCESS),
             }
         }
@@ -305,6 +306,7 @@ fn tunnel(local: Ipv6Addr, remote: Ipv6Addr) -> Path {
         hop_limit: 64,
         path_mtu: 1400,
         copy_dscp: true,
+        encapsulation_limit: None,
     })
 }
 
