@@ -367,7 +367,9 @@ impl Control {
             Ok(header) => header,
             Err(error) => {
                 self.oddities.not_encoded += 1;
-                tracing::error!(%to, name, %error, "message not sent");
+                if self.log_rate.allow(self.start.elapsed()) {
+                    tracing::error!(%to, name, %error, "message not sent");
+                }
                 return;
             }
         };
@@ -377,7 +379,11 @@ impl Control {
                 let packet = ipv6_packet(from, to, protocol, HOP_LIMIT, &payload);
                 self.outbox.push(&self.workers, packet, TransmitTo::Routed);
             }
-            Err(error) => tracing::error!(%to, name, %error, "message not sent"),
+            Err(error) => {
+                if self.log_rate.allow(self.start.elapsed()) {
+                    tracing::error!(%to, name, %error, "message not sent");
+                }
+            }
         }
     }
 

@@ -139,7 +139,9 @@ impl Protection {
     pub(super) fn new(sources: Vec<Source>, state: &Path) -> anyhow::Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         let epoch = since_1970.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
-        let marks = if sources.iter().any(|source| source.file.is_some()) {
+        // The keys first: a start that fails leaves no directory behind.
+        let peers = load(&sources)?;
+        let marks = if peers.iter().any(|peer| peer.keys.is_some()) {
             Some(Marks::open(state)?)
         } else {
             None
@@ -151,7 +153,7 @@ impl Protection {
             epoch,
             counters: ProtectionCounters::default(),
         };
-        protection.reload()?;
+        protection.apply(peers)?;
         Ok(protection)
     }
 
@@ -160,14 +162,16 @@ impl Protection {
     /// # Errors
     /// What is wrong with the key files; then nothing has changed.
     pub(super) fn reload(&mut self) -> anyhow::Result<()> {
-        let peers = keys::load_all(&self.sources).map_err(|errors| {
-            let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("{}", all.join("\n"))
-        })?;
+        let peers = load(&self.sources)?;
         for peer in &peers {
             self.check_indexes(peer)?;
         }
         self.note_received();
+        self.apply(peers)
+    }
+
+    /// Puts keys into force, whole or not at all.
+    fn apply(&mut self, peers: Vec<PeerKeys>) -> anyhow::Result<()> {
         let prepared: Vec<_> = peers.into_iter().map(|peer| self.prepare(peer)).collect();
         if let Some(marks) = &self.marks {
             marks.save()?;
@@ -311,10 +315,8 @@ impl Protection {
             && highest.saturating_sub(marks.get(Way::In, key)) >= BLOCK
         {
             marks.set(Way::In, key, highest);
-            // Less is known after a crash then, and nothing else is lost: the next block tries again.
-            if let Err(error) = marks.save() {
-                tracing::warn!("received sequence numbers are not noted: {error:#}");
-            }
+            // If it fails, less is known after a crash, and nothing else is lost: the next block tries again.
+            marks.save_or_log();
         }
         match opened.next_header {
             next_header::MOBILITY => Ok(opened.payload),
@@ -418,6 +420,14 @@ impl Protection {
     }
 }
 
+/// Reads the keys of all peers.
+fn load(sources: &[Source]) -> anyhow::Result<Vec<PeerKeys>> {
+    keys::load_all(sources).map_err(|errors| {
+        let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", all.join("\n"))
+    })
+}
+
 impl Pair {
     fn of(source: &Source) -> Self {
         Self {
@@ -437,9 +447,8 @@ fn reserve(outbound: &mut OutboundSa, marks: &mut Marks) {
         return;
     }
     marks.set(Way::Out, outbound.key_check(), highest);
-    match marks.save() {
-        Ok(()) => outbound.reserve(highest),
-        Err(error) => tracing::error!(left, "sequence numbers are not noted: {error:#}"),
+    if marks.save_or_log() {
+        outbound.reserve(highest);
     }
     if highest > NEARLY_EXHAUSTED {
         tracing::warn!(spi = %outbound.spi(), used = outbound.last(), "change the keys soon");

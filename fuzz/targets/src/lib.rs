@@ -15,6 +15,7 @@
 //! | [`neighbours`] | neighbour discovery of an LMA or MAG |
 //! | [`host`] | packets and neighbour discovery as a mobile node reads them |
 //! | [`configuration`] | the text of a configuration file |
+//! | [`esp`] | protected signalling between a sender and a receiver |
 //!
 //! Targets that take a sequence of things read it with [`arbitrary::Unstructured`]: every octet string is
 //! some sequence, and small changes of one make small changes of the other.
@@ -29,6 +30,7 @@
 )]
 
 pub mod configuration;
+pub mod esp;
 pub mod host;
 pub mod lma;
 pub mod mag;
@@ -47,6 +49,7 @@ pub type Run = fn(&[u8]);
 /// All targets by name, which is also that of the fuzzer and of the directory of kept inputs.
 pub const TARGETS: &[(&str, Run)] = &[
     ("configuration", configuration::run),
+    ("esp", esp::run),
     ("host", host::run),
     ("lma", lma::run),
     ("mag", mag::run),

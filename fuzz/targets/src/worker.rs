@@ -207,8 +207,8 @@ impl Rig {
                 Punt::Mobility { packet, .. } => assert!(packet.len() >= 40),
                 Punt::NeighbourDiscovery { packet, .. } => assert_eq!(packet[7], 255),
                 Punt::Resolve { port, next_hop } => self.asked.push((port, next_hop)),
-                Punt::UnknownMobile { port, .. } => assert_eq!(port, ACCESS),
                 Punt::PathMtu { mtu, .. } => assert!(mtu >= 1280),
+                Punt::UnknownMobile { port, .. } => assert_eq!(port, ACCESS),
             }
         }
         while self.control.pop_report().is_some() {}
@@ -284,12 +284,12 @@ fn config() -> WorkerConfig {
         addresses: vec![LMAA],
         pools: vec!["2001:db8:100::/60".parse().expect("a prefix")],
         expected_bindings: 8,
-        other_lengths: 0,
+        other_lengths: 8,
     };
     let mag = MagConfig {
         addresses: vec![COA],
         expected_bindings: 8,
-        other_lengths: 0,
+        other_lengths: 8,
     };
     WorkerConfig {
         lma: Some(lma),

@@ -37,6 +37,8 @@ impl Way {
 pub(super) struct Marks {
     directory: PathBuf,
     noted: BTreeMap<(Way, KeyCheck), u32>,
+    /// Whether the last save failed, which has been said.
+    failed: bool,
     /// Held as long as the process lives: two that noted over each other would use numbers twice.
     _lock: File,
 }
@@ -81,6 +83,7 @@ impl Marks {
         Ok(Self {
             directory: directory.to_owned(),
             noted,
+            failed: false,
             _lock: lock,
         })
     }
@@ -115,6 +118,23 @@ impl Marks {
             File::open(&self.directory)?.sync_all()
         };
         replace().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// As [`Self::save`], where nobody waits for an answer: the first of several failures is logged. Whether it
+    /// was written.
+    pub(super) fn save_or_log(&mut self) -> bool {
+        let saved = self.save();
+        match &saved {
+            Ok(()) if self.failed => tracing::info!("sequence numbers are noted again"),
+            Err(error) if !self.failed => {
+                tracing::error!(
+                    "sequence numbers are not noted, and soon no message is sent: {error:#}"
+                );
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.failed = saved.is_err();
+        saved.is_ok()
     }
 }
 

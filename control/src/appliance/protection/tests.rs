@@ -156,9 +156,10 @@ fn peers_without_keys_talk_in_the_clear() {
     };
     assert_eq!(lma.state(LMA, OPEN_MAG), none);
     lma.close().unwrap();
-    // Nothing is noted where nothing is protected.
+    // Nothing is noted where nothing is protected, nor where the start fails.
     let state = files.path("no-state");
     Protection::new(vec![], &state).unwrap().close().unwrap();
+    Protection::new(vec![files.source("nothing", LMA, MAG)], &state).unwrap_err();
     assert!(!state.exists());
 }
 
