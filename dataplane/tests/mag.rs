@@ -180,3 +180,32 @@ fn a_mobile_that_moves_ports_is_followed() {
         DropReason::IngressFilter,
     );
 }
+
+#[test]
+fn the_outer_class_of_an_uplink_packet_follows_the_path() {
+    let mut rig = Rig::mag();
+    for copy_dscp in [false, true] {
+        let Path::Tunnel(tunnel) = tunnel(mag1(), lmaa()) else {
+            unreachable!()
+        };
+        let path = Path::Tunnel(flow::Tunnel {
+            copy_dscp,
+            ..tunnel
+        });
+        rig.path(Role::Mag, 1, Some(path));
+        // In one piece, and with an extension header, which takes another way through the worker.
+        let plain = udp(MN_MAC, EDGE, mn(1), cn(), 5001, b"uplink");
+        let options = [59, 0, 1, 4, 0, 0, 0, 0];
+        let extended = ipv6(MN_MAC, PORT_MACS[1], mn(1), cn(), 60, 64, &options);
+        for mut frame in [plain, extended] {
+            for class in [0, 0xb8, 0xba, 0xbb, 3] {
+                set_traffic_class(&mut frame, class);
+                let out = rig.through(EDGE, &frame, CORE);
+                let (_, outer, inner) = parse(&out);
+                let copied = if copy_dscp { class } else { class & 3 };
+                assert_eq!(outer.traffic_class, copied);
+                assert_eq!(inner[..2], frame[14..16]);
+            }
+        }
+    }
+}
