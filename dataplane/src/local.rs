@@ -204,6 +204,7 @@ fn fragment_to_us(ip: &Ipv6, put_together: bool) -> Fate {
 
 fn is_discovery(upper: &walk::Upper, octets: &[u8]) -> bool {
     upper.next_header == next_header::ICMPV6
+        && !upper.later_fragment
         && matches!(
             octets.get(upper.offset),
             Some(&(icmp_type::ROUTER_SOLICITATION..=icmp_type::NEIGHBOUR_ADVERTISEMENT))

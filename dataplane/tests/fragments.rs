@@ -334,7 +334,8 @@ fn congestion_marks_survive_being_put_together() {
 #[test]
 fn a_ping_in_fragments_is_answered_and_discovery_in_fragments_is_not_believed() {
     let mut rig = Rig::lma();
-    let echo = icmp(cn(), lmaa(), 128, [0, 1, 0, 2], &[0x5a; 1000]);
+    // Later fragments of it begin like a solicitation.
+    let echo = icmp(cn(), lmaa(), 128, [0, 1, 0, 2], &[135; 1000]);
     let ask = icmp(cn(), lmaa(), 135, [0; 4], &lmaa().octets());
     let send = |rig: &mut Rig, message: &[u8], hops| {
         for (offset, more) in [(0_u8, true), (16, false)] {
@@ -347,7 +348,7 @@ fn a_ping_in_fragments_is_answered_and_discovery_in_fragments_is_not_believed() 
     };
     send(&mut rig, &echo, 64);
     let out = rig.sent(EDGE).remove(0);
-    assert_eq!(parse_icmp(&out), (129, 0, 0x0001_0002, vec![0x5a; 1000]));
+    assert_eq!(parse_icmp(&out), (129, 0, 0x0001_0002, vec![135; 1000]));
     send(&mut rig, &ask, 255);
     assert_eq!(rig.counters().dropped(DropReason::BadIcmp), 1);
     assert!(rig.sent(EDGE).is_empty() && rig.punts().is_empty());
