@@ -9,8 +9,9 @@
 //!
 //! Each stage runs over the whole burst, so that the memory one packet waits for is on its way while
 //! the others are looked at. The stages know four lanes, the usual ones at an LMA and at a MAG, and
-//! leave whatever is odd about a packet to [`Worker::alone`]. The last stage is in [`ways`]. Packets stay in order, but for those of
-//! a run on one lane that are not sent: they end after the others.
+//! leave whatever is odd about a packet to [`Worker::alone`]. What the last one does on each lane is in
+//! [`super::ways`]. Packets stay in order, but for those of a run on one lane that are not sent: they end
+//! after the others.
 
 use arrayvec::{ArrayVec, Drain};
 use flow::{PortId, Role};
