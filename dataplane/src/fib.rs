@@ -113,6 +113,19 @@ impl Fib {
         self.short.iter().position(holds)
     }
 
+    /// Upper half and mask of destinations around this one that all take its route: there is no longer route
+    /// among them. `None` if they are told by the lower half.
+    pub(crate) fn around(&self, route: usize, destination: u128) -> Option<(u64, u64)> {
+        let (longer, rest) = self.routes.split_at_checked(route)?;
+        let apart = longer
+            .iter()
+            .map(|r| (r.network ^ destination).leading_zeros() + 1);
+        let length = apart.fold(rest.first()?.length.into(), u32::max);
+        let ([lower, mask], [_, upper]) =
+            (halves(mask(length.try_into().ok()?)), halves(destination));
+        (lower == 0).then_some((upper & mask, mask))
+    }
+
     /// The gateway of a route, by its entry among the neighbours, and the MTU towards it; `None` if it leads
     /// straight to its destinations.
     pub(crate) fn gateway(&self, route: usize) -> Option<(AdjacencyId, u16)> {
@@ -149,6 +162,10 @@ impl Fib {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn net(text: &str) -> Ipv6Net {
@@ -156,7 +173,7 @@ mod tests {
     }
 
     fn bits(text: &str) -> u128 {
-        text.parse::<std::net::Ipv6Addr>().unwrap().to_bits()
+        text.parse::<Ipv6Addr>().unwrap().to_bits()
     }
 
     #[test]
@@ -177,5 +194,33 @@ mod tests {
         fib.set(net("::/0"), None, None, 1500);
         assert_eq!(port(&fib, "2001:db8::1"), Some(0));
         assert_eq!(port(&fib, "2001:db9::1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn all_around_a_destination_take_its_route(
+            routes in prop::collection::vec((0..16_u128, 120..=128_u8), 0..6),
+            shift in prop_oneof![Just(0_u32), Just(64)],
+            destinations: [u8; 2],
+        ) {
+            // Some bits only, so that prefixes lie in each other.
+            let mut fib = Fib::default();
+            for (bits, length) in routes {
+                let length = length - if shift > 0 { 64 } else { 0 };
+                let address = Ipv6Addr::from_bits((bits * 0x11) << shift);
+                let prefix = Ipv6Net::new(address, length).unwrap().trunc();
+                fib.set(prefix, Some(RouteNext::OnLink(PortId(1))), None, 1500);
+            }
+            let [one, other] = destinations.map(|bits| u128::from(bits) << shift);
+            if let Some(route) = fib.route_of(one)
+                && let Some((network, mask)) = fib.around(route, one)
+            {
+                let ([_, one], [_, upper]) = (halves(one), halves(other));
+                prop_assert_eq!(one & mask, network);
+                if upper & mask == network {
+                    prop_assert_eq!(fib.route_of(other), Some(route));
+                }
+            }
+        }
     }
 }

@@ -158,6 +158,13 @@ mod x86 {
         stages.run(Avx512(()));
     }
 
+    /// As [`Lanes::hits`], for packets without ports: what follows looks at fields that they have not.
+    #[cold]
+    #[inline(never)]
+    fn without_ports<const N: usize>(lanes: &Lanes<N>, fields: Fields) -> u32 {
+        lanes.hits(fields)
+    }
+
     /// Eight lanes at once. Only made in [`v3`].
     #[derive(Clone, Copy)]
     struct Avx2(());
@@ -177,7 +184,7 @@ mod x86 {
         #[inline(always)]
         fn four(self, lanes: &Lanes<INLINE>, fields: Fields) -> u32 {
             if !fields.has_ports() {
-                return lanes.hits(fields);
+                return without_ports(lanes, fields);
             }
             // SAFETY: whoever has an `Avx2` got it from `v3`, so the processor has AVX2.
             unsafe { four(lanes, fields) }
@@ -186,7 +193,7 @@ mod x86 {
         #[inline(always)]
         fn sixteen(self, lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
             if !fields.has_ports() {
-                return lanes.hits(fields);
+                return without_ports(lanes, fields);
             }
             // SAFETY: as above.
             unsafe { sixteen(lanes, fields) }
@@ -213,7 +220,7 @@ mod x86 {
         #[inline(always)]
         fn four(self, lanes: &Lanes<INLINE>, fields: Fields) -> u32 {
             if !fields.has_ports() {
-                return lanes.hits(fields);
+                return without_ports(lanes, fields);
             }
             // SAFETY: as above, BW and VL.
             unsafe { wide_four(lanes, fields) }
@@ -222,7 +229,7 @@ mod x86 {
         #[inline(always)]
         fn sixteen(self, lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
             if !fields.has_ports() {
-                return lanes.hits(fields);
+                return without_ports(lanes, fields);
             }
             // SAFETY: as above, BW and VL.
             unsafe { wide_sixteen(lanes, fields) }

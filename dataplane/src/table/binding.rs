@@ -92,10 +92,12 @@ impl Records<'_> {
     /// Fetches the rules of a prefix that did not fit its record.
     #[inline(always)]
     pub(crate) fn prefetch_rules(&self, slot: Slot) {
-        let record = self.downlink.get(slot.index());
-        let set = record.and_then(|record| self.sets.get(record.extended as usize));
-        for block in set.into_iter().flat_map(|set| &set.blocks) {
-            block.prefetch();
+        if let Some(record) = self.downlink.get(slot.index())
+            && let Some(set) = self.sets.get(record.extended as usize)
+        {
+            for block in &set.blocks {
+                block.prefetch();
+            }
         }
     }
 

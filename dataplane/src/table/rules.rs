@@ -5,8 +5,12 @@
 //! condition, and a [`WideRule`] that confirms it; so a set of many rules is sifted by its lanes, and
 //! only what remains is compared in full.
 
-use flow::{Fid, FlowKey, Interval, Rule, Selector, TrafficSelector};
-use zerocopy::FromBytes;
+mod wide;
+
+use flow::{Fid, FlowKey, Interval, Rule, TrafficSelector};
+
+pub(crate) use wide::WideKey;
+use wide::WideRule;
 
 use crate::packet::header::{ETHERNET_LEN, IPV6_LEN, Ipv6, next_header};
 use crate::packet::walk;
@@ -14,9 +18,6 @@ use crate::simd::Compare;
 use crate::table::hash::halves32;
 use crate::table::path::{NO_PATH, action_number};
 use crate::table::prefetch::prefetch;
-
-/// Value of a field that the packet does not have: greater than any bound of an interval.
-const ABSENT: u32 = 0x1_0000;
 
 /// Which field a lane compares with its interval; its place in [`Fields`].
 const DESTINATION_PORT: u8 = 0;
@@ -26,6 +27,8 @@ const DS: u8 = 2;
 const NO_FIELD: u8 = 3;
 /// Flag in a lane's kind: any next header will do.
 pub(crate) const ANY_PROTOCOL: u8 = 0x80;
+/// Flag in a lane's kind: the lane does not decide alone. Comparisons do not look at it.
+const IN_DOUBT: u8 = 0x40;
 
 /// What lanes look at in a packet: four fields of 16 bits, destination port in the lowest, source
 /// port, DS, and one that is for no lane: the next header and whether there are no ports. One word, so
@@ -224,133 +227,12 @@ pub(crate) fn is_exact(selector: &TrafficSelector) -> bool {
     Lane::of(selector).exact
 }
 
-/// Every field of a selector as closed intervals of one layout: two cache lines.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct WideRule {
-    low: WideKey,
-    high: WideKey,
-}
-
-/// Every field of a packet in that layout.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub(crate) struct WideKey {
-    addresses: [u128; 2],
-    /// Flow label, source port, destination port, DS, next header, SPI, whether there is an SPI.
-    words: [u32; 8],
-}
-
-impl WideKey {
-    const MAX: Self = Self {
-        addresses: [u128::MAX; 2],
-        words: [u32::MAX; 8],
-    };
-    const MIN: Self = Self {
-        addresses: [0; 2],
-        words: [0; 8],
-    };
-
-    /// The key of the IPv6 packet behind the Ethernet header of `frame`.
-    pub(crate) fn of(frame: &[u8]) -> Self {
-        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
-        Ipv6::ref_from_prefix(packet)
-            .map_or(Self::MIN, |(ip, _)| Self::from(&walk::flow_key(ip, packet)))
-    }
-}
-
 impl From<&FlowKey> for Fields {
     fn from(key: &FlowKey) -> Self {
         let ports = key.ports;
         let ports =
             ports.map(|(source, destination)| u32::from(source) << 16 | u32::from(destination));
         Self::new(key.next_header, ports, key.traffic_class)
-    }
-}
-
-impl From<&FlowKey> for WideKey {
-    fn from(key: &FlowKey) -> Self {
-        let (source, destination) = key
-            .ports
-            .map_or((ABSENT, ABSENT), |(s, d)| (u32::from(s), u32::from(d)));
-        Self {
-            addresses: [key.source.to_bits(), key.destination.to_bits()],
-            words: [
-                key.flow_label,
-                source,
-                destination,
-                u32::from(key.traffic_class >> 2),
-                u32::from(key.next_header),
-                key.spi.unwrap_or(0),
-                u32::from(key.spi.is_some()),
-                0,
-            ],
-        }
-    }
-}
-
-impl WideRule {
-    /// Matches no packet: no key has a value at or above these bounds.
-    const NONE: Self = Self {
-        low: WideKey::MAX,
-        high: WideKey::MIN,
-    };
-
-    fn of(selector: &TrafficSelector) -> Self {
-        selector.ipv6().map_or(Self::NONE, Self::of_ipv6)
-    }
-
-    fn of_ipv6(s: &Selector<std::net::Ipv6Addr>) -> Self {
-        fn word<T: Copy + Into<u32>>(range: Option<Interval<T>>) -> (u32, u32) {
-            range.map_or((0, u32::MAX), |r| (r.start.into(), r.end.into()))
-        }
-        fn address(range: Option<Interval<std::net::Ipv6Addr>>) -> (u128, u128) {
-            range.map_or((0, u128::MAX), |r| (r.start.to_bits(), r.end.to_bits()))
-        }
-        let ds = s.traffic_class.map(|r| Interval {
-            start: r.start >> 2,
-            end: r.end >> 2,
-        });
-        let with_spi = if s.spi.is_some() { (1, 1) } else { (0, 1) };
-        let words = [
-            word(s.flow_label),
-            word(s.source_port),
-            word(s.destination_port),
-            word(ds),
-            word(s.next_header),
-            word(s.spi),
-            with_spi,
-            (0, 0),
-        ];
-        let addresses = [address(s.source), address(s.destination)];
-        Self {
-            low: WideKey {
-                addresses: addresses.map(|(low, _)| low),
-                words: words.map(|(low, _)| low),
-            },
-            high: WideKey {
-                addresses: addresses.map(|(_, high)| high),
-                words: words.map(|(_, high)| high),
-            },
-        }
-    }
-
-    #[inline(always)]
-    #[expect(
-        clippy::needless_bitwise_bool,
-        reason = "a mispredicted branch costs more than the rest"
-    )]
-    fn matches(&self, key: &WideKey) -> bool {
-        let mut inside = true;
-        let words = self.low.words.iter().zip(&self.high.words).zip(&key.words);
-        for ((low, high), value) in words {
-            inside &= (low <= value) & (value <= high);
-        }
-        let addresses = self.low.addresses.iter().zip(&self.high.addresses);
-        for ((low, high), value) in addresses.zip(&key.addresses) {
-            inside &= (low <= value) & (value <= high);
-        }
-        inside
     }
 }
 
@@ -393,6 +275,26 @@ impl Block {
         prefetch(&self.lanes);
         prefetch(&self.actions);
     }
+
+    /// The action of the first rule among those whose lanes match that is upheld, which is counted.
+    #[inline(always)]
+    fn settle(
+        &mut self,
+        mut hits: u16,
+        wide: &[WideRule],
+        key: &impl Fn() -> WideKey,
+    ) -> Option<u16> {
+        while hits != 0 {
+            let place = hits.trailing_zeros() as usize;
+            let doubtful = self.lanes.kind.get(place)? & IN_DOUBT != 0;
+            if !doubtful || confirm(wide, self, place, &key()) {
+                *self.hits.get_mut(place)? += 1;
+                return self.actions.get(place).copied();
+            }
+            hits &= hits - 1;
+        }
+        None
+    }
 }
 
 /// Any number of rules up to [`flow::Binding::MAX_RULES`], for prefixes whose rules do not fit their
@@ -420,6 +322,9 @@ impl RuleSet {
                 *fid = Some(rule.fid);
                 if !is_exact(&rule.selector) {
                     block.wide |= 1 << i;
+                    if let Some(kind) = block.lanes.kind.get_mut(i) {
+                        *kind |= IN_DOUBT;
+                    }
                     wide.push(WideRule::of(&rule.selector));
                 }
             }
@@ -446,19 +351,23 @@ impl RuleSet {
         compare: impl Compare + Copy,
         key: impl Fn() -> WideKey,
     ) -> Option<u16> {
+        if let [block] = &mut *self.blocks {
+            let hits = compare.sixteen(&block.lanes, fields);
+            return block.settle(low_half(hits), &self.wide, &key);
+        }
         let mut hits: u64 = 0;
         for (i, block) in self.blocks.iter().enumerate() {
             hits |= u64::from(compare.sixteen(&block.lanes, fields)) << (i * GROUP);
         }
         while hits != 0 {
-            let rule = hits.trailing_zeros() as usize;
-            let (block, place) = (self.blocks.get_mut(rule / GROUP)?, rule % GROUP);
-            let decided = block.wide >> place & 1 == 0 || confirm(&self.wide, block, place, &key());
-            if decided {
-                *block.hits.get_mut(place)? += 1;
-                return block.actions.get(place).copied();
+            let number = hits.trailing_zeros() as usize / GROUP;
+            let [of_block, _] = halves32(hits >> (number * GROUP));
+            let block = self.blocks.get_mut(number)?;
+            let action = block.settle(low_half(of_block), &self.wide, &key);
+            if action.is_some() {
+                return action;
             }
-            hits &= hits - 1;
+            hits &= u64::MAX << GROUP << (number * GROUP);
         }
         None
     }
@@ -480,6 +389,13 @@ impl RuleSet {
             }
         }
     }
+}
+
+/// One bit for each of a block's rules.
+#[inline(always)]
+fn low_half(hits: u32) -> u16 {
+    let [a, b, ..] = hits.to_le_bytes();
+    u16::from_le_bytes([a, b])
 }
 
 /// Whether a full comparison upholds the match of a block's rule.

@@ -9,8 +9,9 @@
 //!
 //! Each stage runs over the whole burst, so that the memory one packet waits for is on its way while
 //! the others are looked at. The stages know four lanes, the usual ones at an LMA and at a MAG, and
-//! leave whatever is odd about a packet to [`Worker::alone`]. The last stage is in [`ways`]. Packets stay in order, but for those of
-//! a run on one lane that are not sent: they end after the others.
+//! leave whatever is odd about a packet to [`Worker::alone`]. What the last one does on each lane is in
+//! [`super::ways`]. Packets stay in order, but for those of a run on one lane that are not sent: they end
+//! after the others.
 
 use arrayvec::{ArrayVec, Drain};
 use flow::{PortId, Role};
@@ -207,12 +208,17 @@ struct AtLma<'a, P> {
 impl<P: PacketBuf> Stages for AtLma<'_, P> {
     #[inline(always)]
     fn run(self, compare: impl Compare + Copy) {
+        let Self {
+            table,
+            burst,
+            passages,
+        } = self;
         let (down, up) = (Lane::Forward, Lane::LmaExit);
-        let bindings = &self.table.bindings;
-        find(bindings, down, up, self.burst, self.passages, compare);
-        let (mut records, _) = self.table.parts();
-        find_rules(&records, self.passages);
-        choose(&mut records, self.burst, self.passages, compare);
+        if find(&table.bindings, down, up, burst, passages, compare) {
+            let (mut records, _) = table.parts();
+            find_rules(&records, passages);
+            choose(&mut records, burst, passages, compare);
+        }
     }
 }
 
@@ -226,14 +232,19 @@ struct AtMag<'a, P> {
 impl<P: PacketBuf> Stages for AtMag<'_, P> {
     #[inline(always)]
     fn run(self, compare: impl Compare + Copy) {
+        let Self {
+            table,
+            burst,
+            passages,
+        } = self;
         let (down, up) = (Lane::MagExit, Lane::Access);
-        let bindings = &self.table.bindings;
-        find(bindings, down, up, self.burst, self.passages, compare);
-        find_links(self.table, self.burst, self.passages, compare);
+        let _any_down = find(&table.bindings, down, up, burst, passages, compare);
+        find_links(table, burst, passages, compare);
     }
 }
 
-/// Finds the bindings of the packets on two lanes and fetches the records that they need.
+/// Finds the bindings of the packets on two lanes and fetches the records that they need. Returns whether
+/// any was found on the first.
 #[inline(always)]
 fn find<P: PacketBuf>(
     bindings: &Bindings,
@@ -242,7 +253,8 @@ fn find<P: PacketBuf>(
     packets: &[P],
     passages: &mut [Passage],
     compare: impl Compare + Copy,
-) {
+) -> bool {
+    let mut any_down = false;
     let (uniform, search) = (bindings.is_uniform(), bindings.search());
     for (packet, passage) in packets.iter().zip(&mut *passages) {
         let lane = passage.lane;
@@ -256,11 +268,15 @@ fn find<P: PacketBuf>(
             address.and_then(|address| bindings.lookup(address))
         };
         match passage.slot {
-            Some(slot) if lane == down => search.prefetch_downlink(slot),
+            Some(slot) if lane == down => {
+                any_down = true;
+                search.prefetch_downlink(slot);
+            }
             Some(slot) => search.prefetch_uplink(slot),
             None => {}
         }
     }
+    any_down
 }
 
 /// Fetches the rules of packets whose mobiles have more than fit a record.
@@ -388,32 +404,38 @@ struct SendEach<'a, 'b, 'p, Io: PacketIo, W> {
 
 impl<Io: PacketIo, W: Way<Io::Packet>> Stages for SendEach<'_, '_, '_, Io, W> {
     #[inline(always)]
-    fn run(mut self, _: impl Compare + Copy) {
+    fn run(self, _: impl Compare + Copy) {
+        let Self {
+            packets,
+            lane,
+            mut out,
+            mut way,
+        } = self;
         // Most runs leave by one port, and are handed to it as a whole.
         let (mut leaving, mut together) = (PortId(u16::MAX), Burst::new());
-        let (mut rest, mut last) = (*self.out.rest, None);
-        while let Some((passage, mut packet)) = next(&mut rest, self.packets, self.lane) {
+        let (mut rest, mut last) = (*out.rest, None);
+        while let Some((passage, mut packet)) = next(&mut rest, packets, lane) {
             last = Some(passage);
-            let port = match self.way.usual(&mut packet, passage) {
-                Some(port) => port,
-                None => match self.way.odd(&mut packet, passage) {
-                    Fate::Send(port) => port,
-                    fate => {
-                        self.out.aside.push((packet, fate, passage));
-                        continue;
-                    }
-                },
+            let port = if let Some(port) = way.usual(&mut packet, passage) {
+                port
+            } else {
+                let fate = way.odd(&mut packet, passage);
+                let Fate::Send(port) = fate else {
+                    out.aside.push((packet, fate, passage));
+                    continue;
+                };
+                port
             };
             if port != leaving {
-                self.out.leave(leaving, &mut together, passage);
+                out.leave(leaving, &mut together, passage);
                 leaving = port;
             }
             // There is room for a whole run.
             together.push(packet);
         }
-        *self.out.rest = rest;
+        *out.rest = rest;
         if let Some(passage) = last {
-            self.out.leave(leaving, &mut together, passage);
+            out.leave(leaving, &mut together, passage);
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::packet::header::{Ethernet, Frame, IPV6_LEN, Tunnelled};
 use crate::packet::{PacketBuf, ecn};
 use crate::role::RoleState;
 use crate::route;
+use crate::table::hash::halves;
 use crate::table::path::{NO_PATH, State};
 use crate::table::rules::Fields;
 use crate::table::{Paths, Records};
@@ -65,11 +66,13 @@ pub(super) struct FromMobile<'a, P> {
     hop: Hop,
 }
 
-/// Over which gateway the packets of one route go, looked up once while they take the same.
+/// Over which gateway packets go, looked up once while they take the same route.
 #[derive(Clone, Copy)]
 struct Hop {
     /// The number of the route.
     route: usize,
+    /// Upper half and mask of destinations that are known to take it.
+    around: (u64, u64),
     header: Ethernet,
     port: PortId,
     mtu: u16,
@@ -85,6 +88,8 @@ impl<'a, P> FromMobile<'a, P> {
     ) -> Self {
         let hop = Hop {
             route: usize::MAX,
+            // No upper half is this.
+            around: (1, 0),
             header: Ethernet::default(),
             port: PortId(u16::MAX),
             mtu: 0,
@@ -98,13 +103,27 @@ impl<'a, P> FromMobile<'a, P> {
         }
     }
 
-    /// The way by another route than the last; `None` if it leads to no gateway that is known.
+    /// Makes the hop that of a destination; `None` if its route leads to no gateway that is known.
+    #[inline(always)]
+    fn turn_to(&mut self, to: u128) -> Option<()> {
+        let ([_, upper], (network, mask)) = (halves(to), self.hop.around);
+        if upper & mask == network {
+            return Some(());
+        }
+        let route = self.fib.route_of(to)?;
+        if route == self.hop.route {
+            return Some(());
+        }
+        self.look_up(route, to)
+    }
+
     #[inline(never)]
-    fn turn_to(&mut self, route: usize) -> Option<()> {
+    fn look_up(&mut self, route: usize, to: u128) -> Option<()> {
         let (gateway, mtu) = self.fib.gateway(route)?;
         let entry = self.neighbours.get(gateway)?;
         self.hop = Hop {
             route,
+            around: self.fib.around(route, to)?,
             header: entry.header?,
             port: entry.port,
             mtu,
@@ -120,10 +139,7 @@ impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
         let frame = Tunnelled::of(packet)?;
         let ip = &frame.inner;
         let (octets, to) = (ip.total_len(), ip.destination.get());
-        let route = self.fib.route_of(to)?;
-        if route != self.hop.route {
-            self.turn_to(route)?;
-        }
+        self.turn_to(to)?;
         if !encap::may_step(ip, self.hop.mtu.into())
             || !ecn::keeps(ip.traffic_class(), frame.outer.ip.traffic_class())
             || self.lma.may_hold(to)

@@ -1,6 +1,6 @@
 use std::net::Ipv6Addr;
 
-use flow::{Fid, FidPriority, Rule, RuleAction};
+use flow::{Fid, FidPriority, FlowKey, Rule, RuleAction, Selector};
 use proptest::prelude::*;
 
 use super::*;

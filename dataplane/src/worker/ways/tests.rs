@@ -137,20 +137,19 @@ impl World {
             ..
         } = self;
         match lane {
-            0 | 1 => {
+            0 => {
+                let (_, paths) = state.table.parts();
+                way(ToMobile { paths }, odd, packet, passage)
+            }
+            1 => {
                 let (records, paths) = state.table.parts();
                 let arrived = PORT;
-                match lane {
-                    0 => way(ToMobile { paths }, odd, packet, passage),
-                    _ => {
-                        let from = FromLink {
-                            records,
-                            paths,
-                            arrived,
-                        };
-                        way(from, odd, packet, passage)
-                    }
-                }
+                let way_in = FromLink {
+                    records,
+                    paths,
+                    arrived,
+                };
+                way(way_in, odd, packet, passage)
             }
             2 => {
                 let (_, paths) = state.table.parts();
@@ -229,17 +228,14 @@ proptest! {
         let other_slot = Passage { slot: passage.slot.map(|_| slow.slot), ..passage };
         let pool = MemoryPool::new(2);
         let mut first = packet(&pool, headroom, &octets);
-        match quick.go(lane, false, &mut first, &passage) {
-            Some(fate) => {
-                let mut second = packet(&pool, headroom, &octets);
-                prop_assert_eq!(slow.go(lane, true, &mut second, &other_slot), Some(fate));
-                prop_assert_eq!(first.data(), second.data());
-                prop_assert_eq!(quick.counted(), slow.counted());
-            }
-            None => {
-                prop_assert_eq!(first.data(), octets.as_slice());
-                prop_assert_eq!(quick.counted(), idle.counted());
-            }
+        if let Some(fate) = quick.go(lane, false, &mut first, &passage) {
+            let mut second = packet(&pool, headroom, &octets);
+            prop_assert_eq!(slow.go(lane, true, &mut second, &other_slot), Some(fate));
+            prop_assert_eq!(first.data(), second.data());
+            prop_assert_eq!(quick.counted(), slow.counted());
+        } else {
+            prop_assert_eq!(first.data(), octets.as_slice());
+            prop_assert_eq!(quick.counted(), idle.counted());
         }
     }
 }
