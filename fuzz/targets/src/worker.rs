@@ -134,7 +134,7 @@ impl Rig {
     fn furnish(&mut self) {
         for (port, address) in [(CORE, MAG), (CORE, LMA), (EDGE, CN)] {
             let mac = Some(NEIGHBOUR);
-            self.update(Update::Neighbour { port, address, mac });
+            self.update(&Update::Neighbour { port, address, mac });
         }
         self.path(Role::Lma, 0, Some(tunnel(LMAA, MAG)));
         self.path(Role::Mag, 0, Some(tunnel(COA, LMA)));
@@ -191,7 +191,7 @@ impl Rig {
                 let address = choice.pick(&[MAG, LMA, CN, mobile(n)])?;
                 let mac = choice.perhaps(&[NEIGHBOUR])?;
                 let port = choice.pick(&PORTS)?;
-                self.update(Update::Neighbour { port, address, mac });
+                self.update(&Update::Neighbour { port, address, mac });
             }
             4 => {
                 // The control plane's packets are whole.
@@ -199,19 +199,19 @@ impl Rig {
                 let (header, to) = (choice.pick(&HEADERS)?, choice.pick(&ADDRESSES)?);
                 let packet = nd::packet::ipv6_packet(LMAA, to, header, 64, body);
                 let to = choice.pick(&[TransmitTo::Routed, TransmitTo::Link(ACCESS, STATION)])?;
-                self.update(Update::Transmit(Box::new(Transmit { packet, to })));
+                self.update(&Update::Transmit(Box::new(Transmit { packet, to })));
             }
             _ => {
                 if let Some((port, address)) = self.asked.pop() {
                     let mac = choice.perhaps(&[NEIGHBOUR])?;
-                    self.update(Update::Neighbour { port, address, mac });
+                    self.update(&Update::Neighbour { port, address, mac });
                 }
             }
         }
         Ok(())
     }
 
-    fn update(&mut self, update: Update) {
+    fn update(&mut self, update: &Update) {
         for seat in 0..self.seats.len() {
             if let Err(update) = self.seats[seat].control.push(update.clone()) {
                 self.turn();
@@ -223,12 +223,12 @@ impl Rig {
 
     fn path(&mut self, role: Role, id: u16, path: Option<Path>) {
         let id = PathId(id);
-        self.update(Update::Table(role, TableUpdate::Path { id, path }));
+        self.update(&Update::Table(role, TableUpdate::Path { id, path }));
     }
 
     fn binding(&mut self, role: Role, n: u16, binding: Option<Binding>) {
         let (hnp, binding) = (hnp(n), binding.map(Box::new));
-        self.update(Update::Table(role, TableUpdate::Binding { hnp, binding }));
+        self.update(&Update::Table(role, TableUpdate::Binding { hnp, binding }));
     }
 
     /// Turns until nothing comes in, and checks what came of it.
@@ -297,7 +297,7 @@ impl Rig {
             self.turn();
             for (port, address) in std::mem::take(&mut self.asked) {
                 let mac = None;
-                self.update(Update::Neighbour { port, address, mac });
+                self.update(&Update::Neighbour { port, address, mac });
             }
             self.turn();
             if self.held() == 0 {
