@@ -12,6 +12,9 @@ use crate::event::MagEvent;
 use crate::selector::can_match;
 use crate::time::is_newer;
 
+/// Most off-link prefixes of one session: the workers' tables are for all mobiles.
+const MAX_OFF_LINK: usize = 64;
+
 impl Mag {
     /// Carries out an FMI whole or not at all, and answers: the routes are in force before the
     /// answer leaves, since the LMA sends packets when it has it.
@@ -194,6 +197,7 @@ impl Mag {
                 continue;
             };
             let mut count = bule.flows.len();
+            let mut granted = bule.off_link();
             for selector in selectors {
                 let known = bule.flows.iter().find(|f| f.selector == *selector);
                 count += usize::from(known.is_none());
@@ -202,7 +206,8 @@ impl Mag {
                     (None, Some(flow)) => flow.off_link.clone(),
                     (None, None) => self.known_prefixes(mobile, selector)?,
                 };
-                if count > self.config.max_flows_per_session {
+                granted.extend(&off_link);
+                if count > self.config.max_flows_per_session || granted.len() > MAX_OFF_LINK {
                     return Err(FmaStatus::UNSPECIFIED);
                 }
                 flows.push((*id, selector.clone(), off_link));

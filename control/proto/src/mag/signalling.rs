@@ -16,6 +16,9 @@ use crate::time::Now;
 /// number; further ones wait their turn (RFC 6275 §11.8 allows three a second).
 const PROMPT_COPIES: u32 = 3;
 
+/// Most prefixes of one session: those and as many that they replace fit one Router Advertisement.
+const MAX_PREFIXES: usize = 16;
+
 impl Mag {
     /// Registers a session, or begins to again.
     pub(super) fn register(&mut self, now: Now, id: SessionId) {
@@ -229,8 +232,8 @@ impl Mag {
         let mut hnps: Vec<Hnp> = on_link.map(|hnp| hnp.prefix).collect();
         hnps.sort_unstable();
         hnps.dedup();
-        if hnps.is_empty() || pba.lifetime.is_zero() {
-            // Accepted, but nothing to forward: as good as a refusal.
+        if hnps.is_empty() || hnps.len() > MAX_PREFIXES || pba.lifetime.is_zero() {
+            // Accepted, but nothing to forward, or more than a mobile can be told: as good as a refusal.
             self.stop(now, id, BindingStatus::UNSPECIFIED);
             return;
         }
