@@ -202,8 +202,9 @@ impl Rig {
                 self.update(&Update::Transmit(Box::new(Transmit { packet, to })));
             }
             _ => {
-                if let Some((port, address)) = self.asked.pop() {
+                if let Some((port, address)) = self.asked.last().copied() {
                     let mac = choice.perhaps(&[NEIGHBOUR])?;
+                    self.asked.pop();
                     self.update(&Update::Neighbour { port, address, mac });
                 }
             }
