@@ -20,7 +20,7 @@ impl Control {
         all
     }
 
-    fn ignored_by_anyone(&self) -> [Ignored; 10] {
+    fn ignored_by_anyone(&self) -> [Ignored; 11] {
         let received = self.receiver.counters();
         [
             (
@@ -42,6 +42,11 @@ impl Control {
                 "malformed",
                 received.malformed,
                 "Options that make no sense.",
+            ),
+            (
+                "not-answered",
+                received.suppressed,
+                "An error about a message that was not sent, because of its rate or its addressee.",
             ),
             (
                 "extension-headers",

@@ -1,4 +1,5 @@
-//! A whole worker on memory ports, an LMA and a MAG at once: frames of strangers, updates, and time.
+//! Whole workers on memory ports, an LMA and a MAG at once: frames of strangers, updates, and time. It is
+//! one that does all, or two of which one receives and sends and they share the flows.
 //!
 //! After every turn every packet is accounted for, no buffer is lost, what was sent is well-formed, and
 //! what was punted is bounded by its rates.
@@ -11,8 +12,8 @@ use std::time::Duration;
 use arbitrary::Result;
 use dataplane::io::memory::MemoryIo;
 use dataplane::{
-    Clock, ControlRings, LmaConfig, MagConfig, PacketBuf, PortConfig, RingSizes, Worker,
-    WorkerConfig, rings,
+    Clock, ControlRings, LmaConfig, MagConfig, PacketBuf, PortConfig, PortShare, RingSizes, Spread,
+    Worker, WorkerConfig, peers, rings,
 };
 use flow::{
     Binding, Fid, FidPriority, Hnp, Interval, Link, MacAddr, MobileId, Path, PathId, PortId, Punt,
@@ -55,7 +56,10 @@ fn hnp(n: u16) -> Hnp {
 /// Runs a sequence of frames and updates.
 pub fn run(data: &[u8]) {
     let mut choice = Choice::new(data);
-    let mut rig = Rig::new();
+    let Ok(several) = choice.flag() else {
+        return;
+    };
+    let mut rig = Rig::new(if several { 2 } else { 1 });
     for _ in 0..STEPS {
         if rig.step(&mut choice).is_err() {
             break;
@@ -66,32 +70,59 @@ pub fn run(data: &[u8]) {
 }
 
 struct Rig {
-    worker: Worker<MemoryIo>,
-    control: ControlRings,
-    io: MemoryIo,
+    seats: Vec<Seat>,
+    /// By port: the ports of the worker that has its queue.
+    ios: Vec<MemoryIo>,
     /// Milliseconds.
     clock: Arc<AtomicU64>,
     /// Next hops that were asked for.
     asked: Vec<(PortId, Ipv6Addr)>,
 }
 
+/// A worker, and its rings from the control plane's side.
+struct Seat {
+    worker: Worker<MemoryIo>,
+    control: ControlRings,
+}
+
 impl Rig {
-    fn new() -> Self {
+    fn new(workers: u16) -> Self {
         let io = MemoryIo::new(PORTS.len(), BUFFERS);
-        let (worker_end, control) = rings(RingSizes {
-            updates: 128,
-            punts: 16,
-            reports: 4,
-        });
         let clock = Arc::new(AtomicU64::new(0));
-        let hand = Arc::clone(&clock);
-        let clock_of_worker =
-            Clock::new(move || Duration::from_millis(hand.load(Ordering::Relaxed)));
-        let worker = Worker::with_clock(config(), io.clone(), worker_end, clock_of_worker);
+        let one_queue = PortShare {
+            queues: 1,
+            spread: Spread::All,
+        };
+        // Few places, so that rings fill.
+        let shared = peers(workers, &[one_queue; PORTS.len()], 8);
+        let all: Vec<MemoryIo> = (0..workers).map(|_| io.sibling(PORTS.len())).collect();
+        let owner = |port: PortId| {
+            let has = |id: &u16| one_queue.queue_of(port, WorkerId(*id), workers).is_some();
+            let id = (0..workers).find(has).expect("every port has a queue");
+            all[usize::from(id)].clone()
+        };
+        let ios = PORTS.map(owner).to_vec();
+        let seat = |((id, shared), io): ((u16, _), &MemoryIo)| {
+            let (worker_end, control) = rings(RingSizes {
+                updates: 128,
+                punts: 16,
+                reports: 4,
+            });
+            let hand = Arc::clone(&clock);
+            let time = Clock::new(move || Duration::from_millis(hand.load(Ordering::Relaxed)));
+            let worker = Worker::with_clock(config(WorkerId(id)), io.clone(), worker_end, time);
+            let worker = worker.expect("a good configuration");
+            let worker = if workers > 1 {
+                worker.with_peers(shared)
+            } else {
+                worker
+            };
+            Seat { worker, control }
+        };
+        let seats = (0..workers).zip(shared).zip(&all).map(seat).collect();
         let mut rig = Self {
-            worker: worker.expect("a good configuration"),
-            control,
-            io,
+            seats,
+            ios,
             clock,
             asked: Vec::new(),
         };
@@ -103,7 +134,7 @@ impl Rig {
     fn furnish(&mut self) {
         for (port, address) in [(CORE, MAG), (CORE, LMA), (EDGE, CN)] {
             let mac = Some(NEIGHBOUR);
-            self.update(Update::Neighbour { port, address, mac });
+            self.update(&Update::Neighbour { port, address, mac });
         }
         self.path(Role::Lma, 0, Some(tunnel(LMAA, MAG)));
         self.path(Role::Mag, 0, Some(tunnel(COA, LMA)));
@@ -125,15 +156,13 @@ impl Rig {
                 let port = choice.pick(&PORTS)?;
                 let frame = frame(choice, port)?;
                 // Without a buffer the port drops it: nothing that a worker sees.
-                let _came = self.io.receive(port, &frame);
+                let _came = self.ios[usize::from(port.0)].receive(port, &frame);
             }
             5 => self.turn(),
             6 => {
                 let wait = choice.time()?.as_millis().try_into().unwrap_or(0);
                 self.clock.fetch_add(wait, Ordering::Relaxed);
-                for _ in 0..32 {
-                    self.worker.turn();
-                }
+                self.notice();
                 self.turn();
             }
             _ => self.change(choice)?,
@@ -162,7 +191,7 @@ impl Rig {
                 let address = choice.pick(&[MAG, LMA, CN, mobile(n)])?;
                 let mac = choice.perhaps(&[NEIGHBOUR])?;
                 let port = choice.pick(&PORTS)?;
-                self.update(Update::Neighbour { port, address, mac });
+                self.update(&Update::Neighbour { port, address, mac });
             }
             4 => {
                 // The control plane's packets are whole.
@@ -170,39 +199,50 @@ impl Rig {
                 let (header, to) = (choice.pick(&HEADERS)?, choice.pick(&ADDRESSES)?);
                 let packet = nd::packet::ipv6_packet(LMAA, to, header, 64, body);
                 let to = choice.pick(&[TransmitTo::Routed, TransmitTo::Link(ACCESS, STATION)])?;
-                self.update(Update::Transmit(Box::new(Transmit { packet, to })));
+                self.update(&Update::Transmit(Box::new(Transmit { packet, to })));
             }
             _ => {
-                if let Some((port, address)) = self.asked.pop() {
+                if let Some((port, address)) = self.asked.last().copied() {
                     let mac = choice.perhaps(&[NEIGHBOUR])?;
-                    self.update(Update::Neighbour { port, address, mac });
+                    self.asked.pop();
+                    self.update(&Update::Neighbour { port, address, mac });
                 }
             }
         }
         Ok(())
     }
 
-    fn update(&mut self, update: Update) {
-        if let Err(update) = self.control.push(update) {
-            self.turn();
-            self.control.push(update).expect("a turn makes room");
+    fn update(&mut self, update: &Update) {
+        for seat in 0..self.seats.len() {
+            if let Err(update) = self.seats[seat].control.push(update.clone()) {
+                self.turn();
+                let again = self.seats[seat].control.push(update);
+                again.expect("a turn makes room");
+            }
         }
     }
 
     fn path(&mut self, role: Role, id: u16, path: Option<Path>) {
         let id = PathId(id);
-        self.update(Update::Table(role, TableUpdate::Path { id, path }));
+        self.update(&Update::Table(role, TableUpdate::Path { id, path }));
     }
 
     fn binding(&mut self, role: Role, n: u16, binding: Option<Binding>) {
         let (hnp, binding) = (hnp(n), binding.map(Box::new));
-        self.update(Update::Table(role, TableUpdate::Binding { hnp, binding }));
+        self.update(&Update::Table(role, TableUpdate::Binding { hnp, binding }));
     }
 
     /// Turns until nothing comes in, and checks what came of it.
     fn turn(&mut self) {
-        while self.worker.turn() > 0 {}
-        while let Some(punt) = self.control.pop_punt() {
+        // What one sent for another in a round without packets is there in the next.
+        let mut quiet = 0;
+        while quiet < 2 {
+            let came: usize = self.seats.iter_mut().map(|s| s.worker.turn()).sum();
+            quiet = if came == 0 { quiet + 1 } else { 0 };
+        }
+        let seats = self.seats.iter_mut();
+        let punts = seats.flat_map(|seat| std::iter::from_fn(|| seat.control.pop_punt()));
+        for punt in punts {
             match punt {
                 Punt::Mobility { packet, .. } => assert!(packet.len() >= 40),
                 Punt::NeighbourDiscovery { packet, .. } => assert_eq!(packet[7], 255),
@@ -211,25 +251,41 @@ impl Rig {
                 Punt::UnknownMobile { port, .. } => assert_eq!(port, ACCESS),
             }
         }
-        while self.control.pop_report().is_some() {}
         self.check();
     }
 
+    /// Lets every worker look at the clock, which it does not do in every turn.
+    fn notice(&mut self) {
+        for seat in &mut self.seats {
+            for _ in 0..32 {
+                seat.worker.turn();
+            }
+        }
+    }
+
+    /// Packets that are held by anyone.
+    fn held(&self) -> u64 {
+        let held = self.seats.iter().map(|seat| seat.worker.counters().held);
+        held.sum()
+    }
+
     fn check(&mut self) {
-        let c = self.worker.counters();
-        let received: u64 = c.ports.iter().map(|port| port.rx_packets).sum();
-        let sent: u64 = c.ports.iter().map(|port| port.tx_packets).sum();
-        let dropped: u64 = c.drops.iter().sum();
-        let ends = sent + dropped + c.punted + c.consumed + c.held;
-        assert_eq!(received + c.originated, ends, "{c:?}");
-        for (port, mac) in PORTS.iter().zip(MACS) {
-            while let Some(packet) = self.io.sent_packet(*port) {
+        for seat in &self.seats {
+            let c = seat.worker.counters();
+            let received: u64 = c.ports.iter().map(|port| port.rx_packets).sum();
+            let sent: u64 = c.ports.iter().map(|port| port.tx_packets).sum();
+            let dropped: u64 = c.drops.iter().sum();
+            let ends = sent + dropped + c.punted + c.consumed + c.held + c.handed_over;
+            assert_eq!(received + c.originated + c.taken_over, ends, "{c:?}");
+        }
+        for ((port, mac), io) in PORTS.iter().zip(MACS).zip(&self.ios) {
+            while let Some(packet) = io.sent_packet(*port) {
                 well_formed(packet.data(), mac, *port == ACCESS);
             }
         }
-        let held = usize::try_from(c.held).expect("few");
+        let held = usize::try_from(self.held()).expect("few");
         assert_eq!(
-            self.io.pool().available() + held,
+            self.ios[0].pool().available() + held,
             BUFFERS,
             "a buffer is lost"
         );
@@ -239,20 +295,18 @@ impl Rig {
     fn give_up(&mut self) {
         for _ in 0..8 {
             self.clock.fetch_add(3_600_000, Ordering::Relaxed);
-            for _ in 0..32 {
-                self.worker.turn();
-            }
+            self.notice();
             self.turn();
             for (port, address) in std::mem::take(&mut self.asked) {
                 let mac = None;
-                self.update(Update::Neighbour { port, address, mac });
+                self.update(&Update::Neighbour { port, address, mac });
             }
             self.turn();
-            if self.worker.counters().held == 0 {
+            if self.held() == 0 {
                 return;
             }
         }
-        panic!("{} packets are held for ever", self.worker.counters().held);
+        panic!("{} packets are held for ever", self.held());
     }
 }
 
@@ -267,7 +321,7 @@ fn well_formed(frame: &[u8], mac: MacAddr, access: bool) {
     assert_eq!(frame.len(), 54 + usize::from(len));
 }
 
-fn config() -> WorkerConfig {
+fn config(id: WorkerId) -> WorkerConfig {
     let port = |id: PortId, address: &str, access| PortConfig {
         id,
         mac: MACS[usize::from(id.0)],
@@ -295,7 +349,7 @@ fn config() -> WorkerConfig {
         lma: Some(lma),
         mag: Some(mag),
         peers: vec![MAG, LMA],
-        ..WorkerConfig::new(WorkerId(0), ports)
+        ..WorkerConfig::new(id, ports)
     }
 }
 

@@ -13,6 +13,9 @@ use crate::config::Dialect;
 use crate::event::MagEvent;
 use crate::selector::can_match;
 
+/// Most off-link prefixes of one session: the workers' tables are for all mobiles.
+const MAX_OFF_LINK: usize = 64;
+
 impl Mag {
     /// Carries out an FMI whole or not at all, and answers: the routes are in force before the
     /// answer leaves, since the LMA sends packets when it has it.
@@ -156,6 +159,7 @@ impl Mag {
                 continue;
             };
             let mut count = bule.flows.len();
+            let mut granted = bule.off_link();
             for selector in selectors {
                 let known = bule.flows.iter().find(|f| f.selector == *selector);
                 count += usize::from(known.is_none());
@@ -164,7 +168,8 @@ impl Mag {
                     (None, Some(flow)) => flow.off_link.clone(),
                     (None, None) => self.known_prefixes(mobile, selector)?,
                 };
-                if count > self.config.max_flows_per_session {
+                granted.extend(&off_link);
+                if count > self.config.max_flows_per_session || granted.len() > MAX_OFF_LINK {
                     return Err(FmaStatus::UNSPECIFIED);
                 }
                 flows.push((*id, selector.clone(), off_link));

@@ -20,6 +20,9 @@ const PROMPT_COPIES: u32 = 2;
 /// taken for another's. Being odd, it reaches every number.
 const FAR: u16 = 40503;
 
+/// Most prefixes of one session: those and as many that they replace fit one Router Advertisement.
+const MAX_PREFIXES: usize = 16;
+
 impl Mag {
     /// Registers a session, or begins to again.
     pub(super) fn register(&mut self, now: Now, id: SessionId) {
@@ -329,8 +332,9 @@ impl Mag {
         let mobile = self.bul.sessions.get(&id).map(|bule| bule.mobile);
         let more = mobile.map_or(0, |mobile| self.routes.missing(&hnps, mobile));
         let full = self.routes.len() + more > self.config.max_prefixes;
-        if hnps.is_empty() || pba.lifetime.is_zero() || full {
-            // Accepted, but nothing to forward, or no room for it: as good as a refusal.
+        let unusable = hnps.is_empty() || hnps.len() > MAX_PREFIXES;
+        if unusable || pba.lifetime.is_zero() || full {
+            // Accepted, but nothing to forward, more than a mobile can be told, or no room for it.
             self.stop(now, id, BindingStatus::UNSPECIFIED);
             return;
         }

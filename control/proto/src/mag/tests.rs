@@ -356,3 +356,54 @@ fn an_odd_answer_does_not_keep_a_mobile_that_left() {
     }
     assert_eq!(mag.bul().count(), 1, "only mobile 2");
 }
+
+#[test]
+fn an_lma_cannot_fill_the_tables_with_one_mobile() {
+    let mut mag = mag();
+    let off_link = |n: u16| HnpOption::off_link(hnp(100 + n));
+    let all: Vec<_> = (0..65).map(off_link).collect();
+    let (fma, changed) = tell(&mut mag, LMAS[0], s(1), &add(1, selector(1), &all));
+    assert_eq!((fma.status, changed), (FmaStatus::UNSPECIFIED, false));
+    let (fma, _) = tell(&mut mag, LMAS[0], s(1), &add(2, selector(1), &all[..64]));
+    assert!(fma.status.is_success());
+    let (fma, changed) = tell(&mut mag, LMAS[0], s(1), &add(3, selector(2), &all[64..]));
+    assert_eq!((fma.status, changed), (FmaStatus::UNSPECIFIED, false));
+    assert_eq!(routes(&mag).len(), 66);
+}
+
+#[test]
+fn more_prefixes_than_a_mobile_can_be_told_are_a_refusal() {
+    let mut mag = mag();
+    let attachment = Attachment {
+        mn_id: mn(3),
+        mac: MacAddr([2, 0, 0, 0, 0, 3]),
+        ..mag.bul().next().unwrap().attachment.clone()
+    };
+    mag.attach(s(1), attachment).unwrap();
+    let Some(Command::Send {
+        message: Message::Pbu(pbu),
+        ..
+    }) = mag.poll_command()
+    else {
+        panic!("no PBU");
+    };
+    let pba = Pba {
+        status: BindingStatus::ACCEPTED,
+        flags: PbaFlags::PROXY,
+        sequence: pbu.sequence,
+        lifetime: pbu.lifetime,
+        mn_id: pbu.mn_id,
+        hnps: (0..17).map(|n| HnpOption::on_link(hnp(200 + n))).collect(),
+        handoff: pbu.handoff,
+        access: pbu.access,
+        ll_id: pbu.ll_id,
+        ..Pba::default()
+    };
+    mag.handle_message(s(1), LMAS[0].0, COA.0, &pba.into());
+    assert_eq!(mag.poll_command(), None);
+    let state = mag.bul().last().map(|bule| bule.state);
+    assert_eq!(
+        state,
+        Some(BuleState::Refused(BindingStatus::UNSPECIFIED.0))
+    );
+}
