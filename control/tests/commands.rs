@@ -82,9 +82,9 @@ fn an_lma_shows_its_tables() {
     );
     assert_eq!(
         show("peers"),
-        "ROLE  PEER  ADDRESS         SIGNALLING  SESSIONS  STATE    MISSING  RESTARTS\n\
-         lma   mag1  2001:db8:f::11  draft              2  unknown        0         -\n\
-         lma   mag2  2001:db8:f::12  draft              2  unknown        0         -\n"
+        "ROLE  PEER  ADDRESS         SIGNALLING  SESSIONS  STATE    MISSING  RESTART COUNTER\n\
+         lma   mag1  2001:db8:f::11  draft              2  unknown        0                -\n\
+         lma   mag2  2001:db8:f::12  draft              2  unknown        0                -\n"
     );
     let routes = show("routes");
     assert!(routes.contains("static  ::/0 "), "{routes}");
