@@ -134,6 +134,14 @@ pub(crate) struct PeerRow {
     pub(crate) restart_counter: Option<u32>,
     /// Answers to heartbeats missing in a row.
     pub(crate) missing: u32,
+    /// Heartbeat requests sent.
+    pub(crate) requests: u64,
+    /// Answers to them.
+    pub(crate) answers: u64,
+    /// How often it went down.
+    pub(crate) downs: u64,
+    /// How often it was found to have restarted.
+    pub(crate) restarts: u64,
 }
 
 /// One entry of `GET /v1/ports`.

@@ -8,7 +8,6 @@ mod api;
 mod appliance;
 mod cli;
 mod client;
-#[cfg(feature = "dpdk")]
 mod keys;
 #[cfg(feature = "dpdk")]
 mod lab;

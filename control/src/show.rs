@@ -118,7 +118,7 @@ const PEERS: [Column<PeerRow>; 11] = [
     ("SESSIONS", true, |r| r.sessions.to_string()),
     ("STATE", false, |r| r.state.clone()),
     ("MISSING", true, |r| r.missing.to_string()),
-    ("RESTARTS", true, |r| optional(r.restart_counter)),
+    ("RESTART COUNTER", true, |r| optional(r.restart_counter)),
 ];
 
 const PORTS: [Column<PortRow>; 10] = [

@@ -20,7 +20,9 @@ use common::kernel::{
 use common::process::Appliance;
 use etherparse::{IpNumber, Ipv6Header};
 use flow::{AccessTechnology, HandoffIndicator, Hnp, MnId, MnLinkLayerId};
-use pmip_wire::{BindingLifetime, BindingStatus, HnpOption, Message, Pbu, PbuFlags};
+use pmip_wire::{
+    BindingLifetime, BindingStatus, Heartbeat, HeartbeatKind, HnpOption, Message, Pbu, PbuFlags,
+};
 use tempfile::TempDir;
 
 /// A second gateway that the anchor knows.
@@ -327,6 +329,32 @@ fn lma_refuses_strangers_and_damage() {
     };
     assert_eq!(pba.status, BindingStatus::SEQUENCE_OUT_OF_WINDOW);
     at.cn().is_answered_by(at.mn);
+}
+
+#[test]
+fn lma_answers_heartbeats_of_its_mags_and_of_nobody_else() {
+    if !is_root() {
+        return;
+    }
+    let at = AtLma::new("alive");
+    let request = |sequence| Heartbeat {
+        kind: HeartbeatKind::Request,
+        sequence,
+        restart_counter: None,
+        others: Vec::new(),
+    };
+    let before = at.lma.drops("lma-unknown-peer");
+    at.network
+        .peer
+        .mobility(ip(STRANGER), ip(LMAA))
+        .send(request(1));
+    at.signalling.send(request(7));
+    let Message::Heartbeat(answer) = at.signalling.receive() else {
+        panic!("no heartbeat");
+    };
+    assert_eq!((answer.kind, answer.sequence), (HeartbeatKind::Response, 7));
+    assert!(answer.restart_counter.is_some());
+    assert_eq!(at.lma.drops("lma-unknown-peer"), before + 1);
 }
 
 #[test]

@@ -15,9 +15,34 @@ impl Control {
     pub(super) fn ignored_messages(&self) -> Vec<Ignored> {
         let mut all = self.ignored_by_anyone().to_vec();
         all.extend(ignored_by_protection(self.protection.counters()));
+        all.extend(self.ignored_heartbeats());
         all.extend(self.lma.iter().map(Lma::counters).flat_map(ignored_by_lma));
         all.extend(self.mag.iter().map(Mag::counters).flat_map(ignored_by_mag));
         all
+    }
+
+    fn ignored_heartbeats(&self) -> [Ignored; 2] {
+        let mags = self.lma.iter().flat_map(Lma::peers);
+        let mags = mags.filter_map(|mag| mag.heartbeat);
+        let lmas = self.mag.iter().flat_map(Mag::peers);
+        let lmas = lmas.map(|(_, heartbeat)| heartbeat);
+        let (mut stray, mut suppressed) = (0, 0);
+        for heartbeat in mags.chain(lmas) {
+            stray += heartbeat.counters.stray;
+            suppressed += heartbeat.counters.suppressed;
+        }
+        [
+            (
+                "heartbeat-stray",
+                stray,
+                "An answer to no request that waits for one: a copy, or a late one.",
+            ),
+            (
+                "heartbeat-rate",
+                suppressed,
+                "Requests of a peer beyond the rate at which they are answered.",
+            ),
+        ]
     }
 
     fn ignored_by_anyone(&self) -> [Ignored; 11] {

@@ -117,6 +117,10 @@ impl Control {
                     .to_owned(),
                 restart_counter: heartbeat.and_then(|h| h.restart_counter),
                 missing: heartbeat.map_or(0, |h| h.missing),
+                requests: heartbeat.map_or(0, |h| h.counters.requests),
+                answers: heartbeat.map_or(0, |h| h.counters.answers),
+                downs: heartbeat.map_or(0, |h| h.counters.downs),
+                restarts: heartbeat.map_or(0, |h| h.counters.restarts),
             }
         };
         self.setup.peers.iter().map(row).collect()

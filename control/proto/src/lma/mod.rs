@@ -15,6 +15,7 @@
 //! | `liveness` | MAGs that die, return and restart (RFC 5847) |
 //! | `fallback` | where packets go meanwhile |
 //! | `revocation` | bindings that the LMA ends (RFC 5846) |
+//! | `unheard` | those that a MAG did not hear of |
 //! | `service` | mobiles that are served no longer |
 //! | `notifications` | mobiles that a MAG shall register again (RFC 7077) |
 //! | `refusals` | which message a peer does not know |
@@ -57,6 +58,7 @@ mod revocation;
 mod service;
 mod sync;
 mod tables;
+mod unheard;
 
 pub use binding_cache::{Bce, BceState};
 pub use flow_mobility::{FlowError, FlowRequest, FlowState, FmcEntry, MoveStarted, Moving};
@@ -69,6 +71,7 @@ use notifications::Notifications;
 use peers::Peer;
 use revocation::Revocations;
 use tables::Tunnels;
+use unheard::Unheard;
 
 /// Answers per second to PBUs from MAGs that are not configured, and at once.
 const UNKNOWN_PEER_ANSWERS: (u32, u32) = (10, 10);
@@ -112,6 +115,7 @@ pub struct Lma {
     /// How many bindings there are with each MAG.
     bound: BTreeMap<ProxyCoa, usize>,
     revocations: Revocations,
+    unheard: Unheard,
     notifications: Notifications,
     tunnels: Tunnels,
     timers: Timers<(MobileId, Timer)>,
@@ -220,6 +224,7 @@ impl Lma {
             heartbeats,
             bound: BTreeMap::new(),
             revocations: Revocations::new(random.next_u16()),
+            unheard: Unheard::default(),
             notifications: Notifications::default(),
             tunnels: Tunnels::new(tunnels),
             timers: Timers::default(),

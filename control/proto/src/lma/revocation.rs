@@ -4,7 +4,7 @@
 //! has acknowledged, or has not done so in time: the LMA decides, whatever the MAG says, with one
 //! exception. A MAG to which a handoff is given as the reason may know better where the mobile is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flow::{Bid, Hnp, Lmaa, MnId, MobileId, ProxyCoa};
@@ -14,9 +14,13 @@ use super::Lma;
 use super::binding_cache::{Bce, BceState, Mobile};
 use super::liveness::sessions_at;
 use crate::event::{DeletionReason, LmaEvent, RequestOutcome};
-use crate::heartbeat::Suspect;
 use crate::time::Now;
-use crate::timer::Timers;
+
+mod table;
+
+pub(super) use table::Revocations;
+
+use table::{MAX_OUTSTANDING, Revocation};
 
 /// InitMINDelayBRIs (RFC 5846 §11).
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -24,8 +28,9 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(2);
 /// BRIMaxRetriesNumber (RFC 5846 §11).
 const RETRIES: u32 = 1;
-/// Most BRIs without answer: half of the number space.
-const MAX_OUTSTANDING: usize = 0x8000;
+
+/// Number of no mobile: nothing is left here of what is revoked.
+const NOBODY: MobileId = MobileId(u32::MAX);
 
 /// Which bindings to revoke.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,92 +61,6 @@ pub enum RevocationError {
     /// Too many revocations wait for their acknowledgements.
     #[error("too many revocations are under way: try again in a few seconds")]
     TooMany,
-}
-
-/// What was sent to a MAG.
-#[derive(Clone, Debug)]
-struct Revocation {
-    lmaa: Lmaa,
-    trigger: RevocationTrigger,
-    /// Whose bindings: the mobile, their prefixes, and which they are here. All with the MAG if `None`.
-    mobile: Option<(MobileId, MnId, Vec<Hnp>, Vec<Bid>)>,
-    copies: u32,
-    wait: Duration,
-    sent: Duration,
-}
-
-/// Revocations that wait for their acknowledgements.
-#[derive(Clone, Debug)]
-pub(crate) struct Revocations {
-    next_sequence: u16,
-    outstanding: BTreeMap<(ProxyCoa, u16), Revocation>,
-    /// Those that are about all bindings with a MAG.
-    global: BTreeSet<(ProxyCoa, u16)>,
-    timers: Timers<(ProxyCoa, u16)>,
-    /// MAGs that have acknowledged one, and so know the message.
-    capable: BTreeSet<ProxyCoa>,
-    /// MAGs that do not know the message.
-    incapable: BTreeSet<ProxyCoa>,
-}
-
-impl Revocations {
-    pub(crate) fn new(first_sequence: u16) -> Self {
-        Self {
-            next_sequence: first_sequence,
-            outstanding: BTreeMap::new(),
-            global: BTreeSet::new(),
-            timers: Timers::default(),
-            capable: BTreeSet::new(),
-            incapable: BTreeSet::new(),
-        }
-    }
-
-    /// When the next BRI was not acknowledged in time.
-    pub(crate) fn next(&self) -> Option<Duration> {
-        self.timers.next()
-    }
-
-    /// The BRI that a Binding Error may be about.
-    pub(crate) fn suspect(&self, from: ProxyCoa) -> Option<Suspect> {
-        let last = self.of(from).map(|(_, revocation)| revocation.sent).max();
-        last.map(|sent| Suspect {
-            never_answered: !self.capable.contains(&from),
-            sent,
-        })
-    }
-
-    /// Whether all bindings with a MAG are being revoked: it cannot tell those that begin meanwhile from them.
-    pub(crate) fn is_global(&self, peer: ProxyCoa) -> bool {
-        let mut all = self.global.range((peer, 0)..=(peer, u16::MAX));
-        all.next().is_some()
-    }
-
-    fn of(&self, peer: ProxyCoa) -> impl Iterator<Item = ((ProxyCoa, u16), &Revocation)> {
-        let all = self.outstanding.range((peer, 0)..=(peer, u16::MAX));
-        all.map(|(key, revocation)| (*key, revocation))
-    }
-
-    fn begin(&mut self, peer: ProxyCoa, revocation: Revocation) -> Option<(ProxyCoa, u16)> {
-        if self.outstanding.len() >= MAX_OUTSTANDING {
-            return None;
-        }
-        while self.outstanding.contains_key(&(peer, self.next_sequence)) {
-            self.next_sequence = self.next_sequence.wrapping_add(1);
-        }
-        let key = (peer, self.next_sequence);
-        self.next_sequence = self.next_sequence.wrapping_add(1);
-        if revocation.mobile.is_none() {
-            self.global.insert(key);
-        }
-        self.outstanding.insert(key, revocation);
-        Some(key)
-    }
-
-    fn end(&mut self, key: (ProxyCoa, u16)) -> Option<Revocation> {
-        self.timers.cancel(key);
-        self.global.remove(&key);
-        self.outstanding.remove(&key)
-    }
 }
 
 impl Lma {
@@ -398,6 +317,17 @@ impl Lma {
                 .map(|(_, mn_id, ..)| mn_id.clone()),
             outcome,
         });
+        if outcome == RequestOutcome::NoAnswer {
+            self.unheard.expire(now);
+            let ids = match &revocation.mobile {
+                Some((id, ..)) => vec![*id],
+                None => self.mobiles_at(mag),
+            };
+            for mobile in ids.into_iter().filter_map(|id| self.cache.get(id)) {
+                let bids = revoking(mobile, mag, Some(revocation.lmaa));
+                self.unheard.note(mobile, mag, &bids);
+            }
+        }
         match (&revocation.mobile, status) {
             (Some((id, _, _, bids)), Some(RevocationStatus::STILL_ATTACHED)) => {
                 self.with_mobile(*id, |lma, mobile| lma.reinstate(now, mobile, mag, bids));
@@ -415,6 +345,28 @@ impl Lma {
                 ),
             ) => self.revoke_one_by_one(now, mag, revocation.lmaa),
             (None, Some(_) | None) => self.delete_all_revoked(now, mag, Some(revocation.lmaa)),
+        }
+    }
+
+    /// Tells a MAG once more of bindings that are gone.
+    pub(super) fn revoke_again(
+        &mut self,
+        now: Duration,
+        mag: ProxyCoa,
+        mn_id: &MnId,
+        lmaa: Lmaa,
+        hnps: Vec<Hnp>,
+    ) {
+        let revocation = Revocation {
+            lmaa,
+            trigger: RevocationTrigger::ADMINISTRATIVE,
+            mobile: Some((NOBODY, mn_id.clone(), hnps, Vec::new())),
+            copies: 0,
+            wait: FIRST_DELAY,
+            sent: now,
+        };
+        if let Some(key) = self.revocations.begin(mag, revocation) {
+            self.send_bri(now, key);
         }
     }
 

@@ -155,6 +155,26 @@ fn a_lost_indication_is_sent_once_more_and_then_the_binding_ends_anyway() {
 }
 
 #[test]
+fn a_mag_that_heard_nothing_is_told_again_when_it_refreshes() {
+    let mut world = attached(1);
+    world.lose = Box::new(|sent| matches!(sent.message, Message::Bri(_)));
+    let scope = RevocationScope::Session(mn(1), bid(1));
+    assert_eq!(revoke(&mut world, &scope), Ok(1));
+    world.run_ms(4000);
+    assert_eq!(world.lma.bindings().count(), 1);
+    assert_eq!(states(&world, 0), [BuleState::Active]);
+    world.lose = Box::new(|_| false);
+    world.run_ms(160_000);
+    assert_eq!(states(&world, 0), [BuleState::Revoked]);
+    assert_eq!(world.lma.bindings().count(), 1);
+    // Whoever attaches anew is let in.
+    world.attach(&mn(1), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(100);
+    assert_eq!(states(&world, 0), [BuleState::Active]);
+    world.check_agreement();
+}
+
+#[test]
 fn a_lost_acknowledgement_changes_nothing() {
     let mut world = attached(1);
     let mut lost = false;
