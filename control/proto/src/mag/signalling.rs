@@ -306,7 +306,12 @@ impl Mag {
                 BindingStatus::SEQUENCE_OUT_OF_WINDOW => {
                     pba.handoff == Some(request.handoff) && same_interface(bule)
                 }
-                _ => request.sequence == pba.sequence,
+                // A number of the session's own may have been that of an earlier session of the same
+                // interface: then the handoff indicator tells whose late answer this is.
+                _ => {
+                    request.sequence == pba.sequence
+                        && (bule.sequence.is_none() || pba.handoff == Some(request.handoff))
+                }
             };
             bule.lmaa == from && is_answer
         };

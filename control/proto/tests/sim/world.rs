@@ -232,8 +232,11 @@ pub(crate) fn speak(lma: &mut LmaConfig, mag: &mut MagConfig, dialect: Dialect) 
 
 impl World {
     /// A world with as many MAGs as have a configuration, at most as there are [`COAS`].
-    pub(crate) fn new(seed: u64, lma: LmaConfig, mags: impl Into<Vec<MagConfig>>) -> Self {
+    pub(crate) fn new(seed: u64, mut lma: LmaConfig, mags: impl Into<Vec<MagConfig>>) -> Self {
         let mags: Vec<MagConfig> = mags.into();
+        // A MAG that is not there would be dead to the LMA.
+        let there = |peer: &MagPeer| mags.iter().any(|mag| mag.proxy_coa == peer.proxy_coa);
+        lma.peers.retain(there);
         let begin = |(config, n): (&MagConfig, u64)| Mag::new(config.clone(), seed ^ n);
         Self {
             clock: Duration::ZERO,
