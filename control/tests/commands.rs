@@ -82,12 +82,12 @@ fn an_lma_shows_its_tables() {
     );
     assert_eq!(
         show("peers"),
-        "ROLE  PEER  ADDRESS         SIGNALLING  PROTECTION  SENT SPI  HEARD SPI  SESSIONS  STATE    \
-         MISSING  RESTART COUNTER\n\
-         lma   mag1  2001:db8:f::11  draft       none        -         -                 2  unknown  \
-              0                -\n\
-         lma   mag2  2001:db8:f::12  draft       none        -         -                 2  unknown  \
-              0                -\n"
+        "ROLE  PEER  ADDRESS         SIGNALLING  PROTECTION  SENT SPI  HEARD SPI  SESSIONS  \
+         STATE    MISSING  RESTART COUNTER\n\
+         lma   mag1  2001:db8:f::11  draft       none        -         -                 2  \
+         unknown        0                -\n\
+         lma   mag2  2001:db8:f::12  draft       none        -         -                 2  \
+         unknown        0                -\n"
     );
     let routes = show("routes");
     assert!(routes.contains("static  ::/0 "), "{routes}");

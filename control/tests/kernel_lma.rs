@@ -343,7 +343,7 @@ fn lma_answers_heartbeats_of_its_mags_and_of_nobody_else() {
         restart_counter: None,
         others: Vec::new(),
     };
-    let before = at.lma.drops("lma-unknown-peer");
+    let before = at.lma.drops("unknown-peer");
     at.network
         .peer
         .mobility(ip(STRANGER), ip(LMAA))
@@ -354,7 +354,7 @@ fn lma_answers_heartbeats_of_its_mags_and_of_nobody_else() {
     };
     assert_eq!((answer.kind, answer.sequence), (HeartbeatKind::Response, 7));
     assert!(answer.restart_counter.is_some());
-    assert_eq!(at.lma.drops("lma-unknown-peer"), before + 1);
+    assert_eq!(at.lma.drops("unknown-peer"), before + 1);
 }
 
 #[test]

@@ -233,7 +233,8 @@ fn lma_crosses_a_way_that_carries_1280_octets() {
         "[[port]]\nname = \"edge\"\ndevice = \"tap:edge0\"\nmac = \"02:00:00:00:0d:00\"\n\
          addresses = [\"2001:db8:c::1/64\"]\n\
          [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
-         [[lma.peer]]\nname = \"far\"\naddress = \"{MAG}\"\n"
+         [lma.heartbeat]\nenabled = false\n\
+         [[lma.peer]]\nname = \"far\"\naddress = \"{MAG}\"\nprotection = \"none\"\n"
     );
     let at = Narrow::new("nlma", [LMAA, MAG], &role);
     at.network.edge.ip(&format!(
@@ -255,7 +256,8 @@ fn mag_crosses_a_way_that_carries_1280_octets() {
     let role = format!(
         "[[port]]\nname = \"edge\"\ndevice = \"tap:edge0\"\n\
          [mag]\naddress = \"{MAG}\"\naccess_ports = [\"edge\"]\n\
-         [[mag.peer]]\nname = \"far\"\naddress = \"{LMAA}\"\n\
+         [mag.heartbeat]\nenabled = false\n\
+         [[mag.peer]]\nname = \"far\"\naddress = \"{LMAA}\"\nprotection = \"none\"\n\
          [[mag.mobile]]\nid = \"mn1@example.net\"\nlink_layer = \"02:00:00:00:01:01\"\n\
          access_technology = \"wlan\"\n"
     );

@@ -43,7 +43,9 @@ impl Network {
             )
         };
         let peer = |n: usize| {
-            format!("[[lma.peer]]\nname = \"mag{n}\"\naddress = \"2001:db8:f:{n}::1\"\n")
+            format!(
+                "[[lma.peer]]\nname = \"mag{n}\"\naddress = \"2001:db8:f:{n}::1\"\nprotection = \"none\"\n"
+            )
         };
         let config = format!(
             "{PROCESS}{}{}\
@@ -83,7 +85,7 @@ impl Network {
              [[route]]\nto = \"::/0\"\nvia = \"2001:db8:f:{n}::f\"\nport = \"core\"\n\
              [mag]\naddress = \"2001:db8:f:{n}::1\"\naccess_ports = [\"access\"]\n\
              [mag.heartbeat]\n{HEARTBEAT}\
-             [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\n\
+             [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\nprotection = \"none\"\n\
              [[mag.mobile]]\nid = \"{MN1}\"\nlink_layer = \"02:00:00:00:01:0{n}\"\n\
              access_technology = \"wlan\"\nattach = \"command\"\n",
             state.display(),
