@@ -13,16 +13,19 @@ use flow::{
     AccessTechnology, Bid, Fid, FidPriority, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId,
     MnLinkLayerId, ProxyCoa, Selector, TrafficSelector,
 };
+use pmip_proto::lma::RevocationScope;
 use pmip_proto::{
     Command, Dialect, FlowRequest, Lma, LmaConfig, MagPeer, MobileProfile, Now, PrefixModel,
     PrefixPool,
 };
 use pmip_wire::{
-    BindingError, BindingErrorStatus, BindingLifetime, FlowLifetime, Fma, FmaStatus, Fmi,
-    HnpOption, Message, MnIdOption, Pbu, PbuFlags, RawOption, Timestamp,
+    BindingError, BindingErrorStatus, BindingLifetime, Bra, FlowLifetime, Fma, FmaStatus, Fmi,
+    Heartbeat, HeartbeatKind, HnpOption, Message, MnIdOption, Pbu, PbuFlags, RawOption,
+    RestartCounter, RevocationStatus, Timestamp, Upa, UpaStatus,
 };
 
 use crate::choice::Choice;
+use crate::mag::heartbeat;
 use crate::message::mend;
 use crate::tables::Tables;
 
@@ -79,6 +82,8 @@ struct World {
     tables: Tables,
     /// The last FMIs.
     fmis: Vec<(Ipv6Addr, Fmi)>,
+    /// The last requests of other kinds.
+    asked: Vec<(Ipv6Addr, Message)>,
     pbas: u64,
 }
 
@@ -118,12 +123,13 @@ impl World {
             },
             tables: Tables::default(),
             fmis: Vec::new(),
+            asked: Vec::new(),
             pbas: 0,
         })
     }
 
     fn step(&mut self, choice: &mut Choice<'_>) -> Result<()> {
-        match choice.below(16)? {
+        match choice.below(20)? {
             0..6 => {
                 let pbu = self.pbu(choice)?;
                 self.receive(choice, &pbu.into())?;
@@ -140,6 +146,12 @@ impl World {
                 self.receive(choice, &error.into())?;
             }
             9 => self.wait(choice.time()?),
+            16 | 17 => self.answer(choice)?,
+            18 => {
+                let heartbeat = heartbeat(choice)?;
+                self.receive(choice, &heartbeat.into())?;
+            }
+            19 => self.command(choice)?,
             10 => {
                 let due = self.lma.poll_timeout().unwrap_or_default();
                 self.wait(due.saturating_sub(self.now.monotonic));
@@ -172,6 +184,70 @@ impl World {
         let from = choice.pick(&SENDERS)?;
         let to = choice.pick(&[LMAA, LMAA, LMAA, STRANGER])?;
         self.lma.handle_message(self.now, from, to, message);
+        Ok(())
+    }
+
+    /// Answers one of the last requests that were no FMIs of the draft, more or less.
+    fn answer(&mut self, choice: &mut Choice<'_>) -> Result<()> {
+        let Some((mag, asked)) = (match self.asked.as_slice() {
+            [] => None,
+            known => Some(choice.pick(known)?),
+        }) else {
+            return Ok(());
+        };
+        let shift = choice.pick(&[0, 0, 0, 1])?;
+        let answer: Message = match asked {
+            Message::Upn(upn) => Upa {
+                sequence: upn.sequence.wrapping_add(shift),
+                status: UpaStatus(choice.pick(&[0, 0, 0, 128, 131, 132])?),
+                mn_id: upn.mn_id,
+                hnps: upn.hnps,
+                flows: if choice.flag()? {
+                    upn.flows
+                } else {
+                    Vec::new()
+                },
+                others: Vec::new(),
+            }
+            .into(),
+            Message::Bri(bri) => Bra {
+                status: RevocationStatus(choice.pick(&[0, 0, 1, 128, 130, 132])?),
+                sequence: bri.sequence.wrapping_add(shift),
+                flags: bri.flags,
+                mn_id: bri.mn_id,
+                hnps: bri.hnps,
+                others: Vec::new(),
+            }
+            .into(),
+            Message::Heartbeat(request) => Heartbeat {
+                kind: HeartbeatKind::Response,
+                sequence: request.sequence.wrapping_add(shift.into()),
+                restart_counter: Some(RestartCounter(choice.pick(&[1, 1, 2])?)),
+                others: Vec::new(),
+            }
+            .into(),
+            _ => return Ok(()),
+        };
+        let from = choice.pick(&[mag, mag, mag, STRANGER])?;
+        self.lma.handle_message(self.now, from, LMAA, &answer);
+        Ok(())
+    }
+
+    /// What operators ask for besides flows.
+    fn command(&mut self, choice: &mut Choice<'_>) -> Result<()> {
+        let (mn, bid) = (name(choice)?, bid(choice)?);
+        let coa = ProxyCoa(choice.pick(&SENDERS)?);
+        let scope = match choice.below(5)? {
+            0 => RevocationScope::Mobile(mn),
+            1 => RevocationScope::Session(mn, bid),
+            2 => RevocationScope::MobileAt(mn, coa),
+            3 => RevocationScope::Peer(coa),
+            _ => {
+                let _asked = self.lma.reregister(self.now, &mn, Some(bid), None);
+                return Ok(());
+            }
+        };
+        let _revoked = self.lma.revoke(self.now, &scope);
         Ok(())
     }
 
@@ -276,10 +352,18 @@ impl World {
 
     fn sent(&mut self, to: Ipv6Addr, message: Message) {
         self.pbas += u64::from(matches!(message, Message::Pba(_)));
-        if let Message::Fmi(fmi) = message {
-            assert!(MAGS.contains(&to), "an FMI to {to}");
-            self.fmis.truncate(7);
-            self.fmis.insert(0, (to, fmi));
+        match message {
+            Message::Fmi(fmi) => {
+                assert!(MAGS.contains(&to), "an FMI to {to}");
+                self.fmis.truncate(7);
+                self.fmis.insert(0, (to, fmi));
+            }
+            Message::Upn(_) | Message::Bri(_) | Message::Heartbeat(_) => {
+                assert!(MAGS.contains(&to), "{message:?} to {to}");
+                self.asked.truncate(7);
+                self.asked.insert(0, (to, message));
+            }
+            _ => {}
         }
     }
 

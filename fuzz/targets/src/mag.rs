@@ -8,11 +8,15 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use arbitrary::Result;
-use flow::{AccessTechnology, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, PortId, ProxyCoa};
-use pmip_proto::{Attachment, Command, LmaPeer, Mag, MagConfig, Now, RouterAdvertisement};
+use flow::{
+    AccessTechnology, Fid, FidPriority, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, PortId,
+    ProxyCoa,
+};
+use pmip_proto::{Attachment, Command, Dialect, LmaPeer, Mag, MagConfig, Now, RouterAdvertisement};
 use pmip_wire::{
-    BindingLifetime, BindingStatus, FlowLifetime, Fmi, HnpOption, Message, MnIdOption, Pba,
-    PbaFlags, Pbu, SelectorOption, Timestamp,
+    BindingLifetime, BindingStatus, Bri, FlowIdentification, FlowLifetime, FlowStatus, Fmi,
+    Heartbeat, HeartbeatKind, HnpOption, Message, MnIdOption, NotificationReason, Pba, PbaFlags,
+    Pbu, RestartCounter, RevocationFlags, RevocationTrigger, SelectorOption, Timestamp, Upn,
 };
 
 use crate::choice::Choice;
@@ -76,11 +80,13 @@ struct World {
     pbus: Vec<(Ipv6Addr, Pbu)>,
     sent: u64,
     fmas: u64,
+    upas: u64,
 }
 
 impl World {
     fn new(choice: &mut Choice<'_>) -> Result<Self> {
-        let lmas = LMAS.map(|lmaa| LmaPeer::new(Lmaa(lmaa)));
+        let mut lmas = LMAS.map(|lmaa| LmaPeer::new(Lmaa(lmaa)));
+        lmas[1].dialect = Dialect::Rfc7864;
         let mut config = MagConfig::new(ProxyCoa(COA), lmas.to_vec());
         config.max_sessions = MAX_SESSIONS;
         config.max_flows_per_session = MAX_FLOWS;
@@ -97,11 +103,12 @@ impl World {
             pbus: Vec::new(),
             sent: 0,
             fmas: 0,
+            upas: 0,
         })
     }
 
     fn step(&mut self, choice: &mut Choice<'_>) -> Result<()> {
-        match choice.below(16)? {
+        match choice.below(20)? {
             0..3 => {
                 let attachment = attachment(choice)?;
                 let before = self.mag.bul().count();
@@ -132,6 +139,27 @@ impl World {
                 assert_eq!(self.fmas, before + answered, "one answer to each");
             }
             13 => self.wait(choice.time()?),
+            16 | 17 => {
+                let upn = upn(choice)?;
+                let from = choice.pick(&SENDERS)?;
+                let to = choice.pick(&[COA, COA, COA, STRANGER])?;
+                let before = self.upas;
+                let answered = u64::from(from != STRANGER && to == COA && upn.acknowledge);
+                self.mag.handle_message(self.now, from, to, &upn.into());
+                self.carry_out();
+                assert_eq!(self.upas, before + answered, "one answer to each");
+            }
+            18 => {
+                let heartbeat = heartbeat(choice)?;
+                let from = choice.pick(&SENDERS)?;
+                self.mag
+                    .handle_message(self.now, from, COA, &heartbeat.into());
+            }
+            19 => {
+                let bri = bri(choice)?;
+                let from = choice.pick(&SENDERS)?;
+                self.mag.handle_message(self.now, from, COA, &bri.into());
+            }
             14 => {
                 let due = self.mag.poll_timeout().unwrap_or_default();
                 self.wait(due.saturating_sub(self.now.monotonic));
@@ -204,7 +232,9 @@ impl World {
                 Command::Table(update) => self.tables.apply(update),
                 Command::Send { from, to, message } => {
                     assert_eq!(from, COA);
-                    assert!(LMAS.contains(&to));
+                    // A stranger is told only that it may not revoke (RFC 5846 §9.1).
+                    let told = matches!(message, Message::Bra(_)) && to == STRANGER;
+                    assert!(told || LMAS.contains(&to), "{message:?} to {to}");
                     let octets = message.encode(from, to).expect("it fits");
                     assert_eq!(Message::decode(&octets, from, to).as_ref(), Ok(&message));
                     self.sent(to, message);
@@ -217,6 +247,7 @@ impl World {
 
     fn sent(&mut self, to: Ipv6Addr, message: Message) {
         self.fmas += u64::from(matches!(message, Message::Fma(_)));
+        self.upas += u64::from(matches!(message, Message::Upa(_)));
         if let Message::Pbu(pbu) = message {
             self.sent += 1;
             self.pbus.truncate(3);
@@ -349,6 +380,63 @@ fn fmi(choice: &mut Choice<'_>) -> Result<Fmi> {
                 flow::Selector::default().into()
             }))
         })?,
+        others: Vec::new(),
+    })
+}
+
+/// An update notification with the content of an FMI, for flow mobility mostly.
+fn upn(choice: &mut Choice<'_>) -> Result<Upn> {
+    let fmi = fmi(choice)?;
+    let numbered = fmi.selectors.into_iter().map(|selector| {
+        Ok(FlowIdentification {
+            fid: Fid::new(choice.pick(&[1, 2, 3])?).expect("not 0"),
+            priority: FidPriority::new(choice.pick(&[1, 2, 3])?).expect("not 0"),
+            status: FlowStatus::SUCCESS,
+            bindings: Vec::new(),
+            selector: choice.flag()?.then_some(selector),
+            others: Vec::new(),
+        })
+    });
+    let flows = numbered.collect::<Result<Vec<_>>>()?;
+    Ok(Upn {
+        sequence: fmi.sequence,
+        reason: NotificationReason(choice.pick(&[8, 8, 8, 8, 1, 2, 3, 77])?),
+        acknowledge: !fmi.cancel || fmi.refresh,
+        retransmission: fmi.refresh,
+        mn_id: fmi.mn_id,
+        hnps: fmi.hnps,
+        access: fmi.access,
+        ll_id: fmi.ll_id,
+        flows,
+        others: Vec::new(),
+    })
+}
+
+/// A request, an answer to one that may have been made, or news that nobody asked for.
+pub(crate) fn heartbeat(choice: &mut Choice<'_>) -> Result<Heartbeat> {
+    Ok(Heartbeat {
+        kind: choice.pick(&[
+            HeartbeatKind::Request,
+            HeartbeatKind::Response,
+            HeartbeatKind::Unsolicited,
+        ])?,
+        sequence: choice.octet()?.into(),
+        restart_counter: choice.perhaps(&[RestartCounter(1), RestartCounter(2)])?,
+        others: Vec::new(),
+    })
+}
+
+fn bri(choice: &mut Choice<'_>) -> Result<Bri> {
+    Ok(Bri {
+        trigger: RevocationTrigger(choice.pick(&[0, 1, 2, 4, 5, 7, 128, 129, 200])?),
+        sequence: choice.octet()?.into(),
+        flags: RevocationFlags(u16::from(choice.octet()?) << 8),
+        mn_id: choice
+            .perhaps(&[0, 1])?
+            .map(|_| name(choice))
+            .transpose()?
+            .map(Into::into),
+        hnps: choice.some(2, |choice| Ok(HnpOption::on_link(hnp(choice)?)))?,
         others: Vec::new(),
     })
 }

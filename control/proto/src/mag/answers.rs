@@ -45,7 +45,7 @@ impl Mag {
         (status, success): (u8, bool),
     ) {
         self.count_fmi(success);
-        let (lmaa, answer) = (last.lmaa, last.answer.clone());
+        let (lmaa, wanted, answer) = (last.lmaa, last.wanted, last.answer.clone());
         if let Some(entry) = self.bul.mobiles.get_mut(&mobile) {
             entry.last_fmi = Some(last);
             let ids = entry.sessions.iter();
@@ -56,7 +56,9 @@ impl Mag {
                 off_link: sessions.flat_map(Bule::off_link).collect(),
             });
         }
-        self.send(lmaa, answer);
+        if wanted {
+            self.send(lmaa, answer);
+        }
     }
 
     /// Refuses an FMI that is not worth remembering.
@@ -71,7 +73,7 @@ impl Mag {
         self.send(to, answer);
     }
 
-    fn count_fmi(&mut self, success: bool) {
+    pub(super) fn count_fmi(&mut self, success: bool) {
         if success {
             self.counters.fmis_accepted += 1;
         } else {

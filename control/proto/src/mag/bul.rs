@@ -179,6 +179,8 @@ pub(crate) struct Answered {
     pub(crate) at: Duration,
     /// What a copy of it is answered with.
     pub(crate) answer: Message,
+    /// Whether the LMA wants an answer at all.
+    pub(crate) wanted: bool,
 }
 
 /// All attached interfaces.

@@ -50,6 +50,7 @@ impl Mag {
                     sequence: fmi.sequence,
                     at: now,
                     answer: fma.into(),
+                    wanted: true,
                 };
                 self.conclude(mobile, last, status);
             }

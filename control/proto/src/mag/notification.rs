@@ -55,9 +55,8 @@ impl Mag {
         }
     }
 
-    /// Carries out a list whole or not at all, and answers: the routes are in force before the
-    /// answer leaves, since the LMA sends packets when it has it. Without the A bit an answer does no
-    /// harm (RFC 7077 §5.1).
+    /// Carries out a list whole or not at all, and answers if the A bit asks for it (RFC 7077 §6.1): the
+    /// routes are in force before the answer leaves, since the LMA sends packets when it has it.
     fn handle_list(&mut self, now: Duration, from: Lmaa, upn: &Upn) {
         let name = upn.mn_id.as_ref().and_then(MnIdOption::nai);
         let Some(mobile) = name.and_then(|name| self.bul.mobile_of(name)) else {
@@ -65,15 +64,13 @@ impl Mag {
                 Some(_) => UpaStatus::NOT_ATTACHED,
                 None => UpaStatus::UNSPECIFIED,
             };
-            self.refuse(from, answer(upn, &Err(status.into())).into());
+            self.refuse_list(from, upn, status);
             return;
         };
         match self.seen(now, mobile, from, upn.sequence) {
-            Seen::Copy(answer) => self.repeat_answer(from, *answer),
-            Seen::Overtaken => {
-                let refusal = Err(UpaStatus::UNSPECIFIED.into());
-                self.refuse(from, answer(upn, &refusal).into());
-            }
+            Seen::Copy(answer) if upn.acknowledge => self.repeat_answer(from, *answer),
+            Seen::Copy(_) => self.counters.fmi_copies += 1,
+            Seen::Overtaken => self.refuse_list(from, upn, UpaStatus::UNSPECIFIED),
             Seen::New => {
                 let result = match self.dialect(from) {
                     Some(Dialect::Rfc7864) => self.apply_list(now, mobile, from, upn),
@@ -86,9 +83,18 @@ impl Mag {
                     sequence: upn.sequence,
                     at: now,
                     answer: upa.into(),
+                    wanted: upn.acknowledge,
                 };
                 self.conclude(mobile, last, status);
             }
+        }
+    }
+
+    /// Refuses a list that is not worth remembering.
+    fn refuse_list(&mut self, from: Lmaa, upn: &Upn, status: UpaStatus) {
+        self.count_fmi(false);
+        if upn.acknowledge {
+            self.send(from, answer(upn, &Err(status.into())).into());
         }
     }
 
