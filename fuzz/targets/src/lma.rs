@@ -410,7 +410,8 @@ impl World {
 
     /// Without news from the MAGs all sessions end, and nothing is left of them.
     fn run_out(&mut self) {
-        for _ in 0..3 {
+        // More often than anything is repeated.
+        for _ in 0..12 {
             self.wait(Duration::from_mins(10));
             self.carry_out();
             self.check();

@@ -24,12 +24,22 @@ pub(super) enum Seen {
 impl Mag {
     /// Whether an FMI for a mobile came before. An LMA never has two on their way for one mobile and
     /// MAG, so older numbers are those of late copies, or of an LMA that began anew: that is for the
-    /// time since the last one to tell.
-    pub(super) fn seen(&self, now: Duration, mobile: MobileId, from: Lmaa, sequence: u16) -> Seen {
+    /// time since the last one to tell. A copy is one that was answered by a message of `answer_type`; the
+    /// number of another dialect's message tells nothing new.
+    pub(super) fn seen(
+        &self,
+        now: Duration,
+        mobile: MobileId,
+        from: Lmaa,
+        sequence: u16,
+        answer_type: u8,
+    ) -> Seen {
         let entry = self.bul.mobiles.get(&mobile);
         let last = entry.and_then(|entry| entry.last_fmi.as_ref());
         match last.filter(|last| last.lmaa == from) {
-            Some(last) if last.sequence == sequence => Seen::Copy(Box::new(last.answer.clone())),
+            Some(last) if last.sequence == sequence && last.answer.mh_type() == answer_type => {
+                Seen::Copy(Box::new(last.answer.clone()))
+            }
             Some(last) if !is_newer(sequence, last.sequence) && now < last.at + LINGER => {
                 Seen::Overtaken
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flow::{AccessTechnology, Hnp, Lmaa, MnLinkLayerId, MobileId, TrafficSelector};
+use pmip_wire::message::mh_type;
 use pmip_wire::{FlowLifetime, Fma, FmaStatus, Fmi, HnpOption, MnIdOption, SelectorFaultKind};
 
 use super::answers::Seen;
@@ -29,7 +30,7 @@ impl Mag {
             self.refuse(from, answer(fmi, status, FlowLifetime::ZERO).into());
             return;
         };
-        match self.seen(now, mobile, from, fmi.sequence) {
+        match self.seen(now, mobile, from, fmi.sequence, mh_type::EXPERIMENTAL) {
             Seen::Copy(answer) => self.repeat_answer(from, *answer),
             Seen::Overtaken => {
                 let status = FmaStatus::SEQUENCE_OUT_OF_WINDOW;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flow::{Fid, Hnp, Lmaa, MobileId};
+use pmip_wire::message::mh_type;
 use pmip_wire::{
     FlowIdentification, FlowStatus, HnpOption, MnIdOption, NotificationReason, Pba,
     SelectorFaultKind, Upa, UpaStatus, Upn,
@@ -67,7 +68,13 @@ impl Mag {
             self.refuse_list(from, upn, status);
             return;
         };
-        match self.seen(now, mobile, from, upn.sequence) {
+        match self.seen(
+            now,
+            mobile,
+            from,
+            upn.sequence,
+            mh_type::UPDATE_NOTIFICATION_ACK,
+        ) {
             Seen::Copy(answer) if upn.acknowledge => self.repeat_answer(from, *answer),
             Seen::Copy(_) => self.counters.fmi_copies += 1,
             Seen::Overtaken => self.refuse_list(from, upn, UpaStatus::UNSPECIFIED),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flow::{HandoffIndicator, Hnp, MnId};
 use pmip_proto::{Dialect, LmaConfig, LmaEvent, MoveFailure, MoveStarted, PrefixModel};
-use pmip_wire::{HnpOption, Message, Pba, UpaStatus, Upn};
+use pmip_wire::{Fmi, HnpOption, Message, Pba, UpaStatus, Upn};
 
 use crate::world::{
     COAS, LMAA, Sent, World, bid, hnp, lma_config, mag_config, mn, pool, speak, udp,
@@ -419,6 +419,29 @@ fn what_a_mag_refuses() {
         ..good.clone()
     };
     assert_eq!(ask(&old).status, UpaStatus::UNSPECIFIED);
+}
+
+/// An answer is to a message of the same dialect, whatever number a message of the other one had.
+#[test]
+fn the_number_of_another_dialects_message_is_not_repeated() {
+    let (mut world, _, pref2) = unique();
+    let y = world.add_flow(&mn(1), udp(Some(pref2), Y), bid(2)).unwrap();
+    world.move_flow(&mn(1), y, bid(1)).unwrap();
+    world.run_ms(2000);
+    let last = upns(&world).into_iter().find(|upn| upn.hnps[0].off_link);
+    let fmi = Fmi {
+        sequence: last.unwrap().sequence,
+        mn_id: Some(mn(1).into()),
+        ..Fmi::default()
+    };
+    let now = world.now();
+    world.mags[0].handle_message(now, LMAA.0, COAS[0].0, &fmi.into());
+    world.drain();
+    let answer = &world.log.last().unwrap().message;
+    assert!(
+        matches!(answer, Message::Fma(fma) if !fma.status.is_success()),
+        "{answer:?}"
+    );
 }
 
 /// Flows that a MAG names as the reason are left out, the others get through.
