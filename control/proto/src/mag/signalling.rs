@@ -151,7 +151,36 @@ impl Mag {
                 self.withdraw(id);
                 self.send_pbu(now, id);
             }
-            BuleState::Refused(_) | BuleState::Revoked => {}
+            BuleState::Revoked if (1..=self.config.deregistration_retries).contains(&copies) => {
+                self.send_pbu(now, id);
+            }
+            BuleState::Revoked => {
+                if let Some(bule) = self.bul.sessions.get_mut(&id) {
+                    bule.request = None;
+                }
+            }
+            BuleState::Refused(_) => {}
+        }
+    }
+
+    /// The LMA accepted a PBU that is not waited for. If the session was revoked meanwhile, that PBU was
+    /// overtaken by the revocation, and the LMA has a binding that nobody serves: it is told.
+    fn disown(&mut self, now: Now, from: Lmaa, pba: &Pba) {
+        let name = pba.mn_id.as_ref().and_then(MnIdOption::nai);
+        let mobile = name.and_then(|name| self.bul.mobile_of(name));
+        let ids = mobile.map(|mobile| self.bul.sessions_of(mobile));
+        let ids = ids.unwrap_or_default();
+        let mut sessions = ids.iter().filter_map(|id| self.bul.sessions.get(id));
+        let revoked = sessions.find(|bule| {
+            bule.lmaa == from
+                && bule.state == BuleState::Revoked
+                && bule.request.is_none()
+                && bule.attachment.ll_id == pba.ll_id
+                && Some(bule.attachment.access) == pba.access
+        });
+        let lives = pba.is_proxy() && pba.status.is_accepted() && !pba.lifetime.is_zero();
+        if let Some(id) = revoked.map(|bule| bule.id).filter(|_| lives) {
+            self.send_pbu(now, id);
         }
     }
 
@@ -160,7 +189,7 @@ impl Mag {
         let Some(bule) = self.bul.sessions.get(&id) else {
             return;
         };
-        if matches!(bule.state, BuleState::Refused(_) | BuleState::Revoked) {
+        if matches!(bule.state, BuleState::Refused(_)) {
             return;
         }
         let (mobile, rate) = (bule.mobile, self.config.max_update_rate);
@@ -179,8 +208,10 @@ impl Mag {
         let (handoff, lifetime) = match bule.state {
             BuleState::Registering => (bule.attachment.handoff, self.config.lifetime),
             BuleState::Active => (bule.anew.unwrap_or(no_change), self.config.lifetime),
-            BuleState::Deregistering => (HandoffIndicator::UNKNOWN, Duration::ZERO),
-            BuleState::Refused(_) | BuleState::Revoked => return,
+            BuleState::Deregistering | BuleState::Revoked => {
+                (HandoffIndicator::UNKNOWN, Duration::ZERO)
+            }
+            BuleState::Refused(_) => return,
         };
         let first = self.config.initial_bindack_timeout;
         let (copies, prompt, patience) = match &bule.request {
@@ -244,6 +275,7 @@ impl Mag {
         let found = self.find_request(from, pba);
         let Some(bule) = found.and_then(|id| self.bul.sessions.get_mut(&id)) else {
             self.counters.stray_pbas += 1;
+            self.disown(now, from, pba);
             return;
         };
         let (id, state) = (bule.id, bule.state);
@@ -282,7 +314,12 @@ impl Mag {
             }
             // Whatever the LMA says, it has no session of this mobile here.
             BuleState::Deregistering => self.end_session(now.monotonic, id, accepted),
-            BuleState::Refused(_) | BuleState::Revoked => {}
+            // Nor has it of one that it revoked; here it stays as it is.
+            BuleState::Revoked => {
+                bule.request = None;
+                self.timers.cancel(Timer::Request(id));
+            }
+            BuleState::Refused(_) => {}
         }
     }
 

@@ -5,13 +5,16 @@ use std::time::Duration;
 use flow::{HandoffIndicator, Hnp};
 use pmip_proto::lma::{BceState, FlowState};
 use pmip_proto::{
-    DeletionReason, HeartbeatConfig, Liveness, LmaConfig, LmaEvent, Mag, MagConfig, MagEvent,
-    PrefixModel, RequestOutcome,
+    DeletionReason, Dialect, HeartbeatConfig, Liveness, LmaConfig, LmaEvent, Mag, MagConfig,
+    MagEvent, PrefixModel, RequestOutcome,
 };
 use pmip_wire::{BindingError, Message, UpaStatus};
 
 use crate::model::Tables;
-use crate::world::{COAS, LMAA, Weather, World, bid, fid, lma_config, mag_config, mn, udp};
+use crate::seeds::for_seeds;
+use crate::world::{
+    COAS, Dice, LMAA, Weather, World, bid, fid, lma_config, mag_config, mn, speak, udp,
+};
 
 const Y: u16 = 5004;
 
@@ -36,6 +39,17 @@ pub(crate) fn mags() -> [MagConfig; 2] {
         heartbeat: fast(),
         ..mag_config(mag)
     })
+}
+
+/// A world of fast heartbeats, each of whose MAGs speaks one of the dialects.
+pub(crate) fn mixed(seed: u64) -> World {
+    let mut dice = Dice(seed ^ 0xd1a1);
+    let (mut lma, mut mags) = (lma(), mags());
+    for mag in &mut mags {
+        let dialect = dice.pick(&[Dialect::Draft, Dialect::Rfc7864]);
+        speak(&mut lma, mag, dialect);
+    }
+    World::new(seed, lma, mags)
 }
 
 /// A mobile with interface 0 at the first MAG and 1 at the second; its prefixes in that order.
@@ -445,8 +459,8 @@ fn a_mag_registers_again_what_it_is_asked_to_or_says_that_it_has_no_such_mobile(
 
 #[test]
 fn whatever_weather_nobody_stays_dead_who_is_not() {
-    for seed in 0..60 {
-        let mut world = World::new(seed, lma(), mags());
+    for_seeds(60, |seed| {
+        let mut world = mixed(seed);
         for n in 0..2 {
             for interface in 0..2 {
                 let handoff = HandoffIndicator::NEW_INTERFACE;
@@ -506,5 +520,5 @@ fn whatever_weather_nobody_stays_dead_who_is_not() {
             "seed {seed}"
         );
         world.check_agreement();
-    }
+    });
 }

@@ -4,16 +4,20 @@ use flow::HandoffIndicator;
 use pmip_proto::lma::{BceState, RevocationError, RevocationScope};
 use pmip_proto::mag::BuleState;
 use pmip_proto::{DeletionReason, LmaEvent, MagEvent, RequestOutcome};
-use pmip_wire::{Message, RevocationFlags, RevocationStatus, RevocationTrigger};
+use pmip_wire::{Message, Pbu, RevocationFlags, RevocationStatus, RevocationTrigger, Timestamp};
 
-use crate::liveness::{lma, mags};
-use crate::world::{COAS, Sent, Weather, World, bid, mn, udp};
+use crate::liveness::{lma, mags, mixed};
+use crate::seeds::for_seeds;
+use crate::world::{COAS, LMAA, Sent, Weather, World, bid, mn, udp};
 
 const Y: u16 = 5004;
 
 /// Mobiles with interface 0 at the first MAG and 1 at the second.
 fn attached(mobiles: u64) -> World {
-    let mut world = World::new(1, lma(), mags());
+    attached_in(World::new(1, lma(), mags()), mobiles)
+}
+
+fn attached_in(mut world: World, mobiles: u64) -> World {
     for n in 1..=mobiles {
         for interface in 0..2 {
             let handoff = HandoffIndicator::NEW_INTERFACE;
@@ -296,11 +300,42 @@ fn who_is_not_there_cannot_be_revoked() {
     assert!(bris(&world).is_empty());
 }
 
+/// A PBU that was under way when its session was revoked makes a binding that the MAG does not know of:
+/// when it hears of it, it ends it.
+#[test]
+fn a_binding_that_an_overtaken_refresh_makes_is_ended_by_its_mag() {
+    let mut world = attached(1);
+    world.run_ms(151_000);
+    let refresh = world.log.iter().find_map(|sent| match &sent.message {
+        Message::Pbu(pbu) if pbu.handoff == Some(HandoffIndicator::NO_CHANGE) => Some(pbu.clone()),
+        _ => None,
+    });
+    let scope = RevocationScope::Session(mn(1), bid(1));
+    assert_eq!(revoke(&mut world, &scope), Ok(1));
+    world.run_ms(100);
+    assert_eq!(world.lma.bindings().count(), 1);
+    let now = world.now();
+    let late = Pbu {
+        timestamp: Some(Timestamp::from_epoch(now.wall)),
+        ..refresh.unwrap()
+    };
+    world
+        .lma
+        .handle_message(now, COAS[0].0, LMAA.0, &late.into());
+    world.drain();
+    assert_eq!(world.lma.bindings().count(), 2);
+    world.run_ms(100);
+    let bindings: Vec<_> = world.lma.bindings().map(|(_, b)| b.state).collect();
+    assert_eq!(bindings, [BceState::Deregistering, BceState::Active]);
+    assert_eq!(states(&world, 0), [BuleState::Revoked]);
+    world.run_ms(11_000);
+    assert_eq!(world.lma.bindings().count(), 1);
+}
+
 #[test]
 fn whatever_weather_both_ends_agree_on_what_was_revoked() {
-    for seed in 0..60 {
-        let mut world = attached(2);
-        world.dice.0 = seed;
+    for_seeds(60, |seed| {
+        let mut world = attached_in(mixed(seed), 2);
         world.weather = Weather {
             loss: world.dice.pick(&[0, 20, 40]),
             repeat: world.dice.pick(&[0, 30]),
@@ -349,5 +384,5 @@ fn whatever_weather_both_ends_agree_on_what_was_revoked() {
         }
         world.drain();
         world.check_agreement();
-    }
+    });
 }
