@@ -151,7 +151,8 @@ impl Mag {
                 self.withdraw(id);
                 self.send_pbu(now, id);
             }
-            BuleState::Revoked if (1..=self.config.deregistration_retries).contains(&copies) => {
+            // The first one may have waited for its turn here, too.
+            BuleState::Revoked if copies <= self.config.deregistration_retries => {
                 self.send_pbu(now, id);
             }
             BuleState::Revoked => {
