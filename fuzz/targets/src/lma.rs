@@ -226,7 +226,13 @@ impl World {
                 others: Vec::new(),
             }
             .into(),
-            _ => return Ok(()),
+            Message::Pbu(_)
+            | Message::Pba(_)
+            | Message::BindingError(_)
+            | Message::Fmi(_)
+            | Message::Fma(_)
+            | Message::Bra(_)
+            | Message::Upa(_) => return Ok(()),
         };
         let from = choice.pick(&[mag, mag, mag, STRANGER])?;
         self.lma.handle_message(self.now, from, LMAA, &answer);
@@ -363,7 +369,12 @@ impl World {
                 self.asked.truncate(7);
                 self.asked.insert(0, (to, message));
             }
-            _ => {}
+            Message::Pbu(_)
+            | Message::Pba(_)
+            | Message::BindingError(_)
+            | Message::Fma(_)
+            | Message::Bra(_)
+            | Message::Upa(_) => {}
         }
     }
 
