@@ -115,7 +115,9 @@ impl Network {
                     return Ok(Err(format!("the LMA has {}", states(&rows))));
                 };
                 let namespace = self.namespace(Host::Mn);
-                let show = ["-6", "-o", "addr", "show", "dev", LIF];
+                // The kernel takes no packets to a tentative address, and is slow to end that while it
+                // takes an earlier lab apart.
+                let show = ["-6", "-o", "addr", "show", "dev", LIF, "-tentative"];
                 // The interface does not exist until the mobile is ready.
                 let addresses = netns::ip_output(&namespace, &show).unwrap_or_default();
                 let mut words = addresses.split_whitespace().filter_map(|w| w.parse().ok());
