@@ -1,11 +1,11 @@
 //! `flowmob keys generate`.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use pmip_esp::{Key, Spi};
 use zeroize::Zeroizing;
@@ -108,15 +108,32 @@ fn text(end: &str, outbound: &Secret, inbound: &Secret, send: bool) -> Zeroizing
     text
 }
 
-/// Writes a new file that only its owner may read.
+/// Writes a new file that only its owner may read; its directory is made if need be, as private.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let mut file = OpenOptions::new()
+    let shown = path.display();
+    if let Some(directory) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .with_context(|| format!("cannot make the directory of {shown}"))?;
+    }
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot make the key file {}", path.display()))?;
+        .open(path);
+    let mut file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{shown} is there already, and its keys may be in use: choose another name")
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot make {shown}")),
+    };
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
-        .with_context(|| format!("cannot write the key file {}", path.display()))
+        .with_context(|| format!("cannot write {shown}"))
 }

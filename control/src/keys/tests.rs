@@ -161,8 +161,8 @@ fn another_users_file_is_refused() {
 fn generated_files_match_and_are_private() {
     let directory = tempfile::tempdir().unwrap();
     let arguments = |n: &str, standby| GenerateArgs {
-        lma: directory.path().join(format!("lma{n}")),
-        mag: directory.path().join(format!("mag{n}")),
+        lma: directory.path().join(format!("keys/lma{n}")),
+        mag: directory.path().join(format!("keys/mag{n}")),
         standby,
     };
     let first = arguments("1", false);
@@ -170,6 +170,8 @@ fn generated_files_match_and_are_private() {
     assert!(said.contains("is for the LMA"), "{said}");
     let mode = std::fs::metadata(&first.lma).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
+    let mode = std::fs::metadata(directory.path().join("keys")).unwrap();
+    assert_eq!(mode.permissions().mode() & 0o7777, 0o700);
 
     let (lma, mag) = (
         KeyFile::load(&first.lma).unwrap(),
@@ -191,7 +193,10 @@ fn generated_files_match_and_are_private() {
     // Files are not overwritten, and half a pair is not left behind.
     let text = std::fs::read_to_string(&first.lma).unwrap();
     let error = generate(&first).unwrap_err();
-    assert!(format!("{error:#}").contains("lma1"), "{error:#}");
+    assert!(
+        format!("{error:#}").contains("lma1 is there already"),
+        "{error:#}"
+    );
     assert_eq!(std::fs::read_to_string(&first.lma).unwrap(), text);
     let half = GenerateArgs {
         lma: directory.path().join("lma2"),

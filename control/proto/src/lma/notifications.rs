@@ -11,6 +11,7 @@ use pmip_wire::{HnpOption, NotificationReason, Upa, UpaStatus, Upn};
 
 use super::binding_cache::{Bce, BceState, Mobile};
 use super::liveness::sessions_at;
+use super::peers::Peer;
 use super::{Lma, Timer};
 use crate::config::Dialect;
 use crate::event::{LmaEvent, RequestOutcome};
@@ -159,6 +160,12 @@ impl Lma {
             .find(|(coa, _)| self.notifications.incapable.contains(coa))
         {
             return Err(ReregistrationError::NotUnderstood(*coa));
+        }
+        // Each of these MAGs is asked once, so this is all the room that is needed.
+        let has_room =
+            |(coa, _): &(ProxyCoa, _)| self.peers.get(coa).is_some_and(Peer::may_reserve);
+        if !asked.iter().all(has_room) {
+            return Err(ReregistrationError::TooMany);
         }
         let count = asked.len();
         for (coa, notification) in asked {

@@ -124,10 +124,14 @@ impl Peer {
         Some(sequence)
     }
 
-    /// A sequence number for a notification other than an FMI (RFC 7077 §5), if there are not too many
-    /// without answer.
+    /// Whether there are not too many notifications without answer for one more.
+    pub(crate) fn may_reserve(&self) -> bool {
+        self.reserved.len() < MAX_RESERVED
+    }
+
+    /// A sequence number for a notification other than an FMI (RFC 7077 §5), if there is room for it.
     pub(crate) fn reserve(&mut self) -> Option<u16> {
-        if self.reserved.len() >= MAX_RESERVED {
+        if !self.may_reserve() {
             return None;
         }
         let sequence = self.step();

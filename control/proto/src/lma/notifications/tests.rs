@@ -257,3 +257,16 @@ fn an_fmi_that_overtook_the_pba_is_sent_again_soon() {
         );
     }
 }
+
+#[test]
+fn either_all_are_asked_or_nobody_is() {
+    let mut lma = lma(Dialect::Rfc7864);
+    while let Ok(asked) = lma.reregister(s(6), &mn(1), None, Some(coa(2))) {
+        assert_eq!(asked, 1);
+    }
+    upns(&mut lma);
+    let result = lma.reregister(s(6), &mn(1), None, None);
+    assert_eq!(result, Err(ReregistrationError::TooMany));
+    assert!(upns(&mut lma).is_empty(), "the other MAG has room");
+    assert_eq!(lma.reregister(s(6), &mn(1), None, Some(coa(1))), Ok(1));
+}
