@@ -185,7 +185,7 @@ pub fn router_solicitation(mac: MacAddr) -> Vec<u8> {
     let mut icmp = vec![ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
     icmp.extend(link_layer_option(SOURCE_LINK_LAYER, mac));
     let to = MacAddr::for_multicast(ALL_ROUTERS);
-    frame(mac, to, mac.link_local(), ALL_ROUTERS, icmp)
+    icmpv6_frame(mac, to, mac.link_local(), ALL_ROUTERS, icmp)
 }
 
 /// A frame that answers `solicitation` with this host's link-layer address (RFC 4861 §4.4, §7.2.4).
@@ -211,7 +211,7 @@ pub fn neighbour_advertisement(
     let mut icmp = vec![NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
     icmp.extend(solicitation.target.octets());
     icmp.extend(link_layer_option(TARGET_LINK_LAYER, mac));
-    frame(mac, to, solicitation.target, destination, icmp)
+    icmpv6_frame(mac, to, solicitation.target, destination, icmp)
 }
 
 /// An Ethernet header for an IPv6 packet.
@@ -227,11 +227,13 @@ pub fn ethernet(from: MacAddr, to: MacAddr) -> [u8; ETHERNET_LEN] {
     header
 }
 
-fn link_layer_option(kind: u8, mac: MacAddr) -> impl Iterator<Item = u8> {
+/// A link-layer address option of Neighbor Discovery (RFC 4861 §4.6.1).
+pub fn link_layer_option(kind: u8, mac: MacAddr) -> impl Iterator<Item = u8> {
     [kind, 1].into_iter().chain(mac.0)
 }
 
-fn frame(
+/// A frame with an ICMPv6 message of Neighbor Discovery, whose checksum it fills in.
+pub fn icmpv6_frame(
     from: MacAddr,
     to: MacAddr,
     source: Ipv6Addr,

@@ -7,7 +7,7 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | [`topology`] | hosts, links, addresses, configurations: data |
+//! | [`topology`], [`configuration`] | hosts, links, addresses; what each process is told: data |
 //! | [`instance`], [`netns`], [`process`], [`network`] | making and unmaking it |
 //! | [`traffic`], [`sequence`] | the applications and their accounts |
 //! | [`capture`], [`analysis`], [`signalling`], [`moves`] | what the core link shows |
@@ -16,6 +16,7 @@
 
 mod analysis;
 mod capture;
+mod configuration;
 mod instance;
 mod moves;
 mod netns;

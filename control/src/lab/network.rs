@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::api::{BindingRow, Status};
 use crate::client::Client;
 
+use super::configuration;
 use super::instance::Instance;
 use super::netns;
 use super::process::Process;
@@ -52,7 +53,7 @@ impl Network {
         }
         for host in Host::ALL {
             netns::ip(&out.namespace(host), &topology::host_commands(host))?;
-            let config = topology::config(host, setting, out.instance.directory());
+            let config = configuration::config(host, setting, out.instance.directory());
             if let Some(config) = config {
                 let path = out.config_path(host);
                 fs::write(&path, config).with_context(|| path.display().to_string())?;

@@ -1,4 +1,4 @@
-//! The lab's network as data: hosts, links, addresses, and each appliance's configuration.
+//! The lab's network as data: hosts, links and addresses.
 //!
 //! ```text
 //!  CN ---- LMA ---- core (a plain bridge) ---- MAG1 ---- if1 \
@@ -8,7 +8,6 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
-use std::path::Path;
 
 use flow::MacAddr;
 use serde::{Deserialize, Serialize};
@@ -25,9 +24,9 @@ pub(crate) const CN_ADDRESS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 
 pub(crate) const POOL: &str = "2001:db8:100::/48";
 /// The name, in the core, of the bridge port that leads to the LMA: where the capture is.
 pub(crate) const CAPTURE_PORT: &str = "lma";
+/// The LMA, on its link to the correspondent node.
+pub(super) const LMA_CN_ADDRESS: &str = "2001:db8:c::1";
 
-const LMA_CN_ADDRESS: &str = "2001:db8:c::1";
-const INTERFACE_ID: &str = "::100";
 /// Packets that may wait between the kernel and an appliance.
 const TAP_QUEUE_LEN: u32 = 10_000;
 
@@ -91,7 +90,7 @@ impl Dialect {
     }
 
     /// The value of `signalling` for a gateway.
-    fn signalling(self, mag: Mag) -> &'static str {
+    pub(super) fn signalling(self, mag: Mag) -> &'static str {
         match (self, mag) {
             (Self::Draft, _) | (Self::Mixed, Mag::Mag1) => "draft",
             (Self::Rfc7864, _) | (Self::Mixed, Mag::Mag2) => "rfc7864",
@@ -201,7 +200,7 @@ impl Mag {
         }
     }
 
-    fn core_mac(self) -> MacAddr {
+    pub(super) fn core_mac(self) -> MacAddr {
         MacAddr([2, 0, 0, 0, 0xc, self.number()])
     }
 }
@@ -372,149 +371,9 @@ fn bridge(out: &mut String, name: &str, ports: &[&str]) {
     let _ = writeln!(out, "link set dev {name} up");
 }
 
-/// The configuration of the process on `host`; `None` where none runs.
-pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<String> {
-    let workers = setting.workers;
-    let body = match host {
-        Host::Lma => lma_config(setting),
-        Host::Mag1 => mag_config(Mag::Mag1, setting),
-        Host::Mag2 => mag_config(Mag::Mag2, setting),
-        Host::Mn => mn_config(),
-        Host::Cn | Host::Core => return None,
-    };
-    let name = host.name();
-    let socket = directory.join(format!("{name}.sock"));
-    let process = if host == Host::Mn {
-        String::new()
-    } else {
-        // Every worker has queues, and buffers for them, on every port.
-        let memory = 64 + 64 * u32::from(workers);
-        format!(
-            "[process]\nmemory = \"anonymous\"\nmemory_mib = {memory}\nworkers = {workers}\n\
-             idle = \"adaptive\"\n\n"
-        )
-    };
-    let socket = socket.display();
-    Some(format!(
-        "name = \"{name}\"\n\n{process}[management]\nsocket = \"{socket}\"\n\n{body}"
-    ))
-}
-
-/// The core link shows what registration and flow mobility need, and nothing else.
-const HEARTBEAT: &str = "enabled = false\n";
-
-fn lma_config(setting: Setting) -> String {
-    let mut out = port_config("core0", "02:00:00:00:0c:00", &format!("{LMAA}/64"));
-    out += &port_config("cn0", "02:00:00:00:0d:00", &format!("{LMA_CN_ADDRESS}/64"));
-    for mag in Mag::ALL {
-        out += &route_config(mag.proxy_coa());
-    }
-    let _ = write!(
-        out,
-        "[lma]\naddress = \"{LMAA}\"\npools = [\"{POOL}\"]\nprefix_model = \"unique\"\n\
-         signal_hosted_moves = true\n\n[lma.heartbeat]\n{HEARTBEAT}\n"
-    );
-    for mag in Mag::ALL {
-        let (name, address) = (mag.name(), mag.proxy_coa());
-        let signalling = setting.dialect.signalling(mag);
-        let _ = writeln!(
-            out,
-            "[[lma.peer]]\nname = \"{name}\"\naddress = \"{address}\"\n\
-             signalling = \"{signalling}\"\nprotection = \"none\"\n"
-        );
-    }
-    out
-}
-
-fn mag_config(mag: Mag, setting: Setting) -> String {
-    let address = mag.proxy_coa();
-    let mut out = port_config(
-        "core0",
-        &mag.core_mac().to_string(),
-        &format!("{address}/64"),
-    );
-    out += &port_config("access0", &MacAddr::MAG.to_string(), "");
-    out += &route_config(LMAA);
-    let share = setting.scenario == Scenario::Shared && mag == Mag::Mag2;
-    let signalling = setting.dialect.signalling(mag);
-    let (mac, technology) = (mag.mn_mac(), mag.access_technology());
-    let _ = write!(
-        out,
-        "[mag]\naddress = \"{address}\"\naccess_ports = [\"access0\"]\n\n\
-         [mag.heartbeat]\n{HEARTBEAT}\n\
-         [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\n\
-         signalling = \"{signalling}\"\nprotection = \"none\"\n\n\
-         [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"{mac}\"\n\
-         access_technology = \"{technology}\"\nport = \"access0\"\nshare_prefixes = {share}\n"
-    );
-    out
-}
-
-fn mn_config() -> String {
-    let mut out = format!("[mn]\ninterface = \"{LIF}\"\ninterface_id = \"{INTERFACE_ID}\"\n\n");
-    for mag in Mag::ALL {
-        let (name, interface) = (mag.access_technology(), mag.mn_interface());
-        let _ = writeln!(
-            out,
-            "[[mn.access]]\nname = \"{name}\"\ninterface = \"{interface}\"\n"
-        );
-    }
-    out
-}
-
-fn port_config(device: &str, mac: &str, address: &str) -> String {
-    let addresses = if address.is_empty() {
-        String::new()
-    } else {
-        format!("addresses = [\"{address}\"]\n")
-    };
-    format!(
-        "[[port]]\nname = \"{device}\"\ndevice = \"tap:{device}\"\nmac = \"{mac}\"\n{addresses}\n"
-    )
-}
-
-/// The core is one link: what is not in the port's own prefix is a neighbour there all the same.
-fn route_config(neighbour: Ipv6Addr) -> String {
-    format!("[[route]]\nto = \"{neighbour}/128\"\nport = \"core0\"\n\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_configuration_is_accepted() {
-        let directory = Path::new("/run/flowmob-lab/fm1");
-        for (scenario, dialect) in [
-            (Scenario::Unique, Dialect::Draft),
-            (Scenario::Shared, Dialect::Rfc7864),
-            (Scenario::Unique, Dialect::Mixed),
-        ] {
-            let setting = Setting {
-                scenario,
-                dialect,
-                workers: 1,
-            };
-            for host in Host::ALL {
-                let Some(text) = config(host, setting, directory) else {
-                    assert!(host.taps().is_empty());
-                    continue;
-                };
-                let config = match config::parse(host.name(), &text) {
-                    Ok(config) => config,
-                    Err(errors) => panic!("{text}\n{errors}"),
-                };
-                // The lab's messages are for everyone to read, and that is all.
-                let about = |warning: &config::Report| warning.key.ends_with(".protection");
-                assert!(config.warnings.iter().all(about), "{text}");
-                assert_eq!(config.ports.len(), host.taps().len());
-                let shares = config.mag.iter().flat_map(|m| &m.mobiles);
-                let shares: Vec<bool> = shares.map(|m| m.share_prefixes).collect();
-                let shared = scenario == Scenario::Shared && host == Host::Mag2;
-                assert!(shares.iter().all(|s| *s == shared));
-            }
-        }
-    }
 
     #[test]
     fn every_link_has_two_ends_that_are_used() {

@@ -3,9 +3,8 @@
 use std::net::Ipv6Addr;
 
 use flow::MacAddr;
-use nd::host::ethernet;
+use nd::host::{icmpv6_frame, link_layer_option};
 use nd::icmp6::{ALL_NODES, solicited_node};
-use nd::packet::{checksum, ipv6_packet, next_header};
 
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
@@ -29,7 +28,7 @@ pub(crate) fn advertisement(lifetime: u16, mtu: u32, prefixes: &[(&str, u32)]) -
         icmp.extend(prefix.parse::<Ipv6Addr>().unwrap().octets());
     }
     let to = MacAddr::for_multicast(ALL_NODES);
-    frame(MacAddr::MAG, to, MacAddr::MAG.link_local(), ALL_NODES, icmp)
+    icmpv6_frame(MacAddr::MAG, to, MacAddr::MAG.link_local(), ALL_NODES, icmp)
 }
 
 /// A frame in which `source` asks for `target`.
@@ -41,22 +40,5 @@ pub(crate) fn solicitation(source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     }
     let group = solicited_node(target);
     let to = MacAddr::for_multicast(group);
-    frame(MacAddr::MAG, to, source, group, icmp)
-}
-
-fn link_layer_option(kind: u8, mac: MacAddr) -> impl Iterator<Item = u8> {
-    [kind, 1].into_iter().chain(mac.0)
-}
-
-fn frame(
-    from: MacAddr,
-    to: MacAddr,
-    source: Ipv6Addr,
-    destination: Ipv6Addr,
-    mut icmp: Vec<u8>,
-) -> Vec<u8> {
-    let sum = checksum(source, destination, next_header::ICMPV6, &icmp);
-    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    let packet = ipv6_packet(source, destination, next_header::ICMPV6, 255, &icmp);
-    [ethernet(from, to).as_slice(), &packet].concat()
+    icmpv6_frame(MacAddr::MAG, to, source, group, icmp)
 }

@@ -6,8 +6,8 @@ use pmip_wire::{
 };
 
 use super::binding_cache::Mobile;
+use super::change::Statements;
 use super::pbu::Arrival;
-use super::sync::Statements;
 use super::{Lma, dialect};
 use crate::event::LmaEvent;
 use crate::time::Now;

@@ -9,7 +9,7 @@ use pmip_wire::{
 };
 
 use super::binding_cache::Bce;
-use super::sync::{Change, Outcome, Outstanding, Request, Statements};
+use super::change::{Change, Outcome, Outstanding, Request, Statements};
 
 /// A flow mobility message for one session. It always names the interface: the mobile may be at the
 /// MAG with another one that the LMA does not know of yet, or not any more.

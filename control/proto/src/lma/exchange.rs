@@ -9,8 +9,8 @@ use flow::{Bid, Fid, MnId, MobileId, ProxyCoa};
 use pmip_wire::{Fma, FmaStatus, MnIdOption, Upa};
 
 use super::binding_cache::{Bce, Mobile};
+use super::change::{Change, Outcome, Request, Statements};
 use super::dialect::{self, Answer, Notice};
-use super::sync::{Change, Outcome, Request, Statements};
 use super::{Lma, Timer};
 use crate::config::{Dialect, Retransmission};
 use crate::event::{LmaEvent, MoveFailure};

@@ -13,7 +13,7 @@ use flow::{Bid, Fid, FidPriority, Hnp, Interval, Selector, TrafficSelector};
 
 use super::Lma;
 use super::binding_cache::{Bce, Mobile};
-use super::sync::{StatedPrefix, Statement};
+use super::change::{StatedPrefix, Statement};
 use crate::event::LmaEvent;
 use crate::selector::can_match;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use flow::{Bid, Fid, FidPriority, Hnp, MnId, SelectorError, TrafficSelector};
 
 use super::binding_cache::{Bce, Mobile};
+use super::change::{StatedPrefix, Statement, Statements};
 use super::fallback::Course;
-use super::sync::{StatedPrefix, Statement, Statements};
 use crate::event::{LmaEvent, MoveTimes};
 use crate::selector::can_match;
 

@@ -2,13 +2,15 @@
 //!
 //! | file | what it knows |
 //! | --- | --- |
-//! | `pbu` | the rules for Proxy Binding Updates (RFC 5213 §5.3) |
+//! | `pbu` | which Proxy Binding Updates are accepted (RFC 5213 §5.3.1) |
+//! | `sessions` | what they do to sessions (RFC 5213 §5.3.2 to §5.3.5) |
 //! | `answers` | their acknowledgements (RFC 5213 §5.3.6) |
 //! | `prefixes` | where prefixes come from and when they go back |
 //! | `lookup` | which session a PBU is about (RFC 5213 §5.4.1) |
 //! | `binding_cache` | sessions, mobiles, owners of prefixes |
 //! | `commands` | what operators ask of flows |
 //! | `flow_mobility` | which flow is on which access, and what a MAG has to know for that |
+//! | `change` | what a MAG is told about flows, whatever the dialect |
 //! | `sync` | what a MAG knows, and the next change to tell it |
 //! | `exchange` | the signalling of those changes: sequence numbers, copies, answers |
 //! | `dialect` | how such a change looks on the wire |
@@ -42,6 +44,7 @@ use crate::timer::Timers;
 
 mod answers;
 mod binding_cache;
+mod change;
 mod commands;
 mod dialect;
 mod exchange;
@@ -56,6 +59,7 @@ mod prefixes;
 mod refusals;
 mod revocation;
 mod service;
+mod sessions;
 mod sync;
 mod tables;
 mod unheard;

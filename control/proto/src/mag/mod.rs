@@ -3,7 +3,8 @@
 //! | file | what it knows |
 //! | --- | --- |
 //! | `bul` | attached interfaces and what the LMA said about each |
-//! | `signalling` | Proxy Binding Updates and their answers (RFC 5213 §6.9) |
+//! | `signalling` | which Proxy Binding Updates are sent, and when (RFC 5213 §6.9) |
+//! | `acknowledgement` | what the LMA answered to them (RFC 5213 §6.9.1.2) |
 //! | `flow_mobility` | flows that the LMA puts on a session, one change at a time |
 //! | `notification` | the same, as full lists (RFC 7864) |
 //! | `presence` | whether a mobile is still there (RFC 5213 §6.13) |
@@ -31,6 +32,7 @@ use crate::rate::RateLimit;
 use crate::time::Now;
 use crate::timer::Timers;
 
+mod acknowledgement;
 mod advertising;
 mod answers;
 mod bul;

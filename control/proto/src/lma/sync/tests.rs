@@ -1,8 +1,9 @@
 use std::net::Ipv6Addr;
 
-use flow::{Interval, Selector};
+use flow::{FidPriority, Interval, Selector};
 
 use super::*;
+use crate::lma::change::StatedPrefix;
 
 fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
