@@ -243,8 +243,11 @@ fn check_reads_the_keys() {
     assert!(said.contains(&format!("= help: chmod 600 {lma}")), "{said}");
     let said = flowmob(["run", "--config", path.to_str().unwrap()]).fails();
     assert!(said.contains("this one has 0644"), "{said}");
+    let keys = fs::read(&mine).unwrap();
     let said = flowmob(["keys", "generate", "--lma", lma, "--mag", mag]).fails();
-    assert!(said.contains("cannot make the key file"), "{said}");
+    assert!(said.contains(&format!("{lma} is there already")), "{said}");
+    assert!(said.contains("choose another name"), "{said}");
+    assert_eq!(fs::read(&mine).unwrap(), keys);
 }
 
 #[test]
