@@ -40,7 +40,8 @@ pub use crate::roles::{
     PrefixModel, Protection, Signalling, TunnelOptions,
 };
 pub use crate::schema::{
-    Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route, Spread,
+    Config, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route,
+    Spread,
 };
 
 use crate::notes::Notes;

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flow::{MacAddr, PortId};
 use ipnet::Ipv6Net;
@@ -182,6 +183,23 @@ pub struct Process {
     /// protected signalling has used; an absolute path. `None` takes the time of the start in place of
     /// the counter.
     pub state_directory: Option<PathBuf>,
+    /// How long a router's word on the MTU of a tunnel's way is believed (RFC 8201 §4).
+    pub path_mtu_lifetime: Duration,
+    /// What fragments may take up.
+    pub fragments: Fragments,
+}
+
+/// What fragments may take up in each worker: `[process.fragments]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Fragments {
+    /// Tunnel packets that are put together at once.
+    pub packets: u32,
+    /// Fragments of those that are held.
+    pub held: u32,
+    /// First fragments of mobiles' packets that are remembered, so that the others take the same path.
+    pub remembered: u32,
+    /// For how long (RFC 8200 §4.5).
+    pub time: Duration,
 }
 
 /// The management interface: `[management]`.

@@ -13,7 +13,8 @@ use crate::roles::{
     Protection, Signalling, TunnelOptions,
 };
 use crate::schema::{
-    Config, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route, Spread,
+    Config, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route,
+    Spread,
 };
 use crate::value::{
     Destinations, Fault, LinkLocal, OwnAddress, Routable, Unicast, Value, text, words,
@@ -23,6 +24,8 @@ use crate::value::{
 const MAX_LIFETIME: u64 = 65535 * 4;
 /// Most seconds of a flow's lifetime that are not infinity.
 const MAX_FLOW_LIFETIME: u64 = 0xfffe;
+/// A day, in seconds.
+const DAY: u64 = 86_400;
 /// An hour, in milliseconds: longer delays are a wrong unit.
 const HOUR: u64 = 3_600_000;
 
@@ -68,6 +71,17 @@ fn process(t: &mut Table<'_>) -> Process {
         idle: t.or("idle", Idle::Adaptive),
         spread: t.or("spread", Spread::Auto),
         state_directory: t.optional("state_directory").map(|Directory(path)| path),
+        path_mtu_lifetime: t.seconds("path_mtu_lifetime", 600, 300..=DAY),
+        fragments: t.section("fragments", fragments),
+    }
+}
+
+fn fragments(t: &mut Table<'_>) -> Fragments {
+    Fragments {
+        packets: t.number("packets", 128, 1..=65_536),
+        held: t.number("held", 512, 2..=262_144),
+        remembered: t.number("remembered", 1024, 1..=1_048_576),
+        time: t.millis("time_ms", 60_000, 1_000..=120_000),
     }
 }
 

@@ -89,6 +89,8 @@ pub(crate) struct PathRow {
     pub(crate) id: u16,
     /// The path.
     pub(crate) path: flow::Path,
+    /// What a router has said lately that a tunnel's way carries, in octets, outer header included.
+    pub(crate) learned_mtu: Option<u16>,
     /// Its traffic, all workers together.
     pub(crate) counters: PathCounters,
 }

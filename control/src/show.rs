@@ -80,7 +80,7 @@ const FLOWS: [Column<FlowRow>; 9] = [
     ("PACKETS", true, |r| r.packets.to_string()),
 ];
 
-const PATHS: [Column<PathRow>; 8] = [
+const PATHS: [Column<PathRow>; 9] = [
     ("ROLE", false, |r| role(r.role)),
     ("ID", true, |r| r.id.to_string()),
     ("KIND", false, |r| match r.path {
@@ -90,6 +90,11 @@ const PATHS: [Column<PathRow>; 8] = [
     ("ENDS", false, |r| match r.path {
         Path::Tunnel(t) => format!("{} > {}", t.local, t.remote),
         Path::Link(l) => format!("port {} > {}", l.port, l.mac),
+    }),
+    ("PATH MTU", true, |r| match (r.path, r.learned_mtu) {
+        (Path::Tunnel(t), Some(learned)) if learned < t.path_mtu => format!("{learned} (learned)"),
+        (Path::Tunnel(t), _) => t.path_mtu.to_string(),
+        (Path::Link(_), _) => "-".to_owned(),
     }),
     ("OUT PACKETS", true, |r| r.counters.out_packets.to_string()),
     ("OUT OCTETS", true, |r| r.counters.out_octets.to_string()),

@@ -184,12 +184,9 @@ impl Narrow {
         for reason in ["fragment-overlap", "fragment-room", "bad-fragment"] {
             assert_eq!(self.appliance.drops(reason), 0, "{reason}");
         }
-        // One that has forgotten is told again, not by the router now.
-        edge.ip("route flush cache\n");
-        asking.ask(other, 1400, 30);
-        let told = asking.next(&[ECHO_REPLY, TOO_BIG], PATIENCE).unwrap();
-        assert_eq!((told.kind, told.word as usize), (TOO_BIG, NARROW));
-        assert_eq!(self.appliance.drops("too-big"), 1);
+        let paths = self.appliance.show("paths");
+        let learned = paths.iter().filter_map(|row| row["learned_mtu"].as_u64());
+        assert_eq!(learned.collect::<Vec<_>>(), [NARROW as u64]);
     }
 }
 
@@ -245,6 +242,12 @@ fn lma_crosses_a_way_that_carries_1280_octets() {
     put_behind(&at.network.far, mn);
     let cn = at.network.edge.icmp(ip(CN));
     at.is_crossed(&cn, mn, [LMAA, MAG]);
+    // One that has forgotten is told again, not by the router now.
+    at.network.edge.ip("route flush cache\n");
+    cn.ask(mn, 1400, 30);
+    let told = cn.next(&[ECHO_REPLY, TOO_BIG], PATIENCE).unwrap();
+    assert_eq!((told.kind, told.word as usize), (TOO_BIG, NARROW));
+    assert_eq!(at.appliance.drops("too-big"), 1);
 }
 
 #[test]
@@ -274,5 +277,13 @@ fn mag_crosses_a_way_that_carries_1280_octets() {
         let addresses = mobile.ip_says("-6 -o addr show dev eth0 scope global");
         (addresses.contains(mn) && !addresses.contains("tentative")).then_some(())
     });
-    at.is_crossed(&mobile.icmp(ip(mn)), ip(CN), [MAG, LMAA]);
+    assert_eq!(mobile.ipv6_value("eth0/mtu"), "1460");
+    let asking = mobile.icmp(ip(mn));
+    at.is_crossed(&asking, ip(CN), [MAG, LMAA]);
+    // Mobiles are advertised what the tunnel carries now (RFC 5213 §6.9.5): all of them, even those that
+    // have sent nothing, or have forgotten.
+    assert_eq!(mobile.ipv6_value("eth0/mtu"), NARROW.to_string());
+    mobile.ip("route flush cache\n");
+    is_answered(&asking, ip(CN), 1400, 30);
+    assert_eq!(at.appliance.drops("too-big"), 0);
 }

@@ -210,6 +210,8 @@ pub enum DeletionReason {
     Lost,
     /// It was revoked (RFC 5846).
     Revoked,
+    /// Its MAG has another session for the interface since.
+    Superseded,
 }
 
 impl fmt::Display for DeletionReason {
@@ -219,6 +221,7 @@ impl fmt::Display for DeletionReason {
             Self::Expired => "lifetime expired",
             Self::Lost => "lost by its MAG",
             Self::Revoked => "revoked",
+            Self::Superseded => "superseded",
         })
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::Receiver as Calls;
-use flow::{MacAddr, PortId, Punt, Role, TransmitTo, Update};
+use flow::{Lmaa, MacAddr, PortId, Punt, Role, TransmitTo, Update};
 use nd::packet::{Ipv6, ipv6_packet, next_header};
 use nd::{NeighbourDiscovery, icmp6};
 use pmip_proto::{Command, Lma, LmaEvent, Mag, MagEvent, Now, Probe, Receiver, Reply};
@@ -23,6 +23,7 @@ use super::outbox::Outbox;
 use super::protection::{Admitted, Protection, Sender};
 use super::reports::Reports;
 use super::setup::Setup;
+use super::ways::{Ends, Ways};
 use super::workers::WorkerSet;
 use crate::server::Call;
 
@@ -50,6 +51,7 @@ pub(crate) struct Control {
     pub(super) workers: WorkerSet,
     pub(super) outbox: Outbox,
     pub(super) reports: Reports,
+    pub(super) ways: Ways,
     pub(super) moves: WaitingMoves,
     pub(super) log_rate: LogRate,
     pub(super) calls: Calls<Call>,
@@ -150,9 +152,7 @@ impl Control {
                     self.nd.handle_resolve(now.monotonic, port, next_hop);
                 }
                 Punt::PathMtu { local, remote, mtu } => {
-                    tracing::info!(%local, %remote, mtu, "a router says what the way carries");
-                    let update = Update::PathMtu { local, remote, mtu };
-                    self.workers.broadcast(&update);
+                    self.path_mtu(now, (local, remote), mtu);
                 }
                 Punt::UnknownMobile { port, source } => {
                     self.station_seen(now, port, source, false);
@@ -160,6 +160,26 @@ impl Control {
             }
         }
         any
+    }
+
+    /// A router said what the way of a tunnel carries.
+    fn path_mtu(&mut self, now: Now, ends: Ends, mtu: u16) {
+        let (local, remote) = ends;
+        self.workers
+            .broadcast(&Update::PathMtu { local, remote, mtu });
+        if self.setup.is_peer(ends) && self.ways.learn(now.monotonic, ends, mtu) {
+            tracing::info!(%local, %remote, mtu, "a router says what the way carries");
+            self.tell_mobiles(now, ends, Some(mtu));
+        }
+    }
+
+    /// Mobiles at a MAG are told what the tunnel to their LMA carries now.
+    fn tell_mobiles(&mut self, now: Now, (local, remote): Ends, mtu: Option<u16>) {
+        if self.setup.proxy_coa == Some(local)
+            && let Some(mag) = &mut self.mag
+        {
+            mag.handle_path_mtu(now, Lmaa(remote), mtu);
+        }
     }
 
     /// A packet with a Mobility Header, protected or not: decoded once, handed to the role it concerns.
@@ -292,6 +312,10 @@ impl Control {
             && due(mag.poll_timeout(), now)
         {
             mag.handle_timeout(now);
+        }
+        while let Some((local, remote)) = self.ways.pop_due(now.monotonic) {
+            tracing::info!(%local, %remote, "what a router said of the way is forgotten");
+            self.tell_mobiles(now, (local, remote), None);
         }
         if due(self.nd.poll_timeout(), now) {
             self.nd.handle_timeout(now.monotonic);

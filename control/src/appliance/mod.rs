@@ -13,6 +13,7 @@ mod reports;
 mod restart_counter;
 mod rows;
 mod setup;
+mod ways;
 mod wiring;
 mod workers;
 
@@ -26,7 +27,7 @@ use config::{Config, Idle};
 use dataplane::Worker;
 use dataplane::io::dpdk::DpdkIo;
 use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
-use dataplane::{LmaConfig, MagConfig, WorkerConfig, WorkerError};
+use dataplane::{FragmentLimits, LmaConfig, MagConfig, WorkerConfig, WorkerError};
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
 use nd::{NdPort, NeighbourDiscovery};
@@ -44,6 +45,8 @@ use self::workers::WorkerSet;
 use crate::api::RouteRow;
 use crate::keys::Source;
 use crate::server::{Call, Server};
+
+use ways::Ways;
 
 /// Empty turns before a worker on a shared core sleeps, and how long.
 const SHARED_CORE: dataplane::Idle = dataplane::Idle::Adaptive {
@@ -251,6 +254,15 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
         Idle::Adaptive => SHARED_CORE,
         Idle::Poll => dataplane::Idle::Poll,
     };
+    worker.path_mtu_lifetime = config.process.path_mtu_lifetime;
+    let fragments = &config.process.fragments;
+    let places = |count| usize::try_from(count).unwrap_or(usize::MAX);
+    worker.fragments = FragmentLimits {
+        packets: places(fragments.packets),
+        fragments: places(fragments.held),
+        remembered: places(fragments.remembered),
+        time: fragments.time,
+    };
     worker
 }
 
@@ -309,6 +321,7 @@ fn build_control(
         workers: WorkerSet::new(rings),
         outbox: Outbox::default(),
         reports: Reports::default(),
+        ways: Ways::new(config.process.path_mtu_lifetime),
         moves: calls::WaitingMoves::default(),
         log_rate: LogRate::default(),
         calls,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flow::{Counters, DropReason, Fid, Hnp, MnId, PathCounters, Role};
+use flow::{Counters, DropReason, Fid, Hnp, MnId, Path, PathCounters, PathId, Role};
 use pmip_esp::Spi;
 use pmip_proto::lma::{BceState, FlowState, MobileView};
 use pmip_proto::mag::BuleState;
@@ -213,7 +213,7 @@ impl Control {
     }
 
     fn path_rows(&self, counters: &[Counters]) -> Vec<PathRow> {
-        let row = |(&(role, id), path): (&(Role, flow::PathId), &flow::Path)| {
+        let row = |(&(role, id), path): (&(Role, PathId), &Path)| {
             let mut sum = PathCounters::default();
             for worker in counters {
                 let all = match role {
@@ -227,10 +227,15 @@ impl Control {
                     sum.in_octets += part.in_octets;
                 }
             }
+            let ends = match path {
+                Path::Tunnel(tunnel) => Some((tunnel.local, tunnel.remote)),
+                Path::Link(_) => None,
+            };
             PathRow {
                 role,
                 id: id.0,
                 path: *path,
+                learned_mtu: ends.and_then(|ends| self.ways.mtu(ends)),
                 counters: sum,
             }
         };

@@ -103,6 +103,12 @@ impl Setup {
         }
     }
 
+    /// Whether there is a tunnel between these addresses, or may be: ours and a peer's.
+    pub(crate) fn is_peer(&self, (own, address): (Ipv6Addr, Ipv6Addr)) -> bool {
+        let mut peers = self.peers.iter();
+        peers.any(|peer| (peer.own, peer.address) == (own, address))
+    }
+
     /// A port's name.
     pub(crate) fn port_name(&self, port: PortId) -> &str {
         self.ports

@@ -101,6 +101,13 @@ impl Namespace {
         });
     }
 
+    /// One of them.
+    pub fn ipv6_value(&self, name: &str) -> String {
+        let path = format!("/proc/sys/net/ipv6/conf/{name}");
+        let value = self.enter(|| std::fs::read_to_string(&path).unwrap());
+        value.trim().to_owned()
+    }
+
     pub fn udp(&self, address: Ipv6Addr, port: u16) -> UdpSocket {
         let socket = self.enter(|| UdpSocket::bind((address, port)).unwrap());
         socket.set_read_timeout(Some(PATIENCE)).unwrap();

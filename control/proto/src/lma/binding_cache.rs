@@ -94,6 +94,14 @@ impl Bce {
         }
     }
 
+    /// Whether its MAG cannot tell it from another: the messages about flows name an interface.
+    pub(crate) fn is_twin(&self, other: &Self) -> bool {
+        self.bid != other.bid
+            && self.ll_id.is_some()
+            && (self.proxy_coa, self.access, &self.ll_id)
+                == (other.proxy_coa, other.access, &other.ll_id)
+    }
+
     /// Whether the prefix is one of its own.
     pub fn owns(&self, hnp: Hnp) -> bool {
         self.hnps.contains(&hnp)
@@ -194,6 +202,22 @@ impl Mobile {
     pub(crate) fn insert(&mut self, bce: Bce) {
         let at = self.sessions.partition_point(|s| s.bid < bce.bid);
         exact::insert(&mut self.sessions, at, bce);
+    }
+
+    /// A session is about to leave its place. A MAG has one session for an interface; here there may be two
+    /// for a while, if a PBU of the MAG's former self comes late. The other one answers for what the MAG was
+    /// told.
+    pub(crate) fn pass_on(&mut self, now: Duration, bid: Bid) {
+        let Some(session) = self.session(bid) else {
+            return;
+        };
+        let twin = self.sessions.iter().find(|other| session.is_twin(other));
+        if let Some(twin) = twin.map(|twin| twin.bid) {
+            let told = session.sync.clone();
+            if let Some(twin) = self.session_mut(twin) {
+                twin.sync.inherit(&told, now);
+            }
+        }
     }
 
     /// The BID of an interface: the one it had, or the lowest never given to another.

@@ -11,6 +11,7 @@ use pmip_wire::{Fma, FmaStatus, MnIdOption, Upa};
 use super::binding_cache::{Bce, Mobile};
 use super::change::{Change, Outcome, Request, Statements};
 use super::dialect::{self, Answer, Notice};
+use super::sync::Recent;
 use super::{Lma, Timer};
 use crate::config::{Dialect, Retransmission};
 use crate::event::{LmaEvent, MoveFailure};
@@ -72,8 +73,13 @@ impl Lma {
                 moving.initiated.get_or_insert(now);
             }
         }
+        let leaves_out = matches!(request, Request::List { .. });
         if let Some(session) = mobile.session_mut(bid) {
             session.sync.begin(request, sequence, now);
+        }
+        // A list leaves out what failed, even if the MAG serves some of that still: not any more.
+        if leaves_out {
+            self.switch(now, mobile);
         }
         self.send_fmi(now, mobile, bid);
     }
@@ -334,6 +340,30 @@ impl Lma {
             {
                 self.with_mobile(id, |lma, mobile| lma.signal(now, mobile));
             }
+        }
+    }
+
+    /// Remembers what a MAG was asked for lately when its session is gone.
+    pub(super) fn set_adrift(
+        &mut self,
+        now: Duration,
+        mag: ProxyCoa,
+        mn_id: &MnId,
+        recent: Option<Box<Recent>>,
+    ) {
+        if let Some(recent) = recent.filter(|recent| recent.until > now) {
+            let key = (mag, mn_id.clone());
+            self.adrift.note(now, key, recent.until, *recent);
+        }
+    }
+
+    /// A session begins at a MAG that copies of earlier messages may still be on their way to.
+    pub(super) fn expect_adrift(&mut self, now: Duration, mobile: &mut Mobile, bid: Bid) {
+        if let Some(mag) = mobile.session(bid).map(|s| s.proxy_coa)
+            && let Some((_, recent)) = self.adrift.take(now, &(mag, mobile.mn_id.clone()))
+            && let Some(session) = mobile.session_mut(bid)
+        {
+            session.sync.expect(&recent, now);
         }
     }
 

@@ -18,6 +18,15 @@ pub(crate) struct Request {
     pub(crate) proxy_coa: ProxyCoa,
 }
 
+impl Request {
+    /// Whether it is from the MAG of a session, and about the same interface for all that is known.
+    pub(crate) fn is_from(&self, session: &Bce) -> bool {
+        self.ll_id.is_some()
+            && (self.proxy_coa, self.access, &self.ll_id)
+                == (session.proxy_coa, session.access, &session.ll_id)
+    }
+}
+
 /// The rules that an LMA's policy decides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {

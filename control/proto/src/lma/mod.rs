@@ -15,9 +15,10 @@
 //! | `exchange` | the signalling of those changes: sequence numbers, copies, answers |
 //! | `dialect` | how such a change looks on the wire |
 //! | `liveness` | MAGs that die, return and restart (RFC 5847) |
+//! | `fading` | what is remembered for a while only |
 //! | `fallback` | where packets go meanwhile |
 //! | `revocation` | bindings that the LMA ends (RFC 5846) |
-//! | `unheard` | those that a MAG did not hear of |
+//! | `ghosts` | PBUs for them that come all the same |
 //! | `service` | mobiles that are served no longer |
 //! | `notifications` | mobiles that a MAG shall register again (RFC 7077) |
 //! | `refusals` | which message a peer does not know |
@@ -48,8 +49,10 @@ mod change;
 mod commands;
 mod dialect;
 mod exchange;
+mod fading;
 mod fallback;
 mod flow_mobility;
+mod ghosts;
 mod liveness;
 mod lookup;
 mod notifications;
@@ -62,7 +65,6 @@ mod service;
 mod sessions;
 mod sync;
 mod tables;
-mod unheard;
 
 pub use binding_cache::{Bce, BceState};
 pub use flow_mobility::{FlowError, FlowRequest, FlowState, FmcEntry, MoveStarted, Moving};
@@ -71,11 +73,13 @@ pub use peers::{PeerCounters, PeerView};
 pub use revocation::{RevocationError, RevocationScope};
 
 use binding_cache::{BindingCache, Mobile};
+use fading::Fading;
+use ghosts::Ghost;
 use notifications::Notifications;
 use peers::Peer;
 use revocation::Revocations;
+use sync::Recent;
 use tables::Tunnels;
-use unheard::Unheard;
 
 /// Answers per second to PBUs from MAGs that are not configured, and at once.
 const UNKNOWN_PEER_ANSWERS: (u32, u32) = (10, 10);
@@ -119,7 +123,9 @@ pub struct Lma {
     /// How many bindings there are with each MAG.
     bound: BTreeMap<ProxyCoa, usize>,
     revocations: Revocations,
-    unheard: Unheard,
+    ghosts: Fading<Ghost>,
+    /// What mobiles' sessions that are gone were told of last.
+    adrift: Fading<Recent>,
     notifications: Notifications,
     tunnels: Tunnels,
     timers: Timers<(MobileId, Timer)>,
@@ -228,7 +234,8 @@ impl Lma {
             heartbeats,
             bound: BTreeMap::new(),
             revocations: Revocations::new(random.next_u16()),
-            unheard: Unheard::default(),
+            ghosts: Fading::default(),
+            adrift: Fading::default(),
             notifications: Notifications::default(),
             tunnels: Tunnels::new(tunnels),
             timers: Timers::default(),
@@ -470,13 +477,16 @@ impl Lma {
         bid: Bid,
         reason: DeletionReason,
     ) {
+        mobile.pass_on(now, bid);
         self.forget_signalling(now, mobile, bid);
         self.timers.cancel((mobile.id, Timer::Expiry(bid)));
         self.timers.cancel((mobile.id, Timer::Delete(bid)));
         let Some(at) = mobile.sessions.iter().position(|s| s.bid == bid) else {
             return;
         };
-        let session = exact::remove(&mut mobile.sessions, at);
+        let mut session = exact::remove(&mut mobile.sessions, at);
+        let recent = session.sync.take_recent();
+        self.set_adrift(now, session.proxy_coa, &mobile.mn_id, recent);
         self.charge(Some(session.registrar), None);
         self.unbind(session.proxy_coa);
         let left = mobile.hnps();

@@ -145,7 +145,7 @@ impl Lma {
             None => Lookup::New,
         };
         if !waited {
-            self.check_order(now, mn_id, found, pbu)?;
+            self.check_order(now, mn_id, found, &request, pbu)?;
         }
         if pbu.hnps.is_empty() {
             return Err(BindingStatus::MISSING_HOME_NETWORK_PREFIX_OPTION.into());
@@ -187,16 +187,27 @@ impl Lma {
     }
 
     /// RFC 5213 §5.5: timestamps order PBUs, or else sequence numbers do; for each session on its
-    /// own, since MAGs' clocks differ.
-    fn check_order(&self, now: Now, mn_id: &MnId, found: Lookup, pbu: &Pbu) -> Result<(), Stop> {
+    /// own, since MAGs' clocks differ. A MAG's PBUs about one interface are in order even where one names
+    /// the session that was and another the session that is.
+    fn check_order(
+        &self,
+        now: Now,
+        mn_id: &MnId,
+        found: Lookup,
+        request: &Request,
+        pbu: &Pbu,
+    ) -> Result<(), Stop> {
+        let mobile = self.cache.find(mn_id);
         let session = match found {
-            Lookup::Update(bid) => self.cache.find(mn_id).and_then(|m| m.session(bid)),
+            Lookup::Update(bid) => mobile.and_then(|m| m.session(bid)),
             Lookup::New | Lookup::Share(_) | Lookup::Wait | Lookup::Refuse(_) => None,
         };
         match (pbu.timestamp, session) {
             (Some(timestamp), session) => {
-                let last = session.and_then(|s| s.timestamp);
-                if last.is_some_and(|last| timestamp <= last) {
+                let all = mobile.into_iter().flat_map(|m| &m.sessions);
+                let same = all.filter(|s| request.is_from(s));
+                let mut last = same.chain(session).filter_map(|s| s.timestamp);
+                if last.any(|last| timestamp <= last) {
                     return Err(BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED.into());
                 }
                 let off = Timestamp::from_epoch(now.wall).abs_diff(timestamp);
@@ -250,7 +261,7 @@ impl Lma {
             }
             Lookup::Refuse(status) => Err(status.into()),
             Lookup::New | Lookup::Share(_) | Lookup::Wait if ends => Err(Stop::Ignore),
-            Lookup::New if self.is_unheard(now.monotonic, mn_id, request) => Err(Stop::Revoking),
+            Lookup::New if self.is_revoked(now.monotonic, mn_id, request) => Err(Stop::Revoking),
             Lookup::Wait => Err(Stop::Wait),
             Lookup::New => self.create(now, arrival, mn_id, request, profile, None),
             Lookup::Share(bid) => self.create(now, arrival, mn_id, request, profile, Some(bid)),

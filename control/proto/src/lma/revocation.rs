@@ -174,11 +174,12 @@ impl Lma {
             sent: now,
         };
         if self.revocations.incapable.contains(&mag) {
-            self.delete_revoked(now, mobile, mag, &meant);
+            let outcome = RequestOutcome::NotUnderstood;
+            self.delete_revoked(now, mobile, mag, &meant, outcome);
         } else if let Some(key) = self.revocations.begin(mag, revocation) {
             self.send_bri(now, key);
         } else {
-            self.delete_revoked(now, mobile, mag, &meant);
+            self.delete_revoked(now, mobile, mag, &meant, RequestOutcome::NoAnswer);
         }
     }
 
@@ -211,9 +212,14 @@ impl Lma {
             };
             let incapable = self.revocations.incapable.contains(&mag);
             let key = (!incapable).then(|| self.revocations.begin(mag, revocation));
-            match key.flatten() {
-                Some(key) => self.send_bri(now, key),
-                None => self.delete_all_revoked(now, mag, Some(lmaa)),
+            match key {
+                Some(Some(key)) => self.send_bri(now, key),
+                Some(None) => {
+                    self.delete_all_revoked(now, mag, Some(lmaa), RequestOutcome::NoAnswer);
+                }
+                None => {
+                    self.delete_all_revoked(now, mag, Some(lmaa), RequestOutcome::NotUnderstood);
+                }
             }
         }
         Ok(revoked)
@@ -317,24 +323,14 @@ impl Lma {
                 .map(|(_, mn_id, ..)| mn_id.clone()),
             outcome,
         });
-        if outcome == RequestOutcome::NoAnswer {
-            self.unheard.expire(now);
-            let ids = match &revocation.mobile {
-                Some((id, ..)) => vec![*id],
-                None => self.mobiles_at(mag),
-            };
-            for mobile in ids.into_iter().filter_map(|id| self.cache.get(id)) {
-                let bids = revoking(mobile, mag, Some(revocation.lmaa));
-                self.unheard.note(mobile, mag, &bids);
-            }
-        }
         match (&revocation.mobile, status) {
             (Some((id, _, _, bids)), Some(RevocationStatus::STILL_ATTACHED)) => {
                 self.with_mobile(*id, |lma, mobile| lma.reinstate(now, mobile, mag, bids));
             }
+            (Some((NOBODY, mn_id, ..)), Some(_)) => self.lay_ghost(now, mag, mn_id),
             (Some((id, _, _, bids)), Some(_) | None) => {
                 self.with_mobile(*id, |lma, mobile| {
-                    lma.delete_revoked(now, mobile, mag, bids);
+                    lma.delete_revoked(now, mobile, mag, bids, outcome);
                 });
             }
             // The MAG wants to hear it of each mobile.
@@ -344,7 +340,9 @@ impl Lma {
                     RevocationStatus::GLOBAL_NOT_AUTHORIZED | RevocationStatus::IDENTITIES_REQUIRED,
                 ),
             ) => self.revoke_one_by_one(now, mag, revocation.lmaa),
-            (None, Some(_) | None) => self.delete_all_revoked(now, mag, Some(revocation.lmaa)),
+            (None, Some(_) | None) => {
+                self.delete_all_revoked(now, mag, Some(revocation.lmaa), outcome);
+            }
         }
     }
 
@@ -393,21 +391,35 @@ impl Lma {
         }
     }
 
-    fn delete_all_revoked(&mut self, now: Duration, mag: ProxyCoa, lmaa: Option<Lmaa>) {
+    fn delete_all_revoked(
+        &mut self,
+        now: Duration,
+        mag: ProxyCoa,
+        lmaa: Option<Lmaa>,
+        outcome: RequestOutcome,
+    ) {
         for id in self.mobiles_at(mag) {
             self.with_mobile(id, |lma, mobile| {
                 let bids = revoking(mobile, mag, lmaa);
-                lma.delete_revoked(now, mobile, mag, &bids);
+                lma.delete_revoked(now, mobile, mag, &bids, outcome);
             });
         }
     }
 
     /// Deletes the sessions that are still being revoked.
-    fn delete_revoked(&mut self, now: Duration, mobile: &mut Mobile, mag: ProxyCoa, bids: &[Bid]) {
-        for bid in revoking(mobile, mag, None) {
-            if bids.contains(&bid) {
-                self.delete_session(now, mobile, bid, DeletionReason::Revoked);
-            }
+    fn delete_revoked(
+        &mut self,
+        now: Duration,
+        mobile: &mut Mobile,
+        mag: ProxyCoa,
+        bids: &[Bid],
+        outcome: RequestOutcome,
+    ) {
+        let mut revoked = revoking(mobile, mag, None);
+        revoked.retain(|bid| bids.contains(bid));
+        self.note_ghost(now, mobile, mag, &revoked, outcome);
+        for bid in revoked {
+            self.delete_session(now, mobile, bid, DeletionReason::Revoked);
         }
     }
 }

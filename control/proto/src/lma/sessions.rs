@@ -12,7 +12,7 @@ use super::pbu::{Arrival, Stop, request};
 use super::sync::Sync;
 use super::{Lma, Timer};
 use crate::config::{MobileProfile, PrefixModel};
-use crate::event::LmaEvent;
+use crate::event::{DeletionReason, LmaEvent};
 use crate::time::Now;
 
 /// BID-PRI of access technologies for which none is configured.
@@ -105,6 +105,7 @@ impl Lma {
             sequence: pbu.sequence,
             sync: Sync::default(),
         });
+        self.expect_adrift(now.monotonic, mobile, bid);
         self.charge(None, Some(registrar));
         self.bind(now.monotonic, arrival.proxy_coa, Lmaa(arrival.to));
         self.outbox.event(LmaEvent::BindingCreated {
@@ -126,6 +127,8 @@ impl Lma {
             return;
         };
         let (from, state) = (session.proxy_coa, session.state);
+        let stays = from == arrival.proxy_coa
+            && (session.access, &session.ll_id) == (request.access, &request.ll_id);
         // A MAG that registers a session anew has nothing left of what it was told about flows, and
         // neither has another MAG. Only a refresh leaves that as it is.
         let anew = from != arrival.proxy_coa
@@ -134,13 +137,22 @@ impl Lma {
         if from != arrival.proxy_coa {
             let to = arrival.proxy_coa;
             self.outbox.event(LmaEvent::Handoff {
-                mn_id,
+                mn_id: mn_id.clone(),
                 bid,
                 from,
                 to,
             });
         } else if anew {
+            let mn_id = mn_id.clone();
             self.outbox.event(LmaEvent::BindingRenewed { mn_id, bid });
+        }
+        if from != arrival.proxy_coa {
+            // It was another MAG that was told.
+            let recent = mobile.session_mut(bid).and_then(|s| s.sync.take_recent());
+            self.set_adrift(now.monotonic, from, &mn_id, recent);
+        }
+        if !stays {
+            mobile.pass_on(now.monotonic, bid);
         }
         if anew {
             self.forget_signalling(now.monotonic, mobile, bid);
@@ -174,6 +186,9 @@ impl Lma {
             session.timestamp = pbu.timestamp;
             session.sequence = pbu.sequence;
         }
+        if anew {
+            self.expect_adrift(now.monotonic, mobile, bid);
+        }
         self.accepted(now, arrival, mobile, bid, lifetime);
     }
 
@@ -195,7 +210,32 @@ impl Lma {
         self.switch(now.monotonic, mobile);
         let offered = self.offer(now.monotonic, mobile, bid);
         self.accept(arrival, mobile, bid, lifetime, &offered);
+        self.supersede(now, mobile, bid);
         self.signal(now.monotonic, mobile);
+    }
+
+    /// A MAG has one session for an interface. If it has another now, and timestamps say that it is the
+    /// later one, the earlier is over.
+    fn supersede(&mut self, now: Now, mobile: &mut Mobile, bid: Bid) {
+        let Some(session) = mobile.session(bid).filter(|s| s.timestamp.is_some()) else {
+            return;
+        };
+        let earlier = |other: &&Bce| {
+            session.is_twin(other)
+                && other.timestamp.is_some()
+                && other.timestamp < session.timestamp
+                && other.state != BceState::Revoking
+        };
+        let earlier: Vec<Bid> = mobile
+            .sessions
+            .iter()
+            .filter(earlier)
+            .map(|s| s.bid)
+            .collect();
+        for other in earlier {
+            let reason = DeletionReason::Superseded;
+            self.delete_session(now.monotonic, mobile, other, reason);
+        }
     }
 
     /// RFC 5213 §5.3.5: a session ends, unless it is revived in time.

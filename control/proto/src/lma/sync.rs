@@ -15,7 +15,7 @@ use super::change::{Change, Outcome, Outstanding, Request, Statement, Statements
 use crate::config::Dialect;
 
 /// How long a message may be under way.
-const LINGER: Duration = Duration::from_mins(1);
+pub(super) const LINGER: Duration = Duration::from_mins(1);
 
 /// What is known of one flow's state at the MAG.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +55,16 @@ impl Held {
     }
 }
 
+/// What a MAG was asked to add last. A copy that is late is known by its number, but not to a MAG that has
+/// restarted: when that registers the session anew it is asked to delete this, and so has a later number.
+#[derive(Clone, Debug)]
+pub(crate) struct Recent {
+    fid: Fid,
+    statement: Statement,
+    /// Until when a copy may arrive.
+    pub(super) until: Duration,
+}
+
 /// The flow state of one session at its MAG, seen from the LMA.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sync {
@@ -63,6 +73,7 @@ pub(crate) struct Sync {
     outstanding: Option<Box<Outstanding>>,
     /// Flows that the MAG did not take; not tried again before [`Sync::retry`].
     failed: BTreeSet<Fid>,
+    recent: Option<Box<Recent>>,
 }
 
 impl Sync {
@@ -167,6 +178,17 @@ impl Sync {
             self.held
                 .retain(|f, held| f == fid || held.statement.selector != statement.selector);
         }
+        let added = request.changes().iter().find_map(|change| match change {
+            Change::Add(fid, statement) | Change::Refresh(fid, statement) => Some((fid, statement)),
+            Change::Delete(..) => None,
+        });
+        if let Some((fid, statement)) = added {
+            self.recent = Some(Box::new(Recent {
+                fid: *fid,
+                statement: statement.clone(),
+                until: now + LINGER,
+            }));
+        }
         self.outstanding = Some(Box::new(Outstanding {
             request,
             sequence,
@@ -267,6 +289,9 @@ impl Sync {
     pub(crate) fn reset(&mut self, now: Duration) -> Option<Outstanding> {
         self.forget_all(now);
         self.retry();
+        if let Some(recent) = self.recent.clone() {
+            self.expect(&recent, now);
+        }
         let outstanding = *self.outstanding.take()?;
         for change in outstanding.request.changes() {
             match change {
@@ -278,6 +303,41 @@ impl Sync {
             }
         }
         Some(outstanding)
+    }
+
+    /// What the MAG was asked to add last, which is of no interest to this session any more.
+    pub(crate) fn take_recent(&mut self) -> Option<Box<Recent>> {
+        self.recent.take()
+    }
+
+    /// A copy of what another session's MAG or another self of it was asked for may come to this one's.
+    pub(crate) fn expect(&mut self, recent: &Recent, now: Duration) {
+        if recent.until > now && !self.held.contains_key(&recent.fid) {
+            let mut held = Held::uncertain(recent.statement.clone());
+            held.under_way = Some(recent.until);
+            self.held.insert(recent.fid, Box::new(held));
+        }
+    }
+
+    /// The MAG may hold for this session what it held for another, or what is on its way there.
+    pub(crate) fn inherit(&mut self, other: &Self, now: Duration) {
+        for (fid, held) in &other.held {
+            self.doubt(*fid, held.statement.clone());
+            if let Some(doubted) = self.held.get_mut(fid) {
+                doubted.under_way = doubted.under_way.max(held.under_way);
+            }
+        }
+        for change in other.changes() {
+            match change {
+                Change::Add(fid, s) | Change::Refresh(fid, s) => {
+                    self.doubt(*fid, s.clone());
+                    if let Some(doubted) = self.held.get_mut(fid) {
+                        doubted.under_way = Some(now + LINGER);
+                    }
+                }
+                Change::Delete(..) => {}
+            }
+        }
     }
 
     /// The MAG has dropped what was not refreshed in time, or may have.

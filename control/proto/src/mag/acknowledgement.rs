@@ -62,6 +62,8 @@ impl Mag {
             }
             // Whatever the LMA says, it has no session of this mobile here.
             BuleState::Deregistering => self.end_session(now.monotonic, id, accepted),
+            // A copy that was slow says nothing about the others.
+            BuleState::Revoked if pba.status == BindingStatus::TIMESTAMP_MISMATCH => {}
             // Nor has it of one that it revoked; here it stays as it is.
             BuleState::Revoked => {
                 bule.request = None;

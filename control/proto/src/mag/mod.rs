@@ -15,7 +15,7 @@
 //! | `advertising` | Router Advertisements (RFC 5213 §6.7) |
 //! | `tables` | what follows for the workers |
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ pub struct Mag {
     next_sequence: u16,
     heartbeats: Heartbeats,
     global_revocations: GlobalRevocations,
+    /// What routers have said of the ways to LMAs, in octets.
+    learned_mtus: BTreeMap<Lmaa, u16>,
     strangers: RateLimit,
     counters: MagCounters,
 }
@@ -187,6 +189,7 @@ impl Mag {
             next_sequence,
             heartbeats,
             global_revocations: GlobalRevocations::default(),
+            learned_mtus: BTreeMap::new(),
             strangers: RateLimit::new(rate, burst),
             counters: MagCounters::default(),
         }
@@ -212,7 +215,7 @@ impl Mag {
             Message::Heartbeat(heartbeat) => {
                 self.handle_heartbeat(now.monotonic, from, heartbeat);
             }
-            Message::Bri(bri) => self.handle_bri(now.monotonic, from, bri),
+            Message::Bri(bri) => self.handle_bri(now, from, bri),
             Message::Upn(upn) if upn.reason == NotificationReason::FORCE_REREGISTRATION => {
                 self.handle_force_reregistration(now, from, upn);
             }

@@ -12,6 +12,7 @@ use pmip_wire::{Bra, Bri, MnIdOption, RevocationFlags, RevocationStatus, Revocat
 use super::bul::{BuleState, SessionId};
 use super::{Mag, Timer};
 use crate::event::MagEvent;
+use crate::time::Now;
 
 /// The last BRI for all sessions of each LMA: its number and our answer. A copy that is late must not end
 /// sessions that began since.
@@ -28,7 +29,7 @@ impl GlobalRevocations {
 impl Mag {
     /// Ends the sessions that a BRI names, or says why not. What is forwarded for them ends before the
     /// answer leaves.
-    pub(super) fn handle_bri(&mut self, now: Duration, from: Lmaa, bri: &Bri) {
+    pub(super) fn handle_bri(&mut self, now: Now, from: Lmaa, bri: &Bri) {
         let mobile = bri.mn_id.as_ref().and_then(MnIdOption::nai);
         let mobile = mobile.and_then(|mn_id| self.bul.mobile_of(mn_id));
         if let Some(bra) = self.answered_before(from, mobile, bri) {
@@ -156,7 +157,7 @@ impl Mag {
         Ok((ids, RevocationStatus::SUCCESS))
     }
 
-    fn end_revoked(&mut self, now: Duration, id: SessionId, trigger: RevocationTrigger) {
+    fn end_revoked(&mut self, now: Now, id: SessionId, trigger: RevocationTrigger) {
         let Some(bule) = self.bul.sessions.get(&id) else {
             return;
         };
@@ -165,14 +166,18 @@ impl Mag {
         self.outbox.event(MagEvent::Revoked { mn_id, trigger });
         if bule.state == BuleState::Deregistering {
             // The mobile is gone, and now the LMA's binding is too.
-            self.end_session(now, id, true);
+            self.end_session(now.monotonic, id, true);
             return;
         }
         self.withdraw(id);
         self.timers.cancel(Timer::Request(id));
         if let Some(bule) = self.bul.sessions.get_mut(&id) {
             bule.state = BuleState::Revoked;
-            bule.request = None;
+            // A PBU that the LMA has not answered may be overtaken by all this, and begin a binding there
+            // that nobody serves: it is followed by its end.
+            if bule.request.take().is_some() {
+                self.send_pbu(now, id);
+            }
         }
     }
 

@@ -407,3 +407,36 @@ fn more_prefixes_than_a_mobile_can_be_told_are_a_refusal() {
         Some(BuleState::Refused(BindingStatus::UNSPECIFIED.0))
     );
 }
+
+/// The MTUs that each mobile is advertised, in the order that they are.
+fn advertised(mag: &mut Mag, now: Now) -> Vec<(u8, u16)> {
+    mag.handle_timeout(now);
+    let commands = std::iter::from_fn(|| mag.poll_command());
+    let mtus = commands.filter_map(|command| match command {
+        Command::Advertise(ra) => Some((ra.mac.0[5], ra.mtu)),
+        Command::Send { .. } | Command::Table(_) => None,
+    });
+    mtus.collect()
+}
+
+#[test]
+fn mobiles_are_told_what_the_tunnel_carries_now() {
+    let mut mag = mag();
+    assert!(advertised(&mut mag, s(1)).is_empty());
+    // Each at once, and in every advertisement from then on.
+    mag.handle_path_mtu(s(1), LMAS[0], Some(1400));
+    assert_eq!(advertised(&mut mag, s(2)), [(1, 1360), (2, 1360)]);
+    let later = advertised(&mut mag, s(210));
+    assert_eq!(later, [(1, 1360), (2, 1360)]);
+    // Nothing new, another LMA's tunnel, and more than is configured.
+    mag.handle_path_mtu(s(211), LMAS[0], Some(1400));
+    mag.handle_path_mtu(s(211), LMAS[1], Some(1300));
+    assert!(advertised(&mut mag, s(212)).is_empty());
+    // No link may carry less than 1280.
+    mag.handle_path_mtu(s(213), LMAS[0], Some(1280));
+    assert_eq!(advertised(&mut mag, s(214)), [(1, 1280), (2, 1280)]);
+    mag.handle_path_mtu(s(215), LMAS[0], None);
+    assert_eq!(advertised(&mut mag, s(216)), [(1, 1460), (2, 1460)]);
+    mag.handle_path_mtu(s(217), LMAS[0], Some(9000));
+    assert!(advertised(&mut mag, s(218)).is_empty());
+}

@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use flow::{Fid, HandoffIndicator, Hnp};
 use pmip_proto::lma::FlowState;
 use pmip_proto::{LmaConfig, LmaEvent, MagConfig};
-use pmip_wire::{BindingStatus, Message};
+use pmip_wire::{BindingLifetime, BindingStatus, HnpOption, Message, Pbu, PbuFlags};
 
-use crate::world::{COAS, World, bid, fid, hnp, lma_config, mag_config, mn, packet, pool, udp};
+use crate::world::{
+    COAS, LMAA, World, attachment, bid, fid, hnp, lma_config, mag_config, mn, packet, pool, udp,
+};
 
 const X: u16 = 5001;
 const Y: u16 = 5004;
@@ -341,7 +343,7 @@ fn what_the_old_mag_said_before_is_refused() {
     world.log.clear();
     world
         .lma
-        .handle_message(now, COAS[0].0, crate::world::LMAA.0, &pbu.into());
+        .handle_message(now, COAS[0].0, LMAA.0, &pbu.into());
     world.drain();
     let status = world.log.iter().find_map(|s| match &s.message {
         Message::Pba(pba) => Some(pba.status),
@@ -398,5 +400,49 @@ fn a_handoff_is_claimed_once() {
     );
     world.leave(&mn(1), 0, 0);
     world.run_ms(20_000);
+    world.check_agreement();
+}
+
+/// Without timestamps, a PBU of a MAG's former self that comes late may give an interface a second session at that MAG, which
+/// does not know of it. Flows on it are told to the MAG for the interface, and when it is over, so are they.
+#[test]
+fn what_a_session_that_is_over_left_at_its_mag_is_withdrawn() {
+    let mut world = moved(|config| config.timestamps = false);
+    let (pref1, pref2) = prefixes();
+    world.restart(0);
+    world.run_ms(2000);
+    let place = attachment(&mn(1), 0, HandoffIndicator::BETWEEN_INTERFACES);
+    let late = Pbu {
+        sequence: world.lma.bindings().last().unwrap().1.sequence + 1,
+        flags: PbuFlags::REQUEST,
+        lifetime: BindingLifetime::from_units(10),
+        mn_id: Some(mn(1).into()),
+        hnps: vec![HnpOption::on_link(pref2)],
+        handoff: Some(place.handoff),
+        access: Some(place.access),
+        ll_id: place.ll_id,
+        ..Pbu::default()
+    };
+    let now = world.now();
+    let late = late.into();
+    world.lma.handle_message(now, COAS[0].0, LMAA.0, &late);
+    world.drain();
+    let sessions = world.lma.bindings().map(|(_, b)| (b.bid, b.proxy_coa));
+    let twins = [(bid(1), COAS[0]), (bid(2), COAS[0])];
+    assert_eq!(sessions.collect::<Vec<_>>(), twins);
+    // Flow X goes to it, and with it the prefix of the mobile's interface at MAG3.
+    world.attach(&mn(1), 2, 2, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(500);
+    let third = world.lma.bindings().last().unwrap().1.hnps[0];
+    let flow = world.add_flow(&mn(1), udp(Some(third), 5009), bid(3));
+    world.run_ms(500);
+    world.move_flow(&mn(1), flow.unwrap(), bid(2)).unwrap();
+    world.run_ms(500);
+    assert!(off_link(&world, 0).contains(&third));
+    // Nobody refreshes it.
+    world.run_ms(60_000);
+    assert!(!off_link(&world, 0).contains(&third));
+    assert_eq!(world.mag_of(pref1, X), Some(0));
+    world.run_ms(200_000);
     world.check_agreement();
 }

@@ -154,6 +154,35 @@ fn an_overtaken_fmi_is_not_carried_out() {
     assert!(matches!(&world.log.last().unwrap().message, Message::Fma(f) if f.status.0 == 130));
 }
 
+/// A MAG that has restarted does not know the numbers it has seen. So before a copy can reach it, it has
+/// been sent a later number: about a session that goes on, and about one that begins.
+#[test]
+fn an_overtaken_fmi_is_not_carried_out_by_a_mag_that_restarted() {
+    for begins in [false, true] {
+        let (mut world, pref2) = ready();
+        world.move_flow(&mn(1), fid(1), bid(1)).unwrap();
+        world.run_ms(2000);
+        let add = Message::from(fmis(&world)[0].clone());
+        world.move_flow(&mn(1), fid(1), bid(2)).unwrap();
+        world.run_ms(2000);
+        if begins {
+            world.detach(&mn(1), 0);
+            world.run_ms(15_000);
+            world.attach(&mn(1), 0, 0, HandoffIndicator::NEW_INTERFACE);
+        }
+        world.restart(0);
+        world.run_ms(100);
+        assert_eq!(world.mags[0].routes().count(), 1);
+        let now = world.now();
+        world.mags[0].handle_message(now, LMAA.0, COAS[0].0, &add);
+        world.drain();
+        assert_eq!(world.mags[0].routes().count(), 1);
+        assert_eq!(world.mag_of(pref2, Y), Some(1));
+        world.run_ms(2000);
+        world.check_agreement();
+    }
+}
+
 #[test]
 fn the_target_access_goes_away_during_the_move() {
     // The mobile is gone from MAG1 when the FMI comes: 129, or the de-registration is first.

@@ -83,6 +83,48 @@ fn first_pbu(change: impl FnOnce(&mut MagConfig)) -> (Mag, Pbu) {
     (mag, pbu)
 }
 
+/// A PBU that was overtaken may name prefixes that its session had before: it is no new session's.
+#[test]
+fn an_overtaken_pbu_about_the_same_interface_begins_nothing() {
+    let mut lma = Lma::new(lma_config(), 1);
+    let (mut mag, pbu) = first_pbu(|_| {});
+    let named = |hnps: Vec<HnpOption>, ms| Pbu {
+        hnps,
+        timestamp: Some(Timestamp::from_epoch(at(ms).wall)),
+        ..pbu.clone()
+    };
+    let had = vec![HnpOption::on_link(hnp("2001:db8:1000:7::/64"))];
+    let later = named(vec![HnpOption::ALL_ZERO], 20);
+    assert_eq!(
+        ask(&mut lma, 30, &later).unwrap().status,
+        BindingStatus::ACCEPTED
+    );
+    let overtaken = ask(&mut lma, 40, &named(had.clone(), 10)).unwrap();
+    assert_eq!(
+        overtaken.status,
+        BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
+    );
+    assert_eq!(lma.bindings().count(), 1);
+    // A later one ends what was before.
+    let news = ask(&mut lma, 50, &named(had.clone(), 41)).unwrap();
+    assert_eq!(news.status, BindingStatus::ACCEPTED);
+    let hnps: Vec<_> = lma.bindings().flat_map(|(_, b)| b.hnps.clone()).collect();
+    assert_eq!(hnps, [had[0].prefix]);
+    let had = vec![HnpOption::on_link(hnp("2001:db8:1000:8::/64"))];
+    // Of another interface it says nothing.
+    attach(&mut mag, 0, 1);
+    let other = Pbu {
+        hnps: had,
+        timestamp: Some(Timestamp::from_epoch(at(10).wall)),
+        ..pbus(&mut mag).pop().unwrap()
+    };
+    assert_eq!(
+        ask(&mut lma, 60, &other).unwrap().status,
+        BindingStatus::ACCEPTED
+    );
+    assert_eq!(lma.bindings().count(), 2);
+}
+
 #[test]
 fn a_mobiles_own_timestamps_are_only_compared_with_each_other() {
     let config = LmaConfig {

@@ -300,28 +300,58 @@ fn who_is_not_there_cannot_be_revoked() {
     assert!(bris(&world).is_empty());
 }
 
-/// A PBU that was under way when its session was revoked makes a binding that the MAG does not know of:
-/// when it hears of it, it ends it.
-#[test]
-fn a_binding_that_an_overtaken_refresh_makes_is_ended_by_its_mag() {
-    let mut world = attached(1);
-    world.run_ms(151_000);
-    let refresh = world.log.iter().find_map(|sent| match &sent.message {
+/// A PBU of the first interface's session as it was sent, but with the time of now.
+fn overtaken(world: &World, handoff: HandoffIndicator) -> Message {
+    let sent = world.log.iter().find_map(|sent| match &sent.message {
         Message::Pbu(pbu) if pbu.handoff == Some(HandoffIndicator::NO_CHANGE) => Some(pbu.clone()),
         _ => None,
     });
+    let late = Pbu {
+        timestamp: Some(Timestamp::from_epoch(world.now().wall)),
+        handoff: Some(handoff),
+        ..sent.unwrap()
+    };
+    late.into()
+}
+
+/// A world in which that session was refreshed, and then revoked.
+fn refreshed_and_revoked() -> World {
+    let mut world = attached(1);
+    world.run_ms(151_000);
     let scope = RevocationScope::Session(mn(1), bid(1));
     assert_eq!(revoke(&mut world, &scope), Ok(1));
     world.run_ms(100);
     assert_eq!(world.lma.bindings().count(), 1);
-    let now = world.now();
-    let late = Pbu {
-        timestamp: Some(Timestamp::from_epoch(now.wall)),
-        ..refresh.unwrap()
-    };
     world
-        .lma
-        .handle_message(now, COAS[0].0, LMAA.0, &late.into());
+}
+
+/// A refresh that was under way when its session was revoked begins nothing, even if nobody hears what
+/// came of it.
+#[test]
+fn an_overtaken_refresh_begins_nothing() {
+    let mut world = refreshed_and_revoked();
+    let late = overtaken(&world, HandoffIndicator::NO_CHANGE);
+    for _ in 0..2 {
+        let now = world.now();
+        world.lma.handle_message(now, COAS[0].0, LMAA.0, &late);
+        world.drain();
+        assert_eq!(world.lma.bindings().count(), 1);
+    }
+    assert_eq!(world.lma.counters().ignored_while_revoking, 2);
+    // But who attaches anew is let in.
+    world.attach(&mn(1), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(100);
+    assert_eq!(world.lma.bindings().count(), 2);
+}
+
+/// A PBU that began a session and was under way when that was revoked makes a binding that the MAG does
+/// not know of: when it hears of it, it ends it.
+#[test]
+fn a_binding_that_an_overtaken_registration_makes_is_ended_by_its_mag() {
+    let mut world = refreshed_and_revoked();
+    let late = overtaken(&world, HandoffIndicator::NEW_INTERFACE);
+    let now = world.now();
+    world.lma.handle_message(now, COAS[0].0, LMAA.0, &late);
     world.drain();
     assert_eq!(world.lma.bindings().count(), 2);
     world.run_ms(100);
@@ -330,6 +360,25 @@ fn a_binding_that_an_overtaken_refresh_makes_is_ended_by_its_mag() {
     assert_eq!(states(&world, 0), [BuleState::Revoked]);
     world.run_ms(11_000);
     assert_eq!(world.lma.bindings().count(), 1);
+}
+
+/// A MAG whose PBU is not answered when its session is revoked says that it is over: the LMA may have
+/// taken the PBU for a new session's.
+#[test]
+fn a_mag_ends_what_its_unanswered_registration_may_have_begun() {
+    let mut world = attached(1);
+    world.run_ms(151_000);
+    world.lose = Box::new(|sent| matches!(sent.message, Message::Pba(_)));
+    // The mobile attaches once more, and the answer is lost.
+    world.attach(&mn(1), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(100);
+    let scope = RevocationScope::Session(mn(1), bid(1));
+    assert_eq!(revoke(&mut world, &scope), Ok(1));
+    let seen = world.log.len();
+    world.run_ms(100);
+    let ends = |sent: &&Sent| matches!(&sent.message, Message::Pbu(pbu) if pbu.lifetime.is_zero());
+    assert_eq!(world.log[seen..].iter().filter(ends).count(), 1);
+    assert_eq!(states(&world, 0), [BuleState::Revoked]);
 }
 
 #[test]

@@ -115,6 +115,8 @@ fn global(sequence: u16, trigger: RevocationTrigger) -> Bri {
 fn tell(mag: &mut Mag, from: Lmaa, bri: &Bri) -> Option<Bra> {
     mag.handle_message(s(1), from.0, COA.0, &bri.clone().into());
     let mut answers = sent(mag);
+    // A PBU that was not answered is followed by its end.
+    answers.retain(|answer| !matches!(answer, Message::Pbu(pbu) if pbu.lifetime.is_zero()));
     assert!(answers.len() <= 1);
     let answer = answers.pop()?;
     let Message::Bra(bra) = answer else {

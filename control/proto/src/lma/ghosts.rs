@@ -1,0 +1,95 @@
+//! Bindings that were revoked, and of which PBUs may come all the same.
+//!
+//! A refresh that was under way when its binding was revoked must not begin a new one: nobody would serve
+//! it. And a MAG that never acknowledged the revocation may still have the session, with all it knew of
+//! flows: its next refresh shows that, and is answered by revoking once more. A mobile that attaches anew is
+//! let in.
+
+use std::time::Duration;
+
+use flow::{Bid, HandoffIndicator, Hnp, Lmaa, MnId, ProxyCoa};
+
+use super::Lma;
+use super::binding_cache::Mobile;
+use super::lookup::Request;
+use super::sync::LINGER;
+use crate::event::RequestOutcome;
+
+/// Sessions of a mobile that a MAG had.
+#[derive(Clone, Debug)]
+pub(super) struct Ghost {
+    lmaa: Lmaa,
+    hnps: Vec<Hnp>,
+    /// Whether the MAG acknowledged that they are over.
+    heard: bool,
+}
+
+impl Lma {
+    /// Notes sessions of a mobile that are revoked, before they are deleted. A MAG that does not know
+    /// revocation cannot be told: its next refresh begins a new session.
+    pub(super) fn note_ghost(
+        &mut self,
+        now: Duration,
+        mobile: &Mobile,
+        mag: ProxyCoa,
+        bids: &[Bid],
+        outcome: RequestOutcome,
+    ) {
+        let heard = match outcome {
+            RequestOutcome::Answered(_) => true,
+            RequestOutcome::NoAnswer => false,
+            RequestOutcome::NotUnderstood => return,
+        };
+        for session in bids.iter().filter_map(|bid| mobile.session(*bid)) {
+            // The lifetime that an unheard one was granted has to be over.
+            let until = if heard { now + LINGER } else { session.expires };
+            let key = (mag, mobile.mn_id.clone());
+            let known = self.ghosts.take(now, &key);
+            let (latest, mut ghost) = known.unwrap_or_else(|| {
+                let ghost = Ghost {
+                    lmaa: session.lmaa,
+                    hnps: Vec::new(),
+                    heard: true,
+                };
+                (until, ghost)
+            });
+            ghost.lmaa = session.lmaa;
+            ghost.hnps.extend(&session.hnps);
+            ghost.heard &= heard;
+            self.ghosts.note(now, key, until.max(latest), ghost);
+        }
+    }
+
+    /// A MAG has heard of sessions that it had not heard of: a PBU that is under way is a refresh still.
+    pub(super) fn lay_ghost(&mut self, now: Duration, mag: ProxyCoa, mn_id: &MnId) {
+        let key = (mag, mn_id.clone());
+        if let Some((_, mut ghost)) = self.ghosts.take(now, &key) {
+            ghost.heard = true;
+            self.ghosts.note(now, key, now + LINGER, ghost);
+        }
+    }
+
+    /// Whether a PBU that would begin a session is not let in: because a revocation that names the mobile
+    /// is under way, or because it only keeps a session alive that was revoked.
+    pub(super) fn is_revoked(&mut self, now: Duration, mn_id: &MnId, request: &Request) -> bool {
+        let mag = request.proxy_coa;
+        if self.revocations.names(mag, mn_id) {
+            return true;
+        }
+        let key = (mag, mn_id.clone());
+        if request.handoff != HandoffIndicator::NO_CHANGE {
+            self.ghosts.take(now, &key);
+            return false;
+        }
+        let Some(ghost) = self.ghosts.get(now, &key) else {
+            return false;
+        };
+        let known = |hnp: &Hnp| ghost.hnps.contains(hnp);
+        let meant = request.hnps.is_empty() || request.hnps.iter().any(known);
+        if meant && !ghost.heard {
+            let (lmaa, hnps) = (ghost.lmaa, ghost.hnps.clone());
+            self.revoke_again(now, mag, mn_id, lmaa, hnps);
+        }
+        meant
+    }
+}
