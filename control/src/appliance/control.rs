@@ -13,10 +13,10 @@ use crossbeam::channel::Receiver as Calls;
 use flow::{Lmaa, MacAddr, PortId, Punt, Role, TransmitTo, Update};
 use nd::packet::{Ipv6, ipv6_packet, next_header};
 use nd::{NeighbourDiscovery, icmp6};
-use pmip_proto::{Command, Lma, LmaEvent, Mag, MagEvent, Now, Probe, Receiver, Reply};
+use pmip_proto::{Command, Lma, Mag, Now, Probe, Receiver, Reply};
 use pmip_wire::Message;
 
-use super::calls::{Waiting, WaitingMoves};
+use super::calls::WaitingMoves;
 use super::log_rate::LogRate;
 use super::mobiles::MobileTable;
 use super::outbox::Outbox;
@@ -349,9 +349,7 @@ impl Control {
             self.lma_event(&event, now);
         }
         while let Some(event) = self.mag.as_mut().and_then(Mag::poll_event) {
-            if self.log_rate.allow(now.monotonic) {
-                mag_event(&event);
-            }
+            self.mag_event(&event, now);
         }
         any
     }
@@ -409,112 +407,5 @@ impl Control {
                 }
             }
         }
-    }
-
-    fn lma_event(&mut self, event: &LmaEvent, now: Now) {
-        let logged = self.log_rate.allow(now.monotonic);
-        match event {
-            LmaEvent::FlowMoved {
-                mn_id,
-                fid,
-                to,
-                times,
-                ..
-            } => {
-                if logged {
-                    tracing::info!(%mn_id, %fid, bid = %to, "flow moved");
-                }
-                let waiting = Waiting {
-                    mn_id: mn_id.clone(),
-                    fid: *fid,
-                    to: *to,
-                };
-                self.moves.moved(&waiting, *times, &self.workers.mark());
-            }
-            LmaEvent::FlowMoveFailed {
-                mn_id,
-                fid,
-                to,
-                reason,
-                ..
-            } => {
-                if logged {
-                    tracing::warn!(%mn_id, %fid, bid = %to, %reason, "flow not moved");
-                }
-                let waiting = Waiting {
-                    mn_id: mn_id.clone(),
-                    fid: *fid,
-                    to: *to,
-                };
-                self.moves.failed(&waiting, *reason);
-            }
-            LmaEvent::FlowFellBack {
-                mn_id,
-                fid,
-                bid,
-                to,
-            } => {
-                let to = to.map(|bid| bid.0.get());
-                tracing::warn!(%mn_id, %fid, %bid, ?to, "flow fell back");
-            }
-            LmaEvent::FlowReturned { mn_id, fid, bid } => {
-                tracing::info!(%mn_id, %fid, %bid, "flow returned");
-            }
-            LmaEvent::PeerDown {
-                proxy_coa,
-                bindings,
-            } => tracing::warn!(mag = %proxy_coa.0, bindings, "peer down"),
-            LmaEvent::PeerUp {
-                proxy_coa,
-                bindings,
-            } => tracing::info!(mag = %proxy_coa.0, bindings, "peer up"),
-            LmaEvent::PeerRestarted {
-                proxy_coa,
-                counter,
-                lost,
-            } => tracing::warn!(mag = %proxy_coa.0, counter, lost, "peer restarted"),
-            LmaEvent::PbuRefused { .. }
-            | LmaEvent::FlowNotInstalled { .. }
-            | LmaEvent::SignallingRefused { .. }
-            | LmaEvent::HeartbeatRefused { .. } => {
-                if logged {
-                    tracing::warn!(?event, "lma");
-                }
-            }
-            LmaEvent::BindingCreated { .. }
-            | LmaEvent::Handoff { .. }
-            | LmaEvent::BindingRenewed { .. }
-            | LmaEvent::BindingDeregistered { .. }
-            | LmaEvent::BindingDeleted { .. }
-            | LmaEvent::RevocationEnded { .. }
-            | LmaEvent::ReregistrationEnded { .. }
-            | LmaEvent::FlowReleased { .. } => {
-                if logged {
-                    tracing::info!(?event, "lma");
-                }
-            }
-        }
-    }
-}
-
-fn mag_event(event: &MagEvent) {
-    match event {
-        MagEvent::Refused { .. }
-        | MagEvent::PbaMismatch { .. }
-        | MagEvent::RegistrationExpired { .. }
-        | MagEvent::PrefixReassigned { .. }
-        | MagEvent::HeartbeatRefused { .. }
-        | MagEvent::Revoked { .. } => tracing::warn!(?event, "mag"),
-        MagEvent::PeerDown { lmaa } => tracing::warn!(lma = %lmaa.0, "peer down"),
-        MagEvent::PeerUp { lmaa } => tracing::info!(lma = %lmaa.0, "peer up"),
-        MagEvent::PeerRestarted { lmaa, counter } => {
-            tracing::warn!(lma = %lmaa.0, counter, "peer restarted");
-        }
-        MagEvent::Registered { .. }
-        | MagEvent::Vanished { .. }
-        | MagEvent::Detached { .. }
-        | MagEvent::FlowMobility { .. }
-        | MagEvent::ReregistrationAsked { .. }
-        | MagEvent::FlowExpired { .. } => tracing::info!(?event, "mag"),
     }
 }

@@ -3,6 +3,7 @@
 mod bindings;
 mod calls;
 mod control;
+mod events;
 mod ignored;
 mod log_rate;
 mod mobiles;

@@ -11,8 +11,10 @@ use super::setup::PortInfo;
 
 /// Packets each queue holds.
 const DESCRIPTORS: u16 = 1024;
-/// Packets a worker keeps at hand, holds for neighbours, or has in its bursts.
+/// Packets a worker keeps at hand, holds for neighbours or as fragments, or has in its bursts.
 const PER_WORKER: u32 = 1024;
+/// Of those, fragments; what the configuration allows beyond comes on top.
+const FRAGMENTS: u32 = 512;
 /// Packets that may wait for a worker in all of its peers' rings, and in one of them.
 const MAX_HANDED: usize = 4096;
 const MAX_RING: usize = 1024;
@@ -136,7 +138,8 @@ fn pool(eal: &EalHandle, config: &Config) -> anyhow::Result<Mempool> {
     let workers = u32::from(config.process.workers);
     let ports = u32::try_from(config.ports.len()).unwrap_or(u32::MAX);
     let handed = ring_places(config.process.workers) * usize::from(config.process.workers - 1);
-    let per_worker = PER_WORKER + u32::try_from(handed).unwrap_or(u32::MAX);
+    let fragments = config.process.fragments.held.saturating_sub(FRAGMENTS);
+    let per_worker = PER_WORKER + fragments + u32::try_from(handed).unwrap_or(u32::MAX);
     let needed = ports * workers * u32::from(DESCRIPTORS) * 2 + workers * per_worker;
     let count = needed.next_power_of_two() - 1;
     let mtu = config

@@ -11,7 +11,7 @@ use pmip_wire::{Fma, FmaStatus, MnIdOption, Upa};
 use super::binding_cache::{Bce, Mobile};
 use super::change::{Change, Outcome, Request, Statements};
 use super::dialect::{self, Answer, Notice};
-use super::sync::Recent;
+use super::sync::{LINGER, Recent};
 use super::{Lma, Timer};
 use crate::config::{Dialect, Retransmission};
 use crate::event::{LmaEvent, MoveFailure};
@@ -65,6 +65,7 @@ impl Lma {
             return;
         };
         peer.counters.fmis += 1;
+        let key = (session.proxy_coa, mobile.mn_id.clone());
         for change in request.changes() {
             if let Change::Add(fid, _) = change
                 && let Some(moving) = mobile.flow_mut(*fid).and_then(|f| f.moving.as_mut())
@@ -74,6 +75,9 @@ impl Lma {
             }
         }
         let leaves_out = matches!(request, Request::List { .. });
+        if let Some(recent) = Recent::of(&request) {
+            self.recent.note(now, key, now + LINGER, recent);
+        }
         if let Some(session) = mobile.session_mut(bid) {
             session.sync.begin(request, sequence, now);
         }
@@ -343,27 +347,13 @@ impl Lma {
         }
     }
 
-    /// Remembers what a MAG was asked for lately when its session is gone.
-    pub(super) fn set_adrift(
-        &mut self,
-        now: Duration,
-        mag: ProxyCoa,
-        mn_id: &MnId,
-        recent: Option<Box<Recent>>,
-    ) {
-        if let Some(recent) = recent.filter(|recent| recent.until > now) {
-            let key = (mag, mn_id.clone());
-            self.adrift.note(now, key, recent.until, *recent);
-        }
-    }
-
-    /// A session begins at a MAG that copies of earlier messages may still be on their way to.
-    pub(super) fn expect_adrift(&mut self, now: Duration, mobile: &mut Mobile, bid: Bid) {
-        if let Some(mag) = mobile.session(bid).map(|s| s.proxy_coa)
-            && let Some((_, recent)) = self.adrift.take(now, &(mag, mobile.mn_id.clone()))
-            && let Some(session) = mobile.session_mut(bid)
-        {
-            session.sync.expect(&recent, now);
+    /// A session begins, or begins anew, at a MAG that copies of earlier messages may still be on their way
+    /// to.
+    pub(super) fn expect_late_copies(&mut self, now: Duration, mobile: &mut Mobile, bid: Bid) {
+        let mag = mobile.session(bid).map(|s| s.proxy_coa);
+        let recent = mag.and_then(|mag| self.recent.get(now, &(mag, mobile.mn_id.clone())));
+        if let (Some((until, recent)), Some(session)) = (recent, mobile.session_mut(bid)) {
+            session.sync.expect(recent, until);
         }
     }
 

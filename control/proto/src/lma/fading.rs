@@ -39,10 +39,10 @@ impl<T> Fading<T> {
         }
     }
 
-    /// What is noted, unless it is void.
-    pub(super) fn get(&self, now: Duration, key: &(ProxyCoa, MnId)) -> Option<&T> {
+    /// What is noted and until when, unless it is void.
+    pub(super) fn get(&self, now: Duration, key: &(ProxyCoa, MnId)) -> Option<(Duration, &T)> {
         let (until, note) = self.notes.get(key)?;
-        (*until > now).then_some(note)
+        (*until > now).then_some((*until, note))
     }
 
     /// Takes a note away, and returns it with its time unless it is void.
@@ -67,7 +67,7 @@ mod tests {
         let mut fading = Fading::default();
         let s = Duration::from_secs;
         fading.note(s(0), key(1), s(2), 'a');
-        assert_eq!(fading.get(s(1), &key(1)), Some(&'a'));
+        assert_eq!(fading.get(s(1), &key(1)), Some((s(2), &'a')));
         assert_eq!(fading.get(s(2), &key(1)), None);
         assert_eq!(fading.take(s(2), &key(1)), None);
         fading.note(s(2), key(1), s(4), 'b');
@@ -86,9 +86,9 @@ mod tests {
         fading.note(s(0), key(most), s(9), most);
         assert_eq!(fading.get(s(0), &key(most)), None, "there is no room");
         fading.note(s(0), key(1), s(9), 7);
-        assert_eq!(fading.get(s(0), &key(1)), Some(&7), "but for news");
+        assert_eq!(fading.get(s(0), &key(1)), Some((s(9), &7)), "but for news");
         fading.note(s(1), key(most), s(9), most);
-        assert_eq!(fading.get(s(1), &key(most)), Some(&most));
+        assert_eq!(fading.get(s(1), &key(most)), Some((s(9), &most)));
         assert_eq!(fading.notes.len(), MOST / 2 + 1);
     }
 }

@@ -1,13 +1,14 @@
 //! Bindings that were revoked, and of which PBUs may come all the same.
 //!
-//! A refresh that was under way when its binding was revoked must not begin a new one: nobody would serve
-//! it. And a MAG that never acknowledged the revocation may still have the session, with all it knew of
+//! A refresh that was under way when its binding was revoked, or a copy of an earlier PBU, must not begin a
+//! new one: nobody would serve it. And a MAG that never acknowledged the revocation may still have the session, with all it knew of
 //! flows: its next refresh shows that, and is answered by revoking once more. A mobile that attaches anew is
 //! let in.
 
 use std::time::Duration;
 
 use flow::{Bid, HandoffIndicator, Hnp, Lmaa, MnId, ProxyCoa};
+use pmip_wire::Timestamp;
 
 use super::Lma;
 use super::binding_cache::Mobile;
@@ -22,6 +23,8 @@ pub(super) struct Ghost {
     hnps: Vec<Hnp>,
     /// Whether the MAG acknowledged that they are over.
     heard: bool,
+    /// Of the last PBU about them: one that is no later is a copy.
+    timestamp: Option<Timestamp>,
 }
 
 impl Lma {
@@ -50,12 +53,14 @@ impl Lma {
                     lmaa: session.lmaa,
                     hnps: Vec::new(),
                     heard: true,
+                    timestamp: None,
                 };
                 (until, ghost)
             });
             ghost.lmaa = session.lmaa;
             ghost.hnps.extend(&session.hnps);
             ghost.heard &= heard;
+            ghost.timestamp = ghost.timestamp.max(session.timestamp);
             self.ghosts.note(now, key, until.max(latest), ghost);
         }
     }
@@ -70,20 +75,29 @@ impl Lma {
     }
 
     /// Whether a PBU that would begin a session is not let in: because a revocation that names the mobile
-    /// is under way, or because it only keeps a session alive that was revoked.
-    pub(super) fn is_revoked(&mut self, now: Duration, mn_id: &MnId, request: &Request) -> bool {
+    /// is under way, or because it only keeps a session alive that was revoked, or is a copy of what began it.
+    pub(super) fn is_revoked(
+        &mut self,
+        now: Duration,
+        mn_id: &MnId,
+        request: &Request,
+        timestamp: Option<Timestamp>,
+    ) -> bool {
         let mag = request.proxy_coa;
         if self.revocations.names(mag, mn_id) {
             return true;
         }
         let key = (mag, mn_id.clone());
-        if request.handoff != HandoffIndicator::NO_CHANGE {
-            self.ghosts.take(now, &key);
-            return false;
-        }
-        let Some(ghost) = self.ghosts.get(now, &key) else {
+        let Some((_, ghost)) = self.ghosts.get(now, &key) else {
             return false;
         };
+        if request.handoff != HandoffIndicator::NO_CHANGE {
+            let copy = timestamp.is_some() && timestamp <= ghost.timestamp;
+            if !copy {
+                self.ghosts.take(now, &key);
+            }
+            return copy;
+        }
         let known = |hnp: &Hnp| ghost.hnps.contains(hnp);
         let meant = request.hnps.is_empty() || request.hnps.iter().any(known);
         if meant && !ghost.heard {

@@ -34,7 +34,6 @@ use pmip_wire::{BindingErrorStatus, Message};
 use crate::command::Command;
 use crate::config::LmaConfig;
 use crate::event::{DeletionReason, LmaEvent, MoveFailure};
-use crate::exact;
 use crate::heartbeat::Heartbeats;
 use crate::outbox::Outbox;
 use crate::pool::PrefixPool;
@@ -124,8 +123,8 @@ pub struct Lma {
     bound: BTreeMap<ProxyCoa, usize>,
     revocations: Revocations,
     ghosts: Fading<Ghost>,
-    /// What mobiles' sessions that are gone were told of last.
-    adrift: Fading<Recent>,
+    /// What MAGs were asked to add last, for as long as copies may be under way.
+    recent: Fading<Recent>,
     notifications: Notifications,
     tunnels: Tunnels,
     timers: Timers<(MobileId, Timer)>,
@@ -235,7 +234,7 @@ impl Lma {
             bound: BTreeMap::new(),
             revocations: Revocations::new(random.next_u16()),
             ghosts: Fading::default(),
-            adrift: Fading::default(),
+            recent: Fading::default(),
             notifications: Notifications::default(),
             tunnels: Tunnels::new(tunnels),
             timers: Timers::default(),
@@ -468,38 +467,6 @@ impl Lma {
         if let Some(peer) = to.and_then(|to| self.peers.get_mut(&to)) {
             peer.sessions += 1;
         }
-    }
-
-    fn delete_session(
-        &mut self,
-        now: Duration,
-        mobile: &mut Mobile,
-        bid: Bid,
-        reason: DeletionReason,
-    ) {
-        mobile.pass_on(now, bid);
-        self.forget_signalling(now, mobile, bid);
-        self.timers.cancel((mobile.id, Timer::Expiry(bid)));
-        self.timers.cancel((mobile.id, Timer::Delete(bid)));
-        let Some(at) = mobile.sessions.iter().position(|s| s.bid == bid) else {
-            return;
-        };
-        let mut session = exact::remove(&mut mobile.sessions, at);
-        let recent = session.sync.take_recent();
-        self.set_adrift(now, session.proxy_coa, &mobile.mn_id, recent);
-        self.charge(Some(session.registrar), None);
-        self.unbind(session.proxy_coa);
-        let left = mobile.hnps();
-        let gone = session.hnps.iter().copied().filter(|h| !left.contains(h));
-        // RFC 5213 §5.3.5 frees the prefixes. One that another session's MAG routes for a moved flow
-        // is withdrawn there first: the next mobile to get it may be at the same MAG.
-        mobile.retiring.extend(gone);
-        self.outbox.event(LmaEvent::BindingDeleted {
-            mn_id: mobile.mn_id.clone(),
-            bid,
-            reason,
-        });
-        self.settle(now, mobile);
     }
 }
 

@@ -261,7 +261,11 @@ impl Lma {
             }
             Lookup::Refuse(status) => Err(status.into()),
             Lookup::New | Lookup::Share(_) | Lookup::Wait if ends => Err(Stop::Ignore),
-            Lookup::New if self.is_revoked(now.monotonic, mn_id, request) => Err(Stop::Revoking),
+            Lookup::New
+                if self.is_revoked(now.monotonic, mn_id, request, arrival.pbu.timestamp) =>
+            {
+                Err(Stop::Revoking)
+            }
             Lookup::Wait => Err(Stop::Wait),
             Lookup::New => self.create(now, arrival, mn_id, request, profile, None),
             Lookup::Share(bid) => self.create(now, arrival, mn_id, request, profile, Some(bid)),

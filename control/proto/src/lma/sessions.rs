@@ -1,6 +1,7 @@
 //! Sessions that begin, go on, move and end by Proxy Binding Updates (RFC 5213 §5.3.2 to §5.3.5).
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use flow::{Bid, Binding, HandoffIndicator, Lmaa, MnId, ProxyCoa};
 use pmip_wire::{BindingLifetime, BindingStatus, Pbu};
@@ -13,6 +14,7 @@ use super::sync::Sync;
 use super::{Lma, Timer};
 use crate::config::{MobileProfile, PrefixModel};
 use crate::event::{DeletionReason, LmaEvent};
+use crate::exact;
 use crate::time::Now;
 
 /// BID-PRI of access technologies for which none is configured.
@@ -105,7 +107,7 @@ impl Lma {
             sequence: pbu.sequence,
             sync: Sync::default(),
         });
-        self.expect_adrift(now.monotonic, mobile, bid);
+        self.expect_late_copies(now.monotonic, mobile, bid);
         self.charge(None, Some(registrar));
         self.bind(now.monotonic, arrival.proxy_coa, Lmaa(arrival.to));
         self.outbox.event(LmaEvent::BindingCreated {
@@ -137,19 +139,13 @@ impl Lma {
         if from != arrival.proxy_coa {
             let to = arrival.proxy_coa;
             self.outbox.event(LmaEvent::Handoff {
-                mn_id: mn_id.clone(),
+                mn_id,
                 bid,
                 from,
                 to,
             });
         } else if anew {
-            let mn_id = mn_id.clone();
             self.outbox.event(LmaEvent::BindingRenewed { mn_id, bid });
-        }
-        if from != arrival.proxy_coa {
-            // It was another MAG that was told.
-            let recent = mobile.session_mut(bid).and_then(|s| s.sync.take_recent());
-            self.set_adrift(now.monotonic, from, &mn_id, recent);
         }
         if !stays {
             mobile.pass_on(now.monotonic, bid);
@@ -187,7 +183,7 @@ impl Lma {
             session.sequence = pbu.sequence;
         }
         if anew {
-            self.expect_adrift(now.monotonic, mobile, bid);
+            self.expect_late_copies(now.monotonic, mobile, bid);
         }
         self.accepted(now, arrival, mobile, bid, lifetime);
     }
@@ -278,6 +274,37 @@ impl Lma {
         });
         self.resume_deferred(now, id);
         Ok(())
+    }
+
+    /// A session is over, for whatever reason.
+    pub(super) fn delete_session(
+        &mut self,
+        now: Duration,
+        mobile: &mut Mobile,
+        bid: Bid,
+        reason: DeletionReason,
+    ) {
+        mobile.pass_on(now, bid);
+        self.forget_signalling(now, mobile, bid);
+        self.timers.cancel((mobile.id, Timer::Expiry(bid)));
+        self.timers.cancel((mobile.id, Timer::Delete(bid)));
+        let Some(at) = mobile.sessions.iter().position(|s| s.bid == bid) else {
+            return;
+        };
+        let session = exact::remove(&mut mobile.sessions, at);
+        self.charge(Some(session.registrar), None);
+        self.unbind(session.proxy_coa);
+        let left = mobile.hnps();
+        let gone = session.hnps.iter().copied().filter(|h| !left.contains(h));
+        // RFC 5213 §5.3.5 frees the prefixes. One that another session's MAG routes for a moved flow
+        // is withdrawn there first: the next mobile to get it may be at the same MAG.
+        mobile.retiring.extend(gone);
+        self.outbox.event(LmaEvent::BindingDeleted {
+            mn_id: mobile.mn_id.clone(),
+            bid,
+            reason,
+        });
+        self.settle(now, mobile);
     }
 
     fn grant(&self, asked: BindingLifetime) -> BindingLifetime {

@@ -55,14 +55,26 @@ impl Held {
     }
 }
 
-/// What a MAG was asked to add last. A copy that is late is known by its number, but not to a MAG that has
-/// restarted: when that registers the session anew it is asked to delete this, and so has a later number.
+/// What a MAG was asked to add last for a mobile. A copy that is late is known by its number, but not to a MAG
+/// that has restarted: when that registers the mobile anew it is asked to delete this, and so has a later
+/// number.
 #[derive(Clone, Debug)]
 pub(crate) struct Recent {
     fid: Fid,
     statement: Statement,
-    /// Until when a copy may arrive.
-    pub(super) until: Duration,
+}
+
+impl Recent {
+    /// What of a request may come late and do harm.
+    pub(crate) fn of(request: &Request) -> Option<Self> {
+        request.changes().iter().find_map(|change| match change {
+            Change::Add(fid, statement) | Change::Refresh(fid, statement) => Some(Self {
+                fid: *fid,
+                statement: statement.clone(),
+            }),
+            Change::Delete(..) => None,
+        })
+    }
 }
 
 /// The flow state of one session at its MAG, seen from the LMA.
@@ -73,7 +85,6 @@ pub(crate) struct Sync {
     outstanding: Option<Box<Outstanding>>,
     /// Flows that the MAG did not take; not tried again before [`Sync::retry`].
     failed: BTreeSet<Fid>,
-    recent: Option<Box<Recent>>,
 }
 
 impl Sync {
@@ -178,17 +189,6 @@ impl Sync {
             self.held
                 .retain(|f, held| f == fid || held.statement.selector != statement.selector);
         }
-        let added = request.changes().iter().find_map(|change| match change {
-            Change::Add(fid, statement) | Change::Refresh(fid, statement) => Some((fid, statement)),
-            Change::Delete(..) => None,
-        });
-        if let Some((fid, statement)) = added {
-            self.recent = Some(Box::new(Recent {
-                fid: *fid,
-                statement: statement.clone(),
-                until: now + LINGER,
-            }));
-        }
         self.outstanding = Some(Box::new(Outstanding {
             request,
             sequence,
@@ -289,9 +289,6 @@ impl Sync {
     pub(crate) fn reset(&mut self, now: Duration) -> Option<Outstanding> {
         self.forget_all(now);
         self.retry();
-        if let Some(recent) = self.recent.clone() {
-            self.expect(&recent, now);
-        }
         let outstanding = *self.outstanding.take()?;
         for change in outstanding.request.changes() {
             match change {
@@ -305,18 +302,14 @@ impl Sync {
         Some(outstanding)
     }
 
-    /// What the MAG was asked to add last, which is of no interest to this session any more.
-    pub(crate) fn take_recent(&mut self) -> Option<Box<Recent>> {
-        self.recent.take()
-    }
-
-    /// A copy of what another session's MAG or another self of it was asked for may come to this one's.
-    pub(crate) fn expect(&mut self, recent: &Recent, now: Duration) {
-        if recent.until > now && !self.held.contains_key(&recent.fid) {
-            let mut held = Held::uncertain(recent.statement.clone());
-            held.under_way = Some(recent.until);
-            self.held.insert(recent.fid, Box::new(held));
-        }
+    /// A copy of what the MAG was asked to add before the session began may come to it.
+    pub(crate) fn expect(&mut self, recent: &Recent, until: Duration) {
+        self.held.entry(recent.fid).or_insert_with(|| {
+            Box::new(Held {
+                under_way: Some(until),
+                ..Held::uncertain(recent.statement.clone())
+            })
+        });
     }
 
     /// The MAG may hold for this session what it held for another, or what is on its way there.

@@ -137,20 +137,31 @@ fn a_late_answer_means_nothing() {
     world.check_agreement();
 }
 
-#[test]
-fn an_overtaken_fmi_is_not_carried_out() {
+/// Y has been at MAG1 and left it again; and the FMI that brought it there.
+fn there_and_back() -> (World, Hnp, Message) {
     let (mut world, pref2) = ready();
     world.move_flow(&mn(1), fid(1), bid(1)).unwrap();
     world.run_ms(2000);
     let add = Message::from(fmis(&world)[0].clone());
     world.move_flow(&mn(1), fid(1), bid(2)).unwrap();
     world.run_ms(2000);
+    (world, pref2, add)
+}
+
+/// A copy of the FMI comes to MAG1 only now, and changes nothing.
+fn check_late_copy(world: &mut World, pref2: Hnp, add: &Message) {
     assert_eq!(world.mags[0].routes().count(), 1);
     let now = world.now();
-    world.mags[0].handle_message(now, LMAA.0, COAS[0].0, &add);
+    world.mags[0].handle_message(now, LMAA.0, COAS[0].0, add);
     world.drain();
     assert_eq!(world.mags[0].routes().count(), 1);
     assert_eq!(world.mag_of(pref2, Y), Some(1));
+}
+
+#[test]
+fn an_overtaken_fmi_is_not_carried_out() {
+    let (mut world, pref2, add) = there_and_back();
+    check_late_copy(&mut world, pref2, &add);
     assert!(matches!(&world.log.last().unwrap().message, Message::Fma(f) if f.status.0 == 130));
 }
 
@@ -159,12 +170,7 @@ fn an_overtaken_fmi_is_not_carried_out() {
 #[test]
 fn an_overtaken_fmi_is_not_carried_out_by_a_mag_that_restarted() {
     for begins in [false, true] {
-        let (mut world, pref2) = ready();
-        world.move_flow(&mn(1), fid(1), bid(1)).unwrap();
-        world.run_ms(2000);
-        let add = Message::from(fmis(&world)[0].clone());
-        world.move_flow(&mn(1), fid(1), bid(2)).unwrap();
-        world.run_ms(2000);
+        let (mut world, pref2, add) = there_and_back();
         if begins {
             world.detach(&mn(1), 0);
             world.run_ms(15_000);
@@ -172,12 +178,7 @@ fn an_overtaken_fmi_is_not_carried_out_by_a_mag_that_restarted() {
         }
         world.restart(0);
         world.run_ms(100);
-        assert_eq!(world.mags[0].routes().count(), 1);
-        let now = world.now();
-        world.mags[0].handle_message(now, LMAA.0, COAS[0].0, &add);
-        world.drain();
-        assert_eq!(world.mags[0].routes().count(), 1);
-        assert_eq!(world.mag_of(pref2, Y), Some(1));
+        check_late_copy(&mut world, pref2, &add);
         world.run_ms(2000);
         world.check_agreement();
     }

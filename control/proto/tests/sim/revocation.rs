@@ -344,6 +344,28 @@ fn an_overtaken_refresh_begins_nothing() {
     assert_eq!(world.lma.bindings().count(), 2);
 }
 
+/// Nor does the network's copy of the PBU that began the session.
+#[test]
+fn a_copy_of_a_registration_begins_nothing() {
+    let mut world = attached(1);
+    world.attach(&mn(1), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(50);
+    let Message::Pbu(first) = world.log[0].message.clone() else {
+        panic!("{:?}", world.log);
+    };
+    assert_eq!(first.handoff, Some(HandoffIndicator::NEW_INTERFACE));
+    let scope = RevocationScope::Session(mn(1), bid(1));
+    assert_eq!(revoke(&mut world, &scope), Ok(1));
+    world.run_ms(100);
+    assert_eq!(world.lma.bindings().count(), 1);
+    let now = world.now();
+    let copy = first.into();
+    world.lma.handle_message(now, COAS[0].0, LMAA.0, &copy);
+    world.drain();
+    assert_eq!(world.lma.bindings().count(), 1);
+    assert_eq!(world.lma.counters().ignored_while_revoking, 1);
+}
+
 /// A PBU that began a session and was under way when that was revoked makes a binding that the MAG does
 /// not know of: when it hears of it, it ends it.
 #[test]
