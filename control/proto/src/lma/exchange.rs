@@ -348,10 +348,16 @@ impl Lma {
     }
 
     /// A session begins, or begins anew, at a MAG that copies of earlier messages may still be on their way
-    /// to.
+    /// to. A session that its MAG cannot tell from another takes nothing away from that.
     pub(super) fn expect_late_copies(&mut self, now: Duration, mobile: &mut Mobile, bid: Bid) {
-        let mag = mobile.session(bid).map(|s| s.proxy_coa);
-        let recent = mag.and_then(|mag| self.recent.get(now, &(mag, mobile.mn_id.clone())));
+        let Some(session) = mobile.session(bid) else {
+            return;
+        };
+        let key = (session.proxy_coa, mobile.mn_id.clone());
+        if mobile.sessions.iter().any(|other| session.is_twin(other)) {
+            return;
+        }
+        let recent = self.recent.get(now, &key);
         if let (Some((until, recent)), Some(session)) = (recent, mobile.session_mut(bid)) {
             session.sync.expect(recent, until);
         }

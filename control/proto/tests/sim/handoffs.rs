@@ -9,7 +9,8 @@ use pmip_proto::{LmaConfig, LmaEvent, MagConfig};
 use pmip_wire::{BindingLifetime, BindingStatus, HnpOption, Message, Pbu, PbuFlags};
 
 use crate::world::{
-    COAS, LMAA, World, attachment, bid, fid, hnp, lma_config, mag_config, mn, packet, pool, udp,
+    COAS, LMAA, Sent, World, attachment, bid, fid, hnp, lma_config, mag_config, mn, packet, pool,
+    udp,
 };
 
 const X: u16 = 5001;
@@ -307,7 +308,7 @@ fn a_handoff_in_sequence_number_mode() {
             _ => false,
         });
         assert!(!timed, "no Timestamp option in either direction");
-        let out_of_window = |sent: &&crate::world::Sent| matches!(&sent.message, Message::Pba(p) if p.status == BindingStatus::SEQUENCE_OUT_OF_WINDOW);
+        let out_of_window = |sent: &&Sent| matches!(&sent.message, Message::Pba(p) if p.status == BindingStatus::SEQUENCE_OUT_OF_WINDOW);
         refused += world.log.iter().filter(out_of_window).count();
         check_arrival(&mut world, "sequence numbers");
     }
@@ -425,11 +426,16 @@ fn what_a_session_that_is_over_left_at_its_mag_is_withdrawn() {
     };
     let now = world.now();
     let late = late.into();
+    let seen = world.log.len();
     world.lma.handle_message(now, COAS[0].0, LMAA.0, &late);
     world.drain();
     let sessions = world.lma.bindings().map(|(_, b)| (b.bid, b.proxy_coa));
     let twins = [(bid(1), COAS[0]), (bid(2), COAS[0])];
     assert_eq!(sessions.collect::<Vec<_>>(), twins);
+    // It takes nothing away from the one that is there.
+    world.run_ms(500);
+    let taken = |sent: &Sent| matches!(&sent.message, Message::Fmi(fmi) if fmi.is_deletion());
+    assert!(!world.log[seen..].iter().any(taken));
     // Flow X goes to it, and with it the prefix of the mobile's interface at MAG3.
     world.attach(&mn(1), 2, 2, HandoffIndicator::NEW_INTERFACE);
     world.run_ms(500);
