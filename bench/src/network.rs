@@ -246,6 +246,7 @@ pub(crate) fn binding(case: &Case, mobile: u32) -> Result<(Hnp, Binding), HnpErr
             default_path: Some(PathId(first)),
             sources: vec![PathId(first), PathId(second_tunnel(first))],
             uplink: None,
+            local: false,
             rules: (0..case.rules)
                 .filter_map(|rule| self::rule(mobile, rule))
                 .collect(),
@@ -257,6 +258,7 @@ pub(crate) fn binding(case: &Case, mobile: u32) -> Result<(Hnp, Binding), HnpErr
             default_path: Some(link),
             sources: vec![link],
             uplink: Some(PathId(0)),
+            local: false,
             rules: vec![],
         }
     };

@@ -238,6 +238,9 @@ pub struct Mag {
     /// Whether a mobile is asked if it is still there before its registration is extended (RFC 5213
     /// §6.13).
     pub probe: bool,
+    /// EnableMAGLocalRouting: whether packets between mobiles of this MAG stay here instead of going by
+    /// their LMA (RFC 5213 §9.2).
+    pub local_routing: bool,
     /// MAX_UPDATE_RATE: most PBUs a second about one mobile (RFC 6275 §12).
     pub max_update_rate: u16,
     /// Prefixes that the tables have room for.

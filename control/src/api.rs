@@ -108,6 +108,9 @@ pub(crate) struct RouteRow {
     pub(crate) next: String,
     /// Where packets from the prefix go.
     pub(crate) uplink: Option<String>,
+    /// Whether packets to the prefix from mobiles of the same MAG do not go by the LMA.
+    #[serde(default)]
+    pub(crate) local: bool,
 }
 
 /// One entry of `GET /v1/peers`.

@@ -102,7 +102,7 @@ const PATHS: [Column<PathRow>; 9] = [
     ("IN OCTETS", true, |r| r.counters.in_octets.to_string()),
 ];
 
-const ROUTES: [Column<RouteRow>; 5] = [
+const ROUTES: [Column<RouteRow>; 6] = [
     ("ROLE", false, |r| {
         r.role.map_or_else(|| "static".to_owned(), role)
     }),
@@ -110,6 +110,9 @@ const ROUTES: [Column<RouteRow>; 5] = [
     ("MN", false, |r| optional(r.mn.as_ref())),
     ("NEXT", false, |r| r.next.clone()),
     ("UPLINK", false, |r| optional(r.uplink.as_ref())),
+    ("LOCAL", false, |r| {
+        if r.local { "yes" } else { "-" }.to_owned()
+    }),
 ];
 
 const PEERS: [Column<PeerRow>; 11] = [

@@ -147,8 +147,8 @@ impl<Io: PacketIo> Worker<Io> {
         self.forward(slot, packet, arrival)
     }
 
-    /// A packet from an access link at a MAG: into the tunnel of the session that owns its source
-    /// (RFC 5213 §6.10.3, §6.10.5).
+    /// A packet from an access link at a MAG: into the tunnel of the session that owns its source, or, where
+    /// that is allowed, straight to another mobile (RFC 5213 §6.10.3, §6.10.5).
     fn access_uplink(
         &mut self,
         slot: Option<Slot>,
@@ -164,6 +164,12 @@ impl<Io: PacketIo> Worker<Io> {
         };
         if uplink == NO_PATH {
             return Fate::Drop(DropReason::BindingInactive);
+        }
+        let bindings = &mag.table.bindings;
+        if bindings.has_local()
+            && let Some(slot) = bindings.lookup_local(ip.destination.get())
+        {
+            return self.deliver(Role::Mag, slot, packet, arrival);
         }
         let key = self.firsts.key_of(ip, octets, self.now);
         let choice = Choice {

@@ -297,6 +297,7 @@ fn a_gateway(eal: &Eal, directory: &Path) {
         default_path: Some(flow::PathId(2)),
         sources: vec![flow::PathId(2)],
         uplink: Some(flow::PathId(1)),
+        local: false,
         rules: vec![],
     };
     let (hnp, binding) = (hnp(1), Some(Box::new(binding)));

@@ -123,6 +123,7 @@ fn a_gateway_forwards_prefixes_of_any_length() {
             default_path: Some(PathId(2)),
             sources: vec![PathId(2)],
             uplink: Some(PathId(1)),
+            local: false,
             rules: vec![],
         };
         bind(&mut rig, Role::Mag, hnp, Some(binding));

@@ -108,6 +108,7 @@ fn a_granted_prefix_is_the_mobiles_own() {
             default_path: Some(PathId(2)),
             sources: vec![PathId(2)],
             uplink: Some(PathId(1)),
+            local: false,
             rules: vec![],
         }),
     );
@@ -119,6 +120,83 @@ fn a_granted_prefix_is_the_mobiles_own() {
         &udp(MN_MAC, EDGE, mn(2), cn(), 1, b""),
         DropReason::IngressFilter,
     );
+}
+
+/// A binding of mobile 2, at another station of the access link.
+fn neighbour_mobile(rig: &mut Rig, mac: MacAddr, local: bool) {
+    rig.path(Role::Mag, 3, Some(Path::Link(Link { port: EDGE, mac })));
+    let binding = Binding {
+        mobile: MobileId(2),
+        default_path: Some(PathId(3)),
+        sources: vec![PathId(3)],
+        uplink: Some(PathId(1)),
+        local,
+        rules: vec![],
+    };
+    rig.binding(Role::Mag, 2, Some(binding));
+}
+
+#[test]
+fn mobiles_of_one_gateway_reach_each_other_without_the_anchor_only_where_that_is_allowed() {
+    let mut rig = Rig::mag();
+    let other = MacAddr([2, 0, 0, 0, 0, 0xab]);
+    let plain = udp(MN_MAC, EDGE, mn(1), mn(2), 5001, b"to a neighbour");
+    let options = [59, 0, 1, 4, 0, 0, 0, 0];
+    let extended = ipv6(MN_MAC, PORT_MACS[1], mn(1), mn(2), 60, 64, &options);
+    for local in [false, true, false] {
+        neighbour_mobile(&mut rig, other, local);
+        for frame in [&plain, &extended] {
+            let mut expected = packet(frame).to_vec();
+            expected[7] -= 1;
+            if local {
+                let out = rig.through(EDGE, frame, EDGE);
+                let (ethernet, _, _) = parse(&out);
+                assert_eq!(
+                    (ethernet.source, ethernet.destination),
+                    (PORT_MACS[1].0, other.0)
+                );
+                assert_eq!(packet(&out), expected);
+            } else {
+                let out = rig.through(EDGE, frame, CORE);
+                assert_eq!(parse(&out).1.destination_addr(), lmaa());
+                assert_eq!(parse(&out).2, expected);
+            }
+            // What is for others goes on as ever.
+            let away = udp(MN_MAC, EDGE, mn(1), cn(), 5001, b"");
+            assert_eq!(
+                parse(&rig.through(EDGE, &away, CORE)).1.destination_addr(),
+                lmaa()
+            );
+        }
+    }
+    let counters = rig.counters();
+    assert_eq!(counters.mag_paths[2].in_packets, 12);
+    assert_eq!(counters.mag_paths[3].out_packets, 2);
+    assert_eq!(counters.mag_paths[1].out_packets, 10);
+    rig.binding(Role::Mag, 2, None);
+    rig.through(EDGE, &plain, CORE);
+}
+
+#[test]
+fn a_packet_that_stays_at_the_gateway_is_checked_as_others_are() {
+    let mut rig = Rig::mag();
+    let other = MacAddr([2, 0, 0, 0, 0, 0xab]);
+    neighbour_mobile(&mut rig, other, true);
+    let forged = udp(MN_MAC, EDGE, mn(2), mn(2), 1, b"");
+    rig.drops(EDGE, &forged, DropReason::IngressFilter);
+    let stranger = udp(MacAddr([2, 0, 0, 0, 0, 0xbb]), EDGE, mn(1), mn(2), 1, b"");
+    rig.drops(EDGE, &stranger, DropReason::IngressFilter);
+    let mut last_hop = udp(MN_MAC, EDGE, mn(1), mn(2), 1, b"");
+    set_hop_limit(&mut last_hop, 1);
+    let out = rig.through(EDGE, &last_hop, EDGE);
+    assert_eq!(
+        (parse_icmp(&out).0, parse(&out).0.destination),
+        (3, MN_MAC.0)
+    );
+    // The link is wider than the tunnel: 1500 octets pass that would not reach the anchor.
+    let long = udp(MN_MAC, EDGE, mn(1), mn(2), 1, &[0; 1452]);
+    let out = rig.through(EDGE, &long, EDGE);
+    assert_eq!((out.len(), parse(&out).0.destination), (14 + 1500, other.0));
 }
 
 #[test]

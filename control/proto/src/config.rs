@@ -286,6 +286,9 @@ pub struct MagConfig {
     /// Whether a mobile is asked if it is still there before its registration is extended (RFC 5213
     /// §6.13); otherwise link events alone tell.
     pub probe: bool,
+    /// EnableMAGLocalRouting (RFC 5213 §9.2): whether mobiles' packets to prefixes that this MAG hosts stay
+    /// here; otherwise all go to the LMA, which alone knows where each flow is.
+    pub local_routing: bool,
     /// MAX_UPDATE_RATE (RFC 6275 §12): most PBUs per second about one mobile. Further ones wait.
     pub max_update_rate: usize,
     /// Most prefixes of sessions, over all mobiles; a session whose prefixes find no room is not served.
@@ -315,6 +318,7 @@ impl MagConfig {
             link_mtu: 1500,
             max_flow_lifetime: 0xffff,
             probe: true,
+            local_routing: false,
             max_update_rate: 3,
             max_prefixes: 1 << 20,
             heartbeat: HeartbeatConfig::default(),

@@ -107,6 +107,7 @@ struct Told {
     default_path: Option<PathId>,
     sources: ArrayVec<PathId, { Binding::MAX_SOURCES }>,
     uplink: Option<PathId>,
+    local: bool,
     rules: Box<[Rule]>,
 }
 
@@ -160,6 +161,7 @@ impl Told {
             // Neither role names more.
             sources: sources.take(Binding::MAX_SOURCES).collect(),
             uplink: binding.uplink,
+            local: binding.local,
             rules: binding.rules.as_slice().into(),
         }
     }
@@ -172,12 +174,14 @@ impl Told {
             default_path,
             sources,
             uplink,
+            local,
             rules,
         } = binding;
         self.mobile == *mobile
             && self.default_path == *default_path
             && self.sources.as_slice() == sources.as_slice()
             && self.uplink == *uplink
+            && self.local == *local
             && *self.rules == **rules
     }
 
@@ -215,6 +219,7 @@ mod tests {
             default_path: Some(path),
             sources: vec![path],
             uplink: None,
+            local: false,
             rules: vec![],
         }
     }

@@ -361,6 +361,7 @@ fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<u
             None => format!("on link {}", port_name(route.port)),
         },
         uplink: None,
+        local: false,
     });
     let roles = [("lma", config.lma.is_some()), ("mag", config.mag.is_some())];
     Setup {

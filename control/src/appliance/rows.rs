@@ -152,6 +152,7 @@ impl Control {
                     .default_path
                     .map_or_else(|| "none".to_owned(), |id| self.setup.path_text(*role, id)),
                 uplink: info.uplink.map(|id| self.setup.path_text(*role, id)),
+                local: info.local,
             });
         mobiles.chain(self.setup.routes.iter().cloned()).collect()
     }

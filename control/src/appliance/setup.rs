@@ -45,6 +45,8 @@ pub(crate) struct PrefixInfo {
     pub(crate) default_path: Option<PathId>,
     /// Where packets from it go.
     pub(crate) uplink: Option<PathId>,
+    /// Whether packets to it from the same MAG's mobiles stay there.
+    pub(crate) local: bool,
 }
 
 impl From<&Binding> for PrefixInfo {
@@ -52,6 +54,7 @@ impl From<&Binding> for PrefixInfo {
         Self {
             default_path: binding.default_path,
             uplink: binding.uplink,
+            local: binding.local,
         }
     }
 }

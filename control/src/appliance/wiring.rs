@@ -119,6 +119,7 @@ pub(crate) fn mag(config: &Config, mag: &config::Mag, restart_counter: u32) -> M
     wanted.timestamps = mag.timestamps;
     wanted.lifetime = mag.lifetime;
     wanted.probe = mag.probe;
+    wanted.local_routing = mag.local_routing;
     wanted.max_update_rate = usize::from(mag.max_update_rate);
     wanted.link_local = Some(mag.link_local);
     wanted.initial_bindack_timeout = mag.initial_bindack_timeout;

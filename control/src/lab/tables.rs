@@ -274,6 +274,7 @@ mod tests {
             mn: Some(MN_ID.parse().unwrap()),
             next: "link".into(),
             uplink: Some("tunnel".into()),
+            local: false,
         }
     }
 

@@ -65,6 +65,9 @@ pub struct Binding {
     pub sources: Vec<PathId>,
     /// Where packets from the prefix go; `None` routes them by destination.
     pub uplink: Option<PathId>,
+    /// At a MAG, whether packets to the prefix from the MAG's own links take its default path instead of
+    /// their senders' tunnels (EnableMAGLocalRouting, RFC 5213 §9.2).
+    pub local: bool,
     /// Rules for packets to the prefix, in ascending priority. At most [`Binding::MAX_RULES`].
     pub rules: Vec<Rule>,
 }

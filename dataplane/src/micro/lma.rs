@@ -116,6 +116,7 @@ pub(super) fn binding(mobile: u32, rules: Rules) -> Option<Update> {
         default_path: Some(path(mobile, 0)),
         sources: vec![path(mobile, 0), path(mobile, 1)],
         uplink: None,
+        local: false,
         rules: (0..count).filter_map(rule).collect(),
     };
     let binding = Some(Box::new(binding));

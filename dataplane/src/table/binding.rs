@@ -180,6 +180,8 @@ pub(crate) struct Bindings {
     /// Rules that do not fit a record, and places of none.
     extended: Vec<RuleSet>,
     extended_free: Vec<u32>,
+    /// Prefixes held that are [`flow::Binding::local`].
+    locals: usize,
     /// Prefixes of 64 bits held, and the most that are accepted.
     len: usize,
     capacity: usize,
@@ -204,6 +206,7 @@ impl Bindings {
             // Grown later, they would be copied between two bursts; untouched, they cost nothing.
             extended: Vec::with_capacity(places),
             extended_free: Vec::with_capacity(places),
+            locals: 0,
             len: 0,
             // Past seven eighths full, chains of full buckets grow quickly.
             capacity: buckets * (WAYS - 1),
@@ -262,6 +265,19 @@ impl Bindings {
             .or_else(|| self.other.find_up_to_64(address).map(Slot::new))
     }
 
+    /// Whether [`Bindings::lookup_local`] could find any.
+    #[inline(always)]
+    pub(crate) fn has_local(&self) -> bool {
+        self.locals > 0
+    }
+
+    /// As [`Bindings::lookup`], if the prefix is [`flow::Binding::local`].
+    pub(crate) fn lookup_local(&self, address: u128) -> Option<Slot> {
+        let slot = self.lookup(address)?;
+        let record = self.uplink.get(slot.index())?;
+        record.local.then_some(slot)
+    }
+
     /// All records.
     #[inline(always)]
     pub(crate) fn records(&mut self) -> Records<'_> {
@@ -318,9 +334,13 @@ impl Bindings {
         ) else {
             return Ok(());
         };
-        if held && up.mobile == packed.up.mobile {
-            packed.carry_over(down, up, old.as_ref());
+        if held {
+            self.locals -= usize::from(up.local);
+            if up.mobile == packed.up.mobile {
+                packed.carry_over(down, up, old.as_ref());
+            }
         }
+        self.locals += usize::from(packed.up.local);
         (*down, *up) = (packed.down, packed.up);
         if !packed.rules.is_empty() {
             let rules = std::mem::take(&mut packed.rules);
@@ -340,6 +360,8 @@ impl Bindings {
         };
         // An allocation given back by the worker, but prefixes with many rules go seldom.
         drop(self.release_rules(slot));
+        let local = self.uplink(slot).is_some_and(|record| record.local);
+        self.locals -= usize::from(local);
         match short_key(hnp) {
             Some(_) => {
                 self.close_gap(slot);

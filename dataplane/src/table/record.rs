@@ -44,6 +44,8 @@ pub(crate) struct Uplink {
     pub(crate) sources: [u16; Binding::MAX_SOURCES],
     /// Where it goes, or [`NO_PATH`].
     pub(crate) forward: u16,
+    /// [`Binding::local`].
+    pub(crate) local: bool,
     pub(crate) mobile: MobileId,
     spilled: [u32; INLINE],
     fids: [Option<Fid>; INLINE],
@@ -113,6 +115,7 @@ impl Uplink {
         octets: 0,
         sources: [NO_PATH; Binding::MAX_SOURCES],
         forward: NO_PATH,
+        local: false,
         mobile: MobileId(0),
         spilled: [0; INLINE],
         fids: [None; INLINE],
@@ -121,7 +124,7 @@ impl Uplink {
     /// The record of `binding`.
     pub(crate) fn of(binding: &Binding) -> Self {
         let mut record = Self::EMPTY;
-        record.mobile = binding.mobile;
+        (record.mobile, record.local) = (binding.mobile, binding.local);
         record.forward = binding.uplink.map_or(NO_PATH, |path| path.0);
         for (place, source) in record.sources.iter_mut().zip(&binding.sources) {
             *place = source.0;

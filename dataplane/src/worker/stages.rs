@@ -239,6 +239,9 @@ impl<P: PacketBuf> Stages for AtMag<'_, P> {
         } = self;
         let (down, up) = (Lane::MagExit, Lane::Access);
         let _any_down = find(&table.bindings, down, up, burst, passages, compare);
+        if table.bindings.has_local() {
+            keep_local(&table.bindings, burst, passages);
+        }
         find_links(table, burst, passages, compare);
     }
 }
@@ -307,6 +310,20 @@ fn choose<P: PacketBuf>(
             && let (Some(slot), Ok((frame, _))) = (passage.slot, Frame::ref_from_prefix(data))
         {
             passage.choice = classify::to_mobile(records, slot, &frame.ip, data, compare);
+        }
+    }
+}
+
+/// Takes packets between mobiles of this MAG off their lane, if they need not go by their LMA.
+#[cold]
+#[inline(never)]
+fn keep_local<P: PacketBuf>(bindings: &Bindings, packets: &[P], passages: &mut [Passage]) {
+    for (packet, passage) in packets.iter().zip(passages) {
+        if passage.lane == Lane::Access
+            && let Some(frame) = Frame::of(packet)
+            && bindings.lookup_local(frame.ip.destination.get()).is_some()
+        {
+            passage.lane = Lane::Stranger;
         }
     }
 }

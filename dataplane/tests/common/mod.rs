@@ -180,6 +180,7 @@ impl Rig {
                 default_path: Some(PathId(2)),
                 sources: vec![PathId(2)],
                 uplink: Some(PathId(1)),
+                local: false,
                 rules: vec![],
             }),
         );
@@ -336,6 +337,7 @@ pub fn lma_binding(n: u16, sources: &[u16]) -> Option<Binding> {
         default_path: sources.first().copied().map(PathId),
         sources: sources.iter().copied().map(PathId).collect(),
         uplink: None,
+        local: false,
         rules: vec![],
     })
 }

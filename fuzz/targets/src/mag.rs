@@ -92,6 +92,8 @@ impl World {
         config.max_flows_per_session = MAX_FLOWS;
         config.timestamps = choice.flag()?;
         config.max_flow_lifetime = choice.pick(&[0xffff, 20])?;
+        // No octet of its own, so that inputs kept from before still mean the same.
+        config.local_routing = config.max_flow_lifetime == 20;
         config.link_local = choice.pick(&[None, Some(MacAddr::MAG.link_local())])?;
         Ok(Self {
             mag: Mag::new(config, choice.octet()?.into()),

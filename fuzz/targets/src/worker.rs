@@ -391,6 +391,8 @@ fn binding(n: u16, path: u16, uplink: Option<PathId>, rules: u16) -> Binding {
         default_path: Some(PathId(path)),
         sources: vec![PathId(path)],
         uplink,
+        // No octet of its own, so that inputs kept from before still mean the same.
+        local: !rules.is_multiple_of(2),
         rules: (1..=rules).filter_map(rule).collect(),
     }
 }

@@ -92,6 +92,7 @@ impl Tunnels {
             default_path,
             sources,
             uplink: None,
+            local: false,
             rules,
         }
     }

@@ -118,6 +118,8 @@ impl Routes {
             .filter(|bule| bule.off_link().contains(&hnp));
         let users: Vec<&&Bule> = own.chain(granted).collect();
         let first = users.first()?;
+        // Of a prefix that was granted for some flows, the others are not for this access.
+        let local = config.local_routing && first.hnps.contains(&hnp);
         let links = users.iter().map(|bule| self.link(bule, outbox));
         let links: Vec<PathId> = links.collect::<Option<_>>()?;
         let default_path = links.first().copied();
@@ -130,6 +132,7 @@ impl Routes {
             default_path,
             sources,
             uplink: Some(self.tunnel(first.lmaa, config, outbox)?),
+            local,
             rules: Vec::new(),
         })
     }

@@ -1,6 +1,8 @@
 //! FMIs at a MAG: every status, and what changes.
 
-use flow::{AccessTechnology, HandoffIndicator, Interval, ProxyCoa, Selector, TrafficSelector};
+use flow::{
+    AccessTechnology, HandoffIndicator, Interval, ProxyCoa, Selector, TableUpdate, TrafficSelector,
+};
 use pmip_wire::{
     BindingLifetime, BindingStatus, FlowLifetime, Fma, FmaStatus, Fmi, HnpOption, MnIdOption, Pba,
     PbaFlags, SelectorOption,
@@ -41,11 +43,19 @@ fn selector(to: u16) -> TrafficSelector {
 
 /// Mobile 1 with prefix 1 and mobile 2 with prefix 2, at the first LMA.
 fn mag() -> Mag {
-    let config = MagConfig {
+    attached(config(), |_| ())
+}
+
+fn config() -> MagConfig {
+    MagConfig {
         max_flows_per_session: 2,
         max_flow_lifetime: 60,
         ..MagConfig::new(COA, LMAS.map(LmaPeer::new).to_vec())
-    };
+    }
+}
+
+/// The same with another configuration; `told` sees what it says from the first PBA on.
+fn attached(config: MagConfig, mut told: impl FnMut(Command)) -> Mag {
     let mut mag = Mag::new(config, 1);
     for n in 1..=2 {
         let mac = MacAddr([2, 0, 0, 0, 0, n]);
@@ -80,7 +90,9 @@ fn mag() -> Mag {
             ..Pba::default()
         };
         mag.handle_message(s(0), LMAS[0].0, COA.0, &pba.into());
-        while mag.poll_command().is_some() {}
+        while let Some(command) = mag.poll_command() {
+            told(command);
+        }
     }
     mag
 }
@@ -159,6 +171,35 @@ fn a_flow_comes_and_goes() {
     assert_eq!(routes(&mag), before);
     let (fma, _) = tell(&mut mag, LMAS[0], s(3), &del(12, selector(9)));
     assert_eq!(fma.status, FmaStatus::UNKNOWN_FLOW);
+}
+
+#[test]
+fn only_hosted_prefixes_are_reached_without_the_lma() {
+    for local_routing in [false, true] {
+        let config = MagConfig {
+            local_routing,
+            ..config()
+        };
+        let mut local = BTreeMap::new();
+        let mut note = |command| {
+            if let Command::Table(TableUpdate::Binding { hnp, binding }) = command {
+                local.insert(hnp, binding.unwrap().local);
+            }
+        };
+        let mut mag = attached(config, &mut note);
+        let granted = [HnpOption::off_link(hnp(9))];
+        let fmi = add(10, selector(9), &granted);
+        mag.handle_message(s(1), LMAS[0].0, COA.0, &fmi.into());
+        while let Some(command) = mag.poll_command() {
+            note(command);
+        }
+        let expected = [
+            (hnp(1), local_routing),
+            (hnp(2), local_routing),
+            (hnp(9), false),
+        ];
+        assert_eq!(local, BTreeMap::from(expected));
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn binding(path: u16, rules: usize) -> Binding {
         default_path: Some(PathId(path)),
         sources: vec![PathId(path)],
         uplink: None,
+        local: false,
         rules: (0..rules).map(rule).collect(),
     }
 }

@@ -177,6 +177,7 @@ proptest! {
             default_path: Some(flow::PathId(99)),
             sources: vec![],
             uplink: None,
+            local: false,
             rules,
         };
         prop_assert!(crate::table::record::Downlink::fits(&binding));

@@ -73,6 +73,7 @@ impl World {
             default_path: Some(PathId(0)),
             sources: vec![PathId(0), PathId(2)],
             uplink: Some(PathId(0)),
+            local: false,
             rules: vec![],
         };
         let hnp = Hnp::new(ip("2001:db8:100:1::"), 64).unwrap();
