@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use dpdk::{Eal, EalConfig, Mempool, MempoolConfig};
+use dpdk::{Eal, EalConfig, EalHandle, Mempool, MempoolConfig};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -88,14 +88,23 @@ pub(crate) fn environment(memory: Memory) -> Result<(Eal, Mempool)> {
 ///
 /// # Errors
 /// Whatever makes a result void.
-pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Vec<Outcome>> {
+pub(crate) fn measure(order: &Order, progress: impl FnMut()) -> Result<Vec<Outcome>> {
     let (eal, pool) = environment(order.memory)?;
+    measure_in(&eal, &pool, order, progress)
+}
+
+fn measure_in(
+    eal: &EalHandle,
+    pool: &Mempool,
+    order: &Order,
+    mut progress: impl FnMut(),
+) -> Result<Vec<Outcome>> {
     pin(order.core)?;
     let mut subjects = Vec::new();
     let mut floors = std::collections::HashSet::new();
     for (index, case) in (0..).zip(&order.cases) {
         let mut subject =
-            Subject::new(&eal, &pool, index, *case).with_context(|| case.to_string())?;
+            Subject::new(eal, pool, index, *case).with_context(|| case.to_string())?;
         subject.verify()?;
         // One floor for all numbers of rules: it has four selectors.
         if floors.insert((case.work, case.bindings, case.size)) {
@@ -138,6 +147,7 @@ pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Vec<O
 mod tests {
     use super::*;
     use crate::case::{Size, Work};
+    use crate::hostile::{self, Attack};
 
     /// Every work in one environment, with everything that voids a run armed: octets compared,
     /// drops and counters checked, and the same of the floor.
@@ -168,7 +178,8 @@ mod tests {
             cases: cases.clone(),
         };
         let mut steps = 0;
-        let outcomes = measure(&order, || steps += 1).unwrap();
+        let (eal, pool) = environment(order.memory).unwrap();
+        let outcomes = measure_in(&eal, &pool, &order, || steps += 1).unwrap();
         assert_eq!(steps, 2 * cases.len());
         for (outcome, case) in outcomes.iter().zip(&cases) {
             assert_eq!(outcome.case, *case);
@@ -178,5 +189,21 @@ mod tests {
         // The floor is shared by the numbers of rules, and by nothing else.
         let floors = outcomes.iter().filter(|o| o.floor.len() == 2).count();
         assert_eq!(floors, 4 * 3);
+        nobody_loses_a_packet_to_any_attack(&eal, &pool);
+    }
+
+    /// All attacks, likewise: every packet of the others on its path, every hostile one ended here.
+    fn nobody_loses_a_packet_to_any_attack(eal: &EalHandle, pool: &Mempool) {
+        let order = hostile::Order {
+            memory: Memory::Anonymous,
+            rounds: 2,
+            milliseconds: 1,
+            core: 0,
+            tsc_hz: 1e9,
+        };
+        let mut told = 0;
+        let rows = hostile::measure_in(eal, pool, &order, || told += 1).unwrap();
+        assert_eq!(told, hostile::steps(&order));
+        assert!(rows.iter().map(|row| row.attack).eq(Attack::ALL));
     }
 }

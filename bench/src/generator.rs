@@ -22,6 +22,7 @@ use flow::PortId;
 
 use crate::case::{Size, Work};
 use crate::clock::tsc;
+use crate::hostile::Intruder;
 use crate::network::{self, FIRST_PORT};
 use crate::paced::Pace;
 use crate::spread::Flows;
@@ -86,6 +87,8 @@ pub(crate) struct GeneratorIo {
     recording: Option<Box<Recording>>,
     /// Flows through one tunnel instead of what is drawn otherwise.
     flows: Option<Flows>,
+    /// Somebody whose packets are among them.
+    intruder: Option<Box<Intruder>>,
     /// When packets arrive; without it, whenever the worker looks.
     pace: Option<Box<Pace>>,
     /// Buffers received from the null port and not yet handed out: it fills whole bursts only.
@@ -112,6 +115,7 @@ impl GeneratorIo {
             write: widest(),
             recording: None,
             flows: None,
+            intruder: None,
             pace: None,
             spare: Burst::new(),
         }
@@ -150,6 +154,16 @@ impl GeneratorIo {
     /// The flows, if it has any.
     pub(crate) fn flows(&self) -> Option<&Flows> {
         self.flows.as_ref()
+    }
+
+    /// Lets somebody's packets be among them.
+    pub(crate) fn set_intruder(&mut self, intruder: Intruder) {
+        self.intruder = Some(Box::new(intruder));
+    }
+
+    /// Ends that.
+    pub(crate) fn take_intruder(&mut self) -> Option<Intruder> {
+        self.intruder.take().map(|intruder| *intruder)
     }
 
     /// Lets packets arrive by this schedule.
@@ -226,6 +240,9 @@ impl GeneratorIo {
         (self.write)(self, burst);
         if self.imix {
             self.stretch(burst);
+        }
+        if let Some(intruder) = &mut self.intruder {
+            intruder.intrude(burst);
         }
         if let Some(recording) = &mut self.recording {
             let generated = recording.generated.iter_mut().rev().zip(burst.iter().rev());

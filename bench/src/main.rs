@@ -8,6 +8,7 @@ mod clock;
 mod compare;
 mod floor;
 mod generator;
+mod hostile;
 mod kernel;
 mod latency;
 mod machine;
@@ -53,6 +54,9 @@ enum Command {
     /// Two workers and one tunnel, likewise
     #[command(hide = true)]
     Spread,
+    /// What hostile packets cost the others, likewise
+    #[command(hide = true)]
+    Hostile,
     /// The memory of tables, likewise
     #[command(hide = true)]
     Tables,
@@ -87,6 +91,11 @@ fn main() -> Result<()> {
             let order = serde_json::from_reader(io::stdin())?;
             let outcome = spread::measure(&order, step)?;
             Ok(serde_json::to_writer(io::stdout(), &outcome)?)
+        }
+        Command::Hostile => {
+            let order = serde_json::from_reader(io::stdin())?;
+            let rows = hostile::measure(&order, step)?;
+            Ok(serde_json::to_writer(io::stdout(), &rows)?)
         }
         Command::Tables => {
             let order = serde_json::from_reader(io::stdin())?;

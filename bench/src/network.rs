@@ -5,6 +5,8 @@
 //!                                     anchor === 1 tunnel === CORE [gateway] EDGE --- mobiles
 //! ```
 
+mod hostile;
+
 use std::net::Ipv6Addr;
 
 use dataplane::{LmaConfig, MagConfig, PortConfig, WorkerConfig};
@@ -14,6 +16,7 @@ use flow::{
 };
 use ipnet::{Ipv6Net, PrefixLenError};
 
+pub(crate) use self::hostile::{HostileFrame, hostile};
 use crate::case::{Case, Size, Work};
 
 /// The port towards the tunnels.
@@ -61,6 +64,11 @@ pub(crate) fn gateway(number: u16) -> Ipv6Addr {
 #[inline]
 pub(crate) fn gateway_host(number: u16) -> u16 {
     2 + number
+}
+
+/// Hosts of the anchor's edge; 1 is the anchor.
+fn edge_address(host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, host)
 }
 
 fn core_address(host: u16) -> Ipv6Addr {
@@ -135,8 +143,7 @@ pub(crate) fn config(case: &Case) -> Result<WorkerConfig, PrefixLenError> {
         access,
     };
     let (core, edge) = if lma {
-        let edge = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
-        (anchor(), vec![address(edge, 64)?])
+        (anchor(), vec![address(edge_address(1), 64)?])
     } else {
         (gateway(0), vec![])
     };
@@ -163,6 +170,11 @@ pub(crate) fn config(case: &Case) -> Result<WorkerConfig, PrefixLenError> {
             vec![(far, RouteNext::Via(EDGE, ROUTER))]
         } else {
             vec![]
+        },
+        peers: if lma {
+            (0..TUNNELS).map(gateway).collect()
+        } else {
+            vec![anchor()]
         },
         ..WorkerConfig::new(WorkerId(0), ports)
     })

@@ -131,6 +131,13 @@ fn render(value: &Value) -> Result<(String, Vec<Figure>)> {
         body += &section("Tables", TABLES_TEXT, Section::Tables, &figures);
         body += &table(&grid(tables, &TABLES_COLUMNS), &[]);
     }
+    let hostile = rows(value, "hostile");
+    if !hostile.is_empty() {
+        body += "<h2>Hostile packets</h2>\n<p>";
+        body += HOSTILE_TEXT;
+        body += "</p>\n";
+        body += &table(&grid(hostile, &HOSTILE_COLUMNS), &["attack", "beside"]);
+    }
     if !kernel.is_empty() {
         body += &section("Beside the kernel", KERNEL_TEXT, Section::Kernel, &figures);
         body += &table(&grid(kernel, &KERNEL_COLUMNS), &["forwarder"]);
@@ -168,6 +175,20 @@ const TABLES_COLUMNS: [&str; 5] = [
     "bytes_per_binding",
     "fill_seconds",
     "cycles_per_packet",
+];
+
+const HOSTILE_TEXT: &str = "What somebody costs the others who sends what he is not entitled to, one packet in four: all \
+    that a burst takes longer is charged to his packets. None of the others' was lost.";
+
+/// The order of a table's figures.
+const HOSTILE_COLUMNS: [&str; 7] = [
+    "attack",
+    "beside",
+    "bindings",
+    "forwarded_cycles",
+    "hostile_cycles",
+    "ratio",
+    "heard_ppm",
 ];
 
 const KERNEL_TEXT: &str = "The same traffic through the kernel's own forwarding.";

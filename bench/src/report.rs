@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Memory, Size, Work};
 use crate::cell::Outcome;
+use crate::hostile;
 use crate::kernel;
 use crate::latency;
 use crate::machine::Machine;
@@ -33,6 +34,9 @@ pub(crate) struct Report {
     /// Memory of workers' tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tables: Vec<tables::Row>,
+    /// What hostile packets cost the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hostile: Vec<hostile::Row>,
     /// Two workers and one tunnel; absent from a run on one core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) spread: Option<spread::Outcome>,
@@ -44,6 +48,29 @@ pub(crate) struct Report {
     pub(crate) kernel_left_out: Vec<String>,
     /// Every round of every case.
     pub(crate) rounds: Vec<Rounds>,
+}
+
+impl Report {
+    /// Nothing yet.
+    pub(crate) fn of(machine: Machine) -> Self {
+        Self {
+            machine,
+            testpmd: Yardstick {
+                cycles_per_packet: f64::NAN,
+                hugepages: None,
+                anonymous: None,
+            },
+            results: vec![],
+            latency: vec![],
+            control: None,
+            tables: vec![],
+            hostile: vec![],
+            spread: None,
+            kernel: vec![],
+            kernel_left_out: vec![],
+            rounds: vec![],
+        }
+    }
 }
 
 /// testpmd's mac forwarding in the same run, in cycles per packet.

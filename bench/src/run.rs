@@ -15,6 +15,7 @@ use crate::case::{Case, Memory, Work, cases};
 use crate::cell::{Order, Outcome};
 use crate::clock;
 use crate::compare;
+use crate::hostile;
 use crate::kernel;
 use crate::latency;
 use crate::machine::{Machine, Reservation};
@@ -59,6 +60,9 @@ pub(crate) struct Options {
     /// Leave out the memory of tables
     #[arg(long)]
     no_tables: bool,
+    /// Leave out what hostile packets cost
+    #[arg(long)]
+    no_hostile: bool,
     /// Leave out two workers with one tunnel
     #[arg(long)]
     no_spread: bool,
@@ -112,22 +116,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         options,
         core,
         tsc_hz,
-        report: Report {
-            machine,
-            testpmd: Yardstick {
-                cycles_per_packet: f64::NAN,
-                hugepages: None,
-                anonymous: None,
-            },
-            results: vec![],
-            latency: vec![],
-            control: None,
-            tables: vec![],
-            spread: None,
-            kernel: vec![],
-            kernel_left_out: vec![],
-            rounds: vec![],
-        },
+        report: Report::of(machine),
     };
     for memory in memories {
         all.memory(memory)?;
@@ -140,6 +129,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if !options.no_tables {
         all.tables()?;
+    }
+    if !options.no_hostile {
+        all.hostile()?;
     }
     if !options.no_spread && cores > 1 {
         all.spread()?;
@@ -195,6 +187,9 @@ fn show_rest(report: &Report, old: Option<&Report>) -> Result<()> {
     }
     if !report.tables.is_empty() {
         println!("{}", tables::table(&report.tables));
+    }
+    if !report.hostile.is_empty() {
+        println!("{}", hostile::table(&report.hostile));
     }
     if let Some(spread) = &report.spread {
         println!("{}", spread::line(spread));
@@ -302,6 +297,20 @@ impl Run<'_> {
             let row = child("tables", &order, tables::STEPS, &title)?;
             self.report.tables.push(row);
         }
+        Ok(())
+    }
+
+    fn hostile(&mut self) -> Result<()> {
+        let quick = self.options.quick;
+        let order = hostile::Order {
+            memory: self.report.machine.memory,
+            rounds: if quick { 5 } else { self.options.rounds },
+            milliseconds: if quick { 50 } else { 200 },
+            core: self.core,
+            tsc_hz: self.tsc_hz,
+        };
+        let title = "hostile packets";
+        self.report.hostile = child("hostile", &order, hostile::steps(&order), title)?;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::case::{Case, Memory, Work};
 use crate::clock::{precise, thread_time};
 use crate::floor::Floor;
 use crate::generator::{GeneratorIo, Sample};
+use crate::hostile::Intruder;
 use crate::network;
 use crate::paced::{Course, Pace};
 
@@ -230,6 +231,54 @@ impl Subject {
         Ok((took, calls))
     }
 
+    /// As [`Subject::forward`], with somebody's packets among the others. Returns also how many of those went to
+    /// the control plane or were answered.
+    ///
+    /// # Errors
+    /// A packet of the others that was not sent, or one of the intruder's that was.
+    pub(crate) fn forward_beside(
+        &mut self,
+        intruder: Intruder,
+        turns: u64,
+    ) -> Result<(Duration, Intruder, u64)> {
+        let (before, earlier) = (self.worker.counters(), intruder.sent());
+        self.worker.io_mut().set_intruder(intruder);
+        self.worker.io_mut().switch(true);
+        let start = thread_time();
+        for _ in 0..turns {
+            self.worker.turn();
+        }
+        let took = thread_time().saturating_sub(start);
+        self.worker.io_mut().switch(false);
+        let intruder = self
+            .worker
+            .io_mut()
+            .take_intruder()
+            .context("no intruder")?;
+        // As the control thread would.
+        let control = self.control.as_mut().context(TAKEN)?;
+        while control.pop_punt().is_some() {}
+        let after = self.worker.counters();
+        let hostile = intruder.sent() - earlier;
+        let others = turns * BURST as u64 - hostile;
+        let out = sum_of_paths(&after, |path| path.out_packets)
+            - sum_of_paths(&before, |path| path.out_packets);
+        ensure!(
+            out == others,
+            "{}: {out} packets went on a path, not {others} beside {hostile} hostile ones",
+            self.case
+        );
+        let ended = |c: &Counters| c.drops.iter().sum::<u64>() + c.punted + c.consumed + c.held;
+        let ended = ended(&after) - ended(&before);
+        ensure!(
+            ended == hostile,
+            "{}: {ended} of {hostile} hostile packets ended here",
+            self.case
+        );
+        let heard = |c: &Counters| c.punted + c.originated;
+        Ok((took, intruder, heard(&after) - heard(&before)))
+    }
+
     /// Forwards what comes by a schedule, to its end.
     ///
     /// # Errors
@@ -352,12 +401,11 @@ fn check(case: &Case, before: &Counters, after: &Counters, packets: u64) -> Resu
         (rx, tx) == (packets, packets),
         "{case}: {rx} packets in and {tx} out, not {packets}"
     );
-    let other = after.punted + after.consumed + after.originated + after.held;
+    let other = |c: &Counters| c.punted + c.consumed + c.originated + c.held;
+    let other = other(after).abs_diff(other(before));
     ensure!(other == 0, "{case}: {other} packets went another way");
-    let paths = |of: fn(&flow::PathCounters) -> u64| {
-        let sum = |c: &Counters| -> u64 { c.lma_paths.iter().chain(&c.mag_paths).map(of).sum() };
-        sum(after) - sum(before)
-    };
+    let paths =
+        |of: fn(&flow::PathCounters) -> u64| sum_of_paths(after, of) - sum_of_paths(before, of);
     let (into, out_of) = (paths(|p| p.out_packets), paths(|p| p.in_packets));
     let expected = match case.work {
         Work::LmaDownlink => (packets, 0),
@@ -369,4 +417,9 @@ fn check(case: &Case, before: &Counters, after: &Counters, packets: u64) -> Resu
         "{case}: paths count {into} out and {out_of} in"
     );
     Ok(())
+}
+
+fn sum_of_paths(counters: &Counters, of: fn(&flow::PathCounters) -> u64) -> u64 {
+    let paths = counters.lma_paths.iter().chain(&counters.mag_paths);
+    paths.map(of).sum()
 }

@@ -79,6 +79,10 @@ fn report() -> Value {
             {"bindings": 10_000_000, "rules": 4, "bytes_per_binding": 182.0, "fill_seconds": 10.0,
                 "cycles_per_packet": 300.0},
         ],
+        "hostile": [
+            {"attack": "pool-scan", "beside": "lma-downlink", "bindings": 100_000,
+                "forwarded_cycles": 113.0, "hostile_cycles": 160.0, "ratio": 1.42, "heard_ppm": 40.0},
+        ],
         "kernel": [
             kernel("flowmob-af_packet", 9e5),
             kernel("flowmob-af_packet", 5e5),
@@ -151,7 +155,7 @@ fn the_page_is_well_formed_and_has_every_figure() {
     let elements = well_formed(&page);
     let count = |name| elements.iter().filter(|element| **element == name).count();
     assert_eq!((count("figure"), count("svg")), (12, 12));
-    assert_eq!(count("table"), 5);
+    assert_eq!(count("table"), 6);
     assert!(
         page.contains("one alone 10.00 (1.75 x), 40.00 only received; shares 51.0 % and 49.0 %")
     );
@@ -207,7 +211,9 @@ fn no_text_leaves_its_figure() {
 fn a_report_of_less_has_a_page_of_less() {
     let mut value = report();
     let members = value.as_object_mut().unwrap();
-    for key in ["latency", "control", "spread", "tables", "kernel"] {
+    for key in [
+        "latency", "control", "spread", "tables", "hostile", "kernel",
+    ] {
         members.remove(key);
     }
     for key in ["results", "rounds"] {
