@@ -48,7 +48,7 @@ pub(crate) fn to_mobile(
     }
 }
 
-/// As [`to_mobile`] at a MAG, where no rules are and no tunnel is entered: all packets are alike.
+/// As [`to_mobile`] at a MAG, where no tunnel is entered and usually no rules are: all packets are alike.
 #[inline(always)]
 pub(crate) fn to_link(
     records: &mut Records<'_>,
@@ -57,6 +57,16 @@ pub(crate) fn to_link(
     frame: &[u8],
     compare: impl Compare + Copy,
 ) -> Choice {
+    if let Some(record) = records.downlink.get_mut(slot.index())
+        && record.has_no_rules()
+    {
+        record.packets += 1;
+        record.octets += ip.total_len() as u64;
+        return Choice {
+            path: record.default_action(),
+            entropy: 0,
+        };
+    }
     let fields = Fields::of(ip, frame);
     by_fields(records, slot, ip, fields, compare, || WideKey::of(frame))
 }

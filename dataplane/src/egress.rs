@@ -26,6 +26,8 @@ pub(crate) struct Port<P> {
     pub(crate) mac: MacAddr,
     pub(crate) mtu: u16,
     pub(crate) access: bool,
+    /// Its link-layer address, and on an access port that which all MAGs share.
+    macs: [MacAddr; 2],
     /// How the usual frames look that come in.
     shapes: Shapes,
     /// Prefixes of its addresses.
@@ -41,8 +43,15 @@ pub(crate) struct Port<P> {
 
 impl<P: PacketBuf> Port<P> {
     pub(crate) fn new(config: &crate::config::PortConfig) -> Self {
+        let shared = if config.access {
+            MacAddr::MAG
+        } else {
+            config.mac
+        };
+        let macs = [config.mac, shared];
         Self {
-            shapes: Shapes::new([config.mac; 2], None),
+            macs,
+            shapes: Shapes::new(macs, None, None),
             id: config.id,
             mac: config.mac,
             mtu: config.mtu,
@@ -55,15 +64,10 @@ impl<P: PacketBuf> Port<P> {
         }
     }
 
-    /// Its link-layer address, and on an access port that which all MAGs share.
-    fn macs(&self) -> [MacAddr; 2] {
-        let shared = if self.access { MacAddr::MAG } else { self.mac };
-        [self.mac, shared]
-    }
-
-    /// Takes note of the pools of an LMA.
-    pub(crate) fn expect(&mut self, lma: Option<&RoleState>) {
-        self.shapes = Shapes::new(self.macs(), lma.filter(|_| !self.access));
+    /// Takes note of an LMA's pools, and of where tunnels end.
+    pub(crate) fn expect(&mut self, lma: Option<&RoleState>, mag: Option<&RoleState>) {
+        let [lma, mag] = [lma, mag].map(|role| role.filter(|_| !self.access));
+        self.shapes = Shapes::new(self.macs, lma, mag);
     }
 
     /// What a worker needs to know to tell its packets from others on this port.
@@ -77,9 +81,10 @@ impl<P: PacketBuf> Port<P> {
         let bindings = lma.map(|lma| &lma.table.bindings);
         Ingress {
             port: self.id,
-            macs: self.macs(),
+            macs: &self.macs,
             shapes: &self.shapes,
             forward: self.shapes.forward.as_ref().zip(bindings),
+            exit: self.shapes.exit(lma, mag),
             access: self.access,
             own,
             lma,

@@ -62,7 +62,8 @@ impl Lane {
     }
 }
 
-/// Where an IPv6 header has its addresses.
+/// Where an IPv6 header has its next header and its addresses.
+const NEXT_HEADER: usize = 6;
 const SOURCE: usize = 8;
 const DESTINATION: usize = 24;
 
@@ -125,11 +126,18 @@ pub(crate) struct Shapes {
     to_us: [Shape; 2],
     /// To a mobile of the LMA's, from the core.
     pub(crate) forward: Option<Shape>,
+    /// Out of a tunnel that ends at the only address where any does, and the lane of such packets.
+    exit: Option<(Lane, Shape)>,
 }
 
 impl Shapes {
-    /// Of frames that come in on a port with these link-layer addresses at an LMA with this pool.
-    pub(crate) fn new(macs: [MacAddr; 2], lma: Option<&RoleState>) -> Self {
+    /// Of frames that come in on a port with these link-layer addresses, at an LMA and at a MAG if it is no
+    /// access port.
+    pub(crate) fn new(
+        macs: [MacAddr; 2],
+        lma: Option<&RoleState>,
+        mag: Option<&RoleState>,
+    ) -> Self {
         let to_us = macs.map(|mac| {
             Shape::ANY
                 .with(0, &mac.0, &[0xff; 6])
@@ -142,7 +150,37 @@ impl Shapes {
             let (network, mask) = (network.to_be_bytes(), mask.to_be_bytes());
             shape.with(ETHERNET_LEN + DESTINATION, &network, &mask)
         });
-        Self { to_us, forward }
+        let end = match (lma, mag) {
+            (Some(lma), None) => Some((Lane::LmaExit, lma.addresses.as_slice())),
+            (None, Some(mag)) => Some((Lane::MagExit, mag.addresses.as_slice())),
+            (Some(_), Some(_)) | (None, None) => None,
+        };
+        let exit = match end {
+            Some((lane, [end])) => {
+                let shape = shape
+                    .with(ETHERNET_LEN + NEXT_HEADER, &[next_header::IPV6], &[0xff])
+                    .with(ETHERNET_LEN + DESTINATION, &end.to_be_bytes(), &[0xff; 16]);
+                Some((lane, shape))
+            }
+            Some(_) | None => None,
+        };
+        Self {
+            to_us,
+            forward,
+            exit,
+        }
+    }
+
+    /// How packets out of tunnels look, their lane, and whose tunnels these are.
+    #[inline(always)]
+    pub(crate) fn exit<'a>(
+        &'a self,
+        lma: Option<&'a RoleState>,
+        mag: Option<&'a RoleState>,
+    ) -> Option<(&'a Shape, Lane, &'a RoleState)> {
+        let (lane, shape) = self.exit.as_ref()?;
+        let role = if *lane == Lane::LmaExit { lma } else { mag };
+        Some((shape, *lane, role?))
     }
 }
 
@@ -150,11 +188,15 @@ impl Shapes {
 #[derive(Clone, Copy)]
 pub(crate) struct Ingress<'a> {
     pub(crate) port: PortId,
-    /// The port's link-layer address, and another one: on access ports that which all MAGs share.
-    pub(crate) macs: [MacAddr; 2],
+    /// The port's link-layer address, and another one: on access ports that which all MAGs share. By
+    /// reference, as are the others: copied for every burst, octets would be read before they are written
+    /// through.
+    pub(crate) macs: &'a [MacAddr; 2],
     pub(crate) shapes: &'a Shapes,
     /// What packets to mobiles look like that come from the core, and where their bindings are.
     pub(crate) forward: Option<(&'a Shape, &'a Bindings)>,
+    /// What packets out of tunnels look like if they all end at one address, their lane, and whose they are.
+    pub(crate) exit: Option<(&'a Shape, Lane, &'a RoleState)>,
     pub(crate) access: bool,
     pub(crate) own: &'a OwnAddresses,
     pub(crate) lma: Option<&'a RoleState>,
@@ -194,10 +236,20 @@ impl Ingress<'_> {
         let frame: &Frame = zerocopy::transmute_ref!(start);
         let ip = &frame.ip;
         let whole = ip.total_len() + ETHERNET_LEN == data.len();
-        if !whole || !scope::is_plain(ip.source.get()) {
+        if !whole {
             return false;
         }
         // What may have come through a tunnel is looked at as such: few mobiles end other tunnels.
+        if ip.next_header == next_header::IPV6
+            && let Some((exit, lane, role)) = self.exit
+            && compare.fits(start, exit)
+        {
+            return sound_inner(ip, data)
+                .is_some_and(|inner| leave(lane, role, frame, inner, passage));
+        }
+        if !scope::is_plain(ip.source.get()) {
+            return false;
+        }
         if ip.next_header != next_header::IPV6
             && let Some((forward, bindings)) = self.forward
             && compare.fits(start, forward)
@@ -235,33 +287,16 @@ impl Ingress<'_> {
     #[inline(always)]
     fn out_of_tunnel(&self, frame: &Frame, data: &[u8], passage: &mut Passage) -> bool {
         let outer = &frame.ip;
-        let Some(Ok((inner, _))) = data.get(FRAME_LEN..).map(Ipv6::ref_from_prefix) else {
+        if outer.next_header != next_header::IPV6 {
+            return false;
+        }
+        let Some(inner) = sound_inner(outer, data) else {
             return false;
         };
-        let sound = (outer.next_header == next_header::IPV6)
-            & inner.is_version_6()
-            & (inner.total_len() + IPV6_LEN == outer.total_len())
-            & scope::is_plain(inner.source.get())
-            & scope::is_plain(inner.destination.get())
-            & ecn::passes(inner.traffic_class(), outer.traffic_class());
-        if !sound {
-            return false;
-        }
-        let roles = [
-            (Lane::LmaExit, self.lma, &inner.source),
-            (Lane::MagExit, self.mag, &inner.destination),
-        ];
-        for (lane, role, address) in roles {
-            if let Some(role) = role
-                && let Some(path) = role.table.paths.entrance(frame)
-            {
-                passage.through = path;
-                let [_, key] = halves(address.get());
-                passage.look_up(lane, key, &role.table.bindings);
-                return true;
-            }
-        }
-        false
+        let roles = [(Lane::LmaExit, self.lma), (Lane::MagExit, self.mag)];
+        roles
+            .into_iter()
+            .any(|(lane, role)| role.is_some_and(|role| leave(lane, role, frame, inner, passage)))
     }
 
     /// How a frame came.
@@ -398,6 +433,35 @@ impl Ingress<'_> {
             (false, ..) => passage.set(Lane::Unbound),
         }
     }
+}
+
+/// The header in a tunnel packet, if there is nothing odd about it.
+#[inline(always)]
+fn sound_inner<'a>(outer: &Ipv6, data: &'a [u8]) -> Option<&'a Ipv6> {
+    let (inner, _) = Ipv6::ref_from_prefix(data.get(FRAME_LEN..)?).ok()?;
+    let sound = inner.is_version_6()
+        & (inner.total_len() + IPV6_LEN == outer.total_len())
+        & scope::is_plain(inner.source.get())
+        & scope::is_plain(inner.destination.get())
+        & ecn::passes(inner.traffic_class(), outer.traffic_class());
+    sound.then_some(inner)
+}
+
+/// Puts a tunnel packet on the lane of a role if one of the role's tunnels leads here from its source.
+#[inline(always)]
+fn leave(lane: Lane, role: &RoleState, frame: &Frame, inner: &Ipv6, passage: &mut Passage) -> bool {
+    let Some(path) = role.table.paths.entrance(frame) else {
+        return false;
+    };
+    passage.through = path;
+    let address = if lane == Lane::LmaExit {
+        inner.source
+    } else {
+        inner.destination
+    };
+    let [_, key] = halves(address.get());
+    passage.look_up(lane, key, &role.table.bindings);
+    true
 }
 
 /// Octets of a frame without what Ethernet padded it with; all of them if it has no IPv6 header.

@@ -15,8 +15,8 @@ use crate::config::{Idle, PortConfig, WorkerConfig};
 use crate::egress::{Port, total_len};
 use crate::fib::Fib;
 use crate::fragment::{Firsts, Gathering, Identifications};
-use crate::ingress::OwnAddresses;
-use crate::io::{Burst, PacketIo};
+use crate::ingress::{OwnAddresses, Passage};
+use crate::io::{BURST, Burst, PacketIo};
 use crate::mtu::LearnedMtus;
 use crate::neighbour::Neighbours;
 use crate::packet::header::MIN_MTU;
@@ -110,6 +110,8 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) firsts: Firsts,
     pub(crate) identifications: Identifications,
     pub(crate) mtus: LearnedMtus,
+    /// Room for what the stages find out about a burst; what is left there means nothing.
+    passages: Vec<Passage>,
     /// The time when the clock was read last.
     pub(crate) now: Duration,
     pub(crate) police: Police,
@@ -168,6 +170,7 @@ impl<Io: PacketIo> Worker<Io> {
             firsts: Firsts::new(config.fragments.remembered, config.fragments.time),
             identifications: Identifications::new(),
             mtus: LearnedMtus::new(config.path_mtu_lifetime),
+            passages: vec![Passage::NEW; BURST],
             now: Duration::ZERO,
             police: Police::new(
                 &config.punts,
@@ -205,7 +208,7 @@ impl<Io: PacketIo> Worker<Io> {
             lma.choose_plain_pool(|network, mask| own.any_in(network, mask));
         }
         for port in &mut worker.ports {
-            port.expect(worker.lma.as_ref());
+            port.expect(worker.lma.as_ref(), worker.mag.as_ref());
         }
         for (prefix, next) in config.routes {
             let error = |error| WorkerError::Route { prefix, error };

@@ -137,12 +137,13 @@ proptest! {
         let mag = with_tunnel(RoleState::mag(&config), coa, lmaa);
         let (lma, mag) = ((roles & 1 != 0).then_some(&lma), (roles & 2 != 0).then_some(&mag));
         let macs = [MAC, if access { MacAddr::MAG } else { MAC }];
-        let shapes = Shapes::new(macs, lma.filter(|_| !access));
+        let shapes = Shapes::new(macs, lma.filter(|_| !access), mag.filter(|_| !access));
         let ingress = Ingress {
             port: PortId(0),
-            macs,
+            macs: &macs,
             shapes: &shapes,
             forward: shapes.forward.as_ref().zip(lma.map(|lma| &lma.table.bindings)),
+            exit: shapes.exit(lma, mag),
             access,
             own: &own,
             lma,

@@ -100,6 +100,14 @@ impl Downlink {
         (action, rule, carry)
     }
 
+    /// Whether there are no rules at all.
+    #[inline(always)]
+    pub(crate) fn has_no_rules(&self) -> bool {
+        let [first, ..] = self.actions;
+        // A rule has another action, were it to discard.
+        first == NO_PATH && self.extended == NOT_EXTENDED
+    }
+
     /// Where packets go that match no rule.
     #[inline(always)]
     pub(crate) fn default_action(&self) -> u16 {

@@ -4,36 +4,38 @@
 //! look      parse once, name the lane, fetch the bucket of the address that decides
 //! find      bucket -> place of the binding, fetch its record
 //! choose    record -> first matching rule, count; at a MAG also the link, whose path is fetched
-//! take      source checks, rewrite in place, send: runs on one lane, each in a straight loop
+//! rewrite   source checks, in place, runs on one lane, each in a straight loop
+//! part      only if they do not all leave by one port: send, and handle the odd ones between them
 //! ```
 //!
 //! Each stage runs over the whole burst, so that the memory one packet waits for is on its way while
 //! the others are looked at. The stages know four lanes, the usual ones at an LMA and at a MAG, and
 //! leave whatever is odd about a packet to [`Worker::alone`]. What the last one does on each lane is in
-//! [`super::ways`]. Packets stay in order, but for those of a run on one lane that are not sent: they end
-//! after the others.
+//! [`super::ways`]. Packets stay in order.
 
-use arrayvec::{ArrayVec, Drain};
-use flow::{PortId, Role};
+use flow::PortId;
 use zerocopy::FromBytes;
 
 use super::Worker;
 use super::ways::{FromLink, FromMobile, ToLink, ToMobile, Way};
 use crate::classify;
-use crate::egress::{self, Port};
 use crate::fate::{Arrival, Fate, Via};
 use crate::ingress::{Ingress, Lane, Passage};
 use crate::io::{BURST, Burst, PacketIo};
 use crate::packet::PacketBuf;
 use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6};
 use crate::simd::{Compare, Stages};
-use crate::spread::Peers;
 use crate::table::{Bindings, Records, Table};
 
 impl<Io: PacketIo> Worker<Io> {
     /// Handles a burst that came in on the port at `place`.
     pub(super) fn handle(&mut self, place: usize, burst: &mut Burst<Io::Packet>) {
-        let mut passages = [Passage::NEW; BURST];
+        let mut passages = std::mem::take(&mut self.passages);
+        self.go(place, burst, &mut passages);
+        self.passages = passages;
+    }
+
+    fn go(&mut self, place: usize, burst: &mut Burst<Io::Packet>, passages: &mut [Passage]) {
         let (Some(port), Some(passages)) = (self.ports.get(place), passages.get_mut(..burst.len()))
         else {
             return;
@@ -60,56 +62,67 @@ impl<Io: PacketIo> Worker<Io> {
                 passages,
             });
         }
-        let (mut packets, mut rest) = (burst.drain(..), &*passages);
-        while !rest.is_empty() {
-            rest = self.take(&mut packets, rest, arrived);
+        let mut leaving = [NOWHERE; BURST];
+        let Some(leaving) = leaving.get_mut(..burst.len()) else {
+            return;
+        };
+        let (mut packets, mut rest, mut to) = (&mut **burst, &*passages, &mut *leaving);
+        while let Some(first) = rest.first() {
+            let others = rest.iter().position(|passage| passage.lane != first.lane);
+            let run = others.unwrap_or(rest.len());
+            let (packets_now, passages_now, to_now);
+            (packets_now, packets) = packets.split_at_mut(run);
+            (passages_now, rest) = rest.split_at(run);
+            (to_now, to) = to.split_at_mut(run);
+            self.rewrite(first.lane, packets_now, passages_now, to_now, arrived);
+        }
+        match leaving {
+            [port, others @ ..] if *port != NOWHERE && others.iter().all(|to| to == port) => {
+                self.send_all(*port, burst);
+            }
+            _ => self.part(burst, passages, leaving, arrived),
         }
     }
 
-    /// Handles the first packets, which are on one lane, and returns what is known of the others.
-    fn take<'p>(
+    /// Rewrites the usual ones of packets on one lane.
+    #[inline(always)]
+    fn rewrite(
         &mut self,
-        packets: &mut Drain<'_, Io::Packet, BURST>,
-        passages: &'p [Passage],
+        lane: Lane,
+        packets: &mut [Io::Packet],
+        passages: &[Passage],
+        leaving: &mut [PortId],
         arrived: PortId,
-    ) -> &'p [Passage] {
-        let lane = passages.first().map_or(Lane::Local, |first| first.lane);
-        let (mut aside, mut rest) = (Aside::new(), passages);
-        let out = Out {
-            ports: &mut self.ports,
-            io: &mut self.io,
-            peers: &mut self.peers,
-            aside: &mut aside,
-            rest: &mut rest,
-        };
+    ) {
         let level = self.level;
         match (lane, &mut self.lma, &mut self.mag) {
             (Lane::Forward, Some(lma), _) => {
                 let (_, paths) = lma.table.parts();
-                level.run(SendEach {
+                let way = ToMobile { paths };
+                level.run(Rewrite {
                     packets,
-                    lane,
-                    out,
-                    way: ToMobile { paths },
+                    passages,
+                    leaving,
+                    way,
                 });
             }
             (Lane::LmaExit, Some(lma), _) => {
-                let (own, fib, neighbours) = (&self.own, &self.fib, &mut self.neighbours);
-                let way = FromMobile::new(own, fib, neighbours, lma);
-                level.run(SendEach {
+                let way = FromMobile::new(&self.own, &self.fib, &mut self.neighbours, lma);
+                level.run(Rewrite {
                     packets,
-                    lane,
-                    out,
+                    passages,
+                    leaving,
                     way,
                 });
             }
             (Lane::MagExit, _, Some(mag)) => {
                 let (_, paths) = mag.table.parts();
-                level.run(SendEach {
+                let way = ToLink { paths };
+                level.run(Rewrite {
                     packets,
-                    lane,
-                    out,
-                    way: ToLink { paths },
+                    passages,
+                    leaving,
+                    way,
                 });
             }
             (Lane::Access, _, Some(mag)) => {
@@ -119,10 +132,10 @@ impl<Io: PacketIo> Worker<Io> {
                     paths,
                     arrived,
                 };
-                level.run(SendEach {
+                level.run(Rewrite {
                     packets,
-                    lane,
-                    out,
+                    passages,
+                    leaving,
                     way,
                 });
             }
@@ -136,38 +149,83 @@ impl<Io: PacketIo> Worker<Io> {
                 | Lane::Local
                 | Lane::Drop,
                 ..,
-            ) => {
-                while let Some((passage, packet)) = next(&mut rest, packets, lane) {
-                    self.alone(passage, packet, arrived);
-                }
-                return rest;
-            }
+            ) => {}
         }
-        // In place: the array is not moved, which would be a copy of it for every run.
-        for (packet, fate, passage) in aside.drain(..) {
-            self.end_one(packet, fate, passage, arrived);
-        }
-        rest
     }
 
-    /// Ends the stay of a packet that was not sent.
-    #[cold]
+    /// Sends the packets of a burst that do not all leave by one port, and handles the odd ones between
+    /// them.
     #[inline(never)]
-    fn end_one(&mut self, mut packet: Io::Packet, fate: Fate, passage: &Passage, arrived: PortId) {
+    fn part(
+        &mut self,
+        burst: &mut Burst<Io::Packet>,
+        passages: &[Passage],
+        leaving: &[PortId],
+        arrived: PortId,
+    ) {
+        let (mut port, mut together) = (NOWHERE, Burst::new());
+        for ((packet, passage), to) in burst.drain(..).zip(passages).zip(leaving) {
+            if *to != port {
+                self.send_together(port, &mut together);
+                port = *to;
+            }
+            if *to == NOWHERE {
+                self.odd(packet, passage, arrived);
+            } else {
+                // There is room for a whole burst.
+                together.push(packet);
+            }
+        }
+        self.send_together(port, &mut together);
+    }
+
+    fn send_together(&mut self, port: PortId, packets: &mut Burst<Io::Packet>) {
+        if !packets.is_empty() {
+            self.send_all(port, packets);
+        }
+    }
+
+    /// Handles a packet that was not a usual one of its lane.
+    fn odd(&mut self, mut packet: Io::Packet, passage: &Passage, arrived: PortId) {
+        let (fate, tunnel) = match (passage.lane, &mut self.lma, &mut self.mag) {
+            (Lane::Forward, Some(lma), _) => {
+                let (_, paths) = lma.table.parts();
+                (ToMobile { paths }.odd(&mut packet, passage), None)
+            }
+            (Lane::LmaExit, Some(lma), _) => {
+                let mut way = FromMobile::new(&self.own, &self.fib, &mut self.neighbours, lma);
+                (way.odd(&mut packet, passage), Some(&lma.table.paths))
+            }
+            (Lane::MagExit, _, Some(mag)) => {
+                let (_, paths) = mag.table.parts();
+                let fate = ToLink { paths }.odd(&mut packet, passage);
+                (fate, Some(&mag.table.paths))
+            }
+            (Lane::Access, _, Some(mag)) => {
+                let (records, paths) = mag.table.parts();
+                let mut way = FromLink {
+                    records,
+                    paths,
+                    arrived,
+                };
+                (way.odd(&mut packet, passage), None)
+            }
+            (
+                Lane::Forward
+                | Lane::LmaExit
+                | Lane::MagExit
+                | Lane::Access
+                | Lane::Unbound
+                | Lane::Stranger
+                | Lane::Local
+                | Lane::Drop,
+                ..,
+            ) => (Fate::Aside, None),
+        };
         if fate == Fate::Aside {
             return self.alone(passage, packet, arrived);
         }
-        let tunnel = match passage.lane {
-            Lane::LmaExit => self.role(Role::Lma),
-            Lane::MagExit => self.role(Role::Mag),
-            Lane::Forward
-            | Lane::Access
-            | Lane::Unbound
-            | Lane::Stranger
-            | Lane::Local
-            | Lane::Drop => None,
-        };
-        let tunnel = tunnel.and_then(|state| state.table.paths.rewrite(passage.through));
+        let tunnel = tunnel.and_then(|paths| paths.rewrite(passage.through));
         let via = tunnel.map_or(Via::Link, |tunnel| {
             Via::Tunnel(tunnel.header.ip.source.get())
         });
@@ -182,6 +240,9 @@ impl<Io: PacketIo> Worker<Io> {
     }
 }
 
+/// In place of a port: a packet is not one of the usual ones.
+const NOWHERE: PortId = PortId(u16::MAX);
+
 /// The first stage.
 struct Look<'a, P> {
     ingress: Ingress<'a>,
@@ -193,6 +254,7 @@ impl<P: PacketBuf> Stages for Look<'_, P> {
     #[inline(always)]
     fn run(self, compare: impl Compare + Copy) {
         for (packet, passage) in self.burst.iter_mut().zip(self.passages) {
+            *passage = Passage::NEW;
             self.ingress.look(packet, passage, compare);
         }
     }
@@ -367,92 +429,26 @@ fn find_links<P: PacketBuf>(
     }
 }
 
-/// Packets of a burst that were not sent, and why.
-type Aside<'a, P> = ArrayVec<(P, Fate, &'a Passage), BURST>;
-
-/// What it takes to send, and where packets go that are not sent.
-struct Out<'a, 'p, Io: PacketIo> {
-    ports: &'a mut [Port<Io::Packet>],
-    io: &'a mut Io,
-    peers: &'a mut Option<Peers<Io::Packet>>,
-    aside: &'a mut Aside<'p, Io::Packet>,
-    /// What is known of the packets that are still to go.
-    rest: &'a mut &'p [Passage],
-}
-
-impl<'p, Io: PacketIo> Out<'_, 'p, Io> {
-    /// Hands packets to the port they leave by.
-    #[inline(always)]
-    fn leave(&mut self, port: PortId, packets: &mut Burst<Io::Packet>, passage: &'p Passage) {
-        if packets.is_empty() {
-            return;
-        }
-        if let Err(reason) = egress::send_all(self.ports, self.io, self.peers, port, packets) {
-            let dropped = packets.drain(..);
-            self.aside
-                .extend(dropped.map(|packet| (packet, Fate::Drop(reason), passage)));
-        }
-    }
-}
-
-/// The next packet, if it is on this lane.
-#[inline(always)]
-fn next<'p, P>(
-    rest: &mut &'p [Passage],
-    packets: &mut Drain<'_, P, BURST>,
-    lane: Lane,
-) -> Option<(&'p Passage, P)> {
-    let (passage, others) = rest.split_first()?;
-    if passage.lane != lane {
-        return None;
-    }
-    let packet = packets.next()?;
-    *rest = others;
-    Some((passage, packet))
-}
-
-/// The last stage: lets every packet of a run on one lane go its way and sends it where that leads.
-struct SendEach<'a, 'b, 'p, Io: PacketIo, W> {
-    packets: &'a mut Drain<'b, Io::Packet, BURST>,
-    lane: Lane,
-    out: Out<'a, 'p, Io>,
+/// The last stage: rewrites packets on one lane in place and says which ports they leave by, but for the odd
+/// ones.
+struct Rewrite<'a, P, W> {
+    packets: &'a mut [P],
+    passages: &'a [Passage],
+    leaving: &'a mut [PortId],
     way: W,
 }
 
-impl<Io: PacketIo, W: Way<Io::Packet>> Stages for SendEach<'_, '_, '_, Io, W> {
+impl<P: PacketBuf, W: Way<P>> Stages for Rewrite<'_, P, W> {
     #[inline(always)]
     fn run(self, _: impl Compare + Copy) {
         let Self {
             packets,
-            lane,
-            mut out,
+            passages,
+            leaving,
             mut way,
         } = self;
-        // Most runs leave by one port, and are handed to it as a whole.
-        let (mut leaving, mut together) = (PortId(u16::MAX), Burst::new());
-        let (mut rest, mut last) = (*out.rest, None);
-        while let Some((passage, mut packet)) = next(&mut rest, packets, lane) {
-            last = Some(passage);
-            let port = if let Some(port) = way.usual(&mut packet, passage) {
-                port
-            } else {
-                let fate = way.odd(&mut packet, passage);
-                let Fate::Send(port) = fate else {
-                    out.aside.push((packet, fate, passage));
-                    continue;
-                };
-                port
-            };
-            if port != leaving {
-                out.leave(leaving, &mut together, passage);
-                leaving = port;
-            }
-            // There is room for a whole run.
-            together.push(packet);
-        }
-        *out.rest = rest;
-        if let Some(passage) = last {
-            out.leave(leaving, &mut together, passage);
+        for ((packet, passage), to) in packets.iter_mut().zip(passages).zip(leaving) {
+            *to = way.usual(packet, passage).unwrap_or(NOWHERE);
         }
     }
 }
