@@ -1,6 +1,8 @@
 //! The management API's types, version 1: what the server sends, the client reads and
 //! `--json` prints. Field names are part of the interface.
 
+pub(crate) mod event;
+
 use std::net::Ipv6Addr;
 
 use flow::{Hnp, MacAddr, MnId, PathCounters, Role, TrafficSelector};
@@ -21,6 +23,15 @@ pub(crate) struct Status {
     pub(crate) uptime_seconds: u64,
     /// Number of workers.
     pub(crate) workers: usize,
+}
+
+/// `GET /readyz`; with a status of 503 if it is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Readiness {
+    /// Whether the configuration is applied and all ports are up.
+    pub(crate) ready: bool,
+    /// Names of ports whose link is down.
+    pub(crate) ports_down: Vec<String>,
 }
 
 /// One entry of `GET /v1/bindings`: a binding cache entry of an LMA, a binding update list entry of a

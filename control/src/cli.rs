@@ -51,6 +51,15 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what has happened in a process lately: attachments, handoffs, moves, peers.
+    Events {
+        /// Go on with what happens, until interrupted.
+        #[arg(short, long)]
+        follow: bool,
+        /// Print JSON, one event a line.
+        #[arg(long)]
+        json: bool,
+    },
     /// Add, move or delete the flow rules of a mobile node (at its LMA).
     #[command(subcommand)]
     Flow(Flow),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -42,37 +42,69 @@ impl Client {
         self.request(hyper::Method::POST, path, serde_json::to_vec(body)?.into())
     }
 
+    /// Reads server-sent events: their kinds and data, until `each` says `false` or the process ends the stream.
+    ///
+    /// # Errors
+    /// As for [`Client::get`], and those of `each`.
+    pub(crate) fn follow(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str, &str) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let response = self.send(hyper::Method::GET, path, Bytes::new()).await?;
+            let mut body = read_if_well(response).await?;
+            let mut lines = SseLines::default();
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.context("the stream was cut off")?.into_data() else {
+                    continue;
+                };
+                for (kind, data) in lines.feed(&data) {
+                    if !each(&kind, &data)? {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn request(&self, method: hyper::Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let stream = match tokio::net::UnixStream::connect(&self.socket).await {
-                Ok(stream) => stream,
-                Err(error) => return Err(self.no_answer(error)),
-            };
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            // Ends with an error only when the exchange below does, which then says so.
-            let driver = tokio::spawn(connection);
-            let request = hyper::Request::builder()
-                .method(method)
-                .uri(path)
-                .header(HOST, "flowmob")
-                .header(CONTENT_TYPE, "application/json")
-                .body(Full::new(body))?;
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
-            driver.abort();
-            if status.is_success() {
-                return serde_json::from_slice(&body).context("the answer is not JSON");
-            }
-            let problem: Problem = serde_json::from_slice(&body).with_context(|| {
-                format!("HTTP status {status}: {}", String::from_utf8_lossy(&body))
-            })?;
-            Err(problem.into())
+            let response = self.send(method, path, body).await?;
+            let body = read_if_well(response).await?.collect().await?.to_bytes();
+            serde_json::from_slice(&body).context("the answer is not JSON")
         })
+    }
+
+    /// Sends a request and waits for the head of the answer. The connection lives as long as the runtime.
+    async fn send(
+        &self,
+        method: hyper::Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<hyper::Response<Incoming>> {
+        let stream = match tokio::net::UnixStream::connect(&self.socket).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(self.no_answer(error)),
+        };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with an error only when the exchange below does, which then says so.
+        tokio::spawn(connection);
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "flowmob")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        Ok(sender.send_request(request).await?)
     }
 
     fn no_answer(&self, error: std::io::Error) -> anyhow::Error {
@@ -87,5 +119,76 @@ impl Client {
             ""
         };
         anyhow::Error::new(error).context(format!("no flowmob answers on {socket}{hint}"))
+    }
+}
+
+/// The body of a good answer; a bad one is the error.
+async fn read_if_well(response: hyper::Response<Incoming>) -> anyhow::Result<Incoming> {
+    let status = response.status();
+    let body = response.into_body();
+    if status.is_success() {
+        return Ok(body);
+    }
+    let body = body.collect().await?.to_bytes();
+    let problem: Problem = serde_json::from_slice(&body)
+        .with_context(|| format!("HTTP status {status}: {}", String::from_utf8_lossy(&body)))?;
+    Err(problem.into())
+}
+
+/// Server-sent events out of octets that come in pieces.
+#[derive(Debug, Default)]
+struct SseLines {
+    rest: Vec<u8>,
+    kind: Option<String>,
+    data: Vec<String>,
+}
+
+impl SseLines {
+    /// The events that are complete with these octets: kind and data.
+    fn feed(&mut self, octets: &[u8]) -> Vec<(String, String)> {
+        self.rest.extend(octets);
+        let mut events = Vec::new();
+        while let Some(end) = self.rest.iter().position(|octet| *octet == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches(['\n', '\r']);
+            if line.is_empty() {
+                if !self.data.is_empty() {
+                    let kind = self.kind.take().unwrap_or_else(|| "message".to_owned());
+                    events.push((kind, self.data.join("\n")));
+                }
+                self.kind = None;
+                self.data.clear();
+            } else if let Some(data) = line.strip_prefix("data:") {
+                self.data.push(data.trim_start().to_owned());
+            } else if let Some(kind) = line.strip_prefix("event:") {
+                self.kind = Some(kind.trim().to_owned());
+            }
+        }
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_sent_events_are_read_in_any_pieces() {
+        let stream = b": hello\n\nid: 7\ndata: {\"a\":1}\n\nevent: missed\r\ndata: 3\r\n\r\ndata: one\ndata:two\n\n";
+        let expected = [
+            ("message", "{\"a\":1}"),
+            ("missed", "3"),
+            ("message", "one\ntwo"),
+        ]
+        .map(|(kind, data)| (kind.to_owned(), data.to_owned()));
+        for size in [1, 2, 7, 1000] {
+            let mut lines = SseLines::default();
+            let events: Vec<_> = stream
+                .chunks(size)
+                .flat_map(|piece| lines.feed(piece))
+                .collect();
+            assert_eq!(events, expected);
+        }
     }
 }

@@ -8,6 +8,7 @@ mod api;
 mod appliance;
 mod cli;
 mod client;
+mod feed;
 mod keys;
 #[cfg(feature = "dpdk")]
 mod lab;
@@ -50,6 +51,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run { config } => run(&config),
         Command::Check { config } => check(&config),
         Command::Show { what, json } => say(&show::show(&client, what, json)?),
+        Command::Events { follow, json } => events(&client, follow, json),
         Command::Flow(command) => say(&show::flow(&client, command)?),
         Command::Revoke(request) => say(&show::revoke(&client, request)?),
         Command::Service { mn, switch } => say(&show::service(&client, mn, switch)?),
@@ -71,6 +73,13 @@ fn say(text: &str) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Prints events as they come. A reader that has gone ends it.
+fn events(client: &Client, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout();
+    show::events(client, follow, json, |line| writeln!(out, "{line}"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints what went wrong, with its causes.

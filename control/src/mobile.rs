@@ -8,7 +8,9 @@ use config::Config;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde_json::json;
 
-use crate::api::{Problem, Status};
+use crate::api::event::What;
+use crate::api::{Problem, Readiness, Status};
+use crate::feed::feed;
 use crate::mn::{self, AccessSettings, MnSettings, StatusHandle};
 use crate::server::{Answer, Call, Request, Server};
 
@@ -29,7 +31,8 @@ pub(crate) fn run(config: &Config, mn: &config::Mn, stop: &Arc<AtomicBool>) -> a
     };
     let (status, requests) = mn::status_channel();
     let (calls, queue) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
-    let _server = Server::start(&config.management.socket, calls)?;
+    let (mut events, listeners) = feed();
+    let _server = Server::start(&config.management.socket, calls, listeners)?;
     let name = config.name.clone();
     let stopped = Arc::clone(stop);
     let answering = std::thread::Builder::new()
@@ -38,6 +41,7 @@ pub(crate) fn run(config: &Config, mn: &config::Mn, stop: &Arc<AtomicBool>) -> a
             answer_all(&name, &queue, &status, &stopped);
         })?;
     tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
+    events.tell(false, What::ConfigurationApplied);
     let result = mn::run(&settings, stop, requests);
     stop.store(true, Ordering::Relaxed);
     anyhow::ensure!(answering.join().is_ok(), "the management thread panicked");
@@ -75,6 +79,11 @@ fn answer(name: &str, request: &Request, status: &StatusHandle, start: Instant) 
             uptime_seconds: start.elapsed().as_secs(),
             workers: 0,
         })),
+        Request::Alive => Ok(json!(null)),
+        Request::Ready => Ok(json!(Readiness {
+            ready: true,
+            ports_down: vec![],
+        })),
         Request::Mn => status
             .get(PATIENCE)
             .map(|status| json!(status))
@@ -87,6 +96,7 @@ fn answer(name: &str, request: &Request, status: &StatusHandle, start: Instant) 
         | Request::Ports
         | Request::Workers
         | Request::Drops
+        | Request::Metrics
         | Request::FlowAdd(_)
         | Request::FlowMove(_)
         | Request::FlowDelete(_)

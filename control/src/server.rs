@@ -3,6 +3,9 @@
 //! Requests are read and checked here, and answered by whoever owns the state: a [`Call`] goes over
 //! a channel to that thread, which answers when it can. Nothing here touches the packet path.
 
+mod health;
+mod stream;
+
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,8 +14,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -20,11 +23,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use crossbeam::channel::Sender;
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::api::{
     Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reregister, Revoke, Service,
 };
+use crate::feed::{Feed, Keeper};
 
 /// What can be asked of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +51,12 @@ pub(crate) enum Request {
     Workers,
     /// All [`crate::api::DropRow`]s.
     Drops,
+    /// Whether the loops turn: answered when every worker has.
+    Alive,
+    /// [`crate::api::Readiness`].
+    Ready,
+    /// All counters, in the text format of Prometheus.
+    Metrics,
     /// The state of a mobile node: [`crate::mn::status::MnStatus`].
     Mn,
     /// Adds a flow rule.
@@ -88,7 +98,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(crate) struct Server {
     socket: PathBuf,
-    stop: Option<oneshot::Sender<()>>,
+    stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -97,13 +107,23 @@ impl Server {
     ///
     /// # Errors
     /// If the socket's directory cannot be made, another process answers on it, or it cannot be bound.
-    pub(crate) fn start(socket: &Path, calls: Sender<Call>) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        socket: &Path,
+        calls: Sender<Call>,
+        events: Keeper,
+    ) -> anyhow::Result<Self> {
         let listener = bind(socket)?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (stop, stopped) = oneshot::channel();
+        let (stop, mut stopped) = watch::channel(false);
+        let (feed, keeping) = events.start();
+        let api = Api {
+            calls,
+            feed,
+            stopped: stopped.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("management".into())
             .spawn(move || {
@@ -115,10 +135,11 @@ impl Server {
                             return;
                         }
                     };
+                    tokio::spawn(keeping);
                     let serving =
-                        axum::serve(listener, router(calls)).with_graceful_shutdown(async {
+                        axum::serve(listener, router(api)).with_graceful_shutdown(async move {
                             // An error means the sender is gone, which says the same.
-                            let _ = stopped.await;
+                            let _ = stopped.wait_for(|stopped| *stopped).await;
                         });
                     if let Err(error) = serving.await {
                         tracing::error!(%error, "the management server ended");
@@ -127,7 +148,7 @@ impl Server {
             })?;
         Ok(Self {
             socket: socket.to_owned(),
-            stop: Some(stop),
+            stop,
             thread: Some(thread),
         })
     }
@@ -135,10 +156,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // The thread may have ended by itself.
-            let _ = stop.send(());
-        }
+        // The thread may have ended by itself.
+        let _ = self.stop.send(true);
         if self
             .thread
             .take()
@@ -183,7 +202,22 @@ fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-fn router(calls: Sender<Call>) -> Router {
+/// What handlers share.
+#[derive(Clone, Debug)]
+struct Api {
+    calls: Sender<Call>,
+    feed: Feed,
+    /// Becomes true when the process ends: streams have to as well.
+    stopped: watch::Receiver<bool>,
+}
+
+impl FromRef<Api> for Sender<Call> {
+    fn from_ref(api: &Api) -> Self {
+        api.calls.clone()
+    }
+}
+
+fn router(api: Api) -> Router {
     macro_rules! read {
         ($request:expr) => {
             get(|State(calls): State<Sender<Call>>| async move { ask(&calls, $request).await })
@@ -216,6 +250,11 @@ fn router(calls: Sender<Call>) -> Router {
         .route("/v1/ports", read!(Request::Ports))
         .route("/v1/workers", read!(Request::Workers))
         .route("/v1/drops", read!(Request::Drops))
+        .route("/v1/events", get(stream::events))
+        .route("/v1/events/stream", get(stream::follow))
+        .route("/livez", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .route("/v1/mn", read!(Request::Mn))
         .route("/v1/keys/reload", write!(KeysReload, Request::KeysReload))
         .route("/v1/revoke", write!(Revoke, Request::Revoke))
@@ -224,22 +263,31 @@ fn router(calls: Sender<Call>) -> Router {
         .route("/v1/attach", write!(Attach, Request::Attach))
         .route("/v1/detach", write!(Attach, Request::Detach))
         .fallback(|| async { problem(&Problem::not_found("this path is not part of the API")) })
-        .with_state(calls)
+        .with_state(api)
 }
 
 /// Hands a request to the thread that owns the state and waits for its answer.
 async fn ask(calls: &Sender<Call>, request: Request) -> Response {
+    match answer(calls, request, ANSWER_TIMEOUT).await {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => problem(&error),
+    }
+}
+
+/// As [`ask`], for whoever makes something of the answer.
+async fn answer(calls: &Sender<Call>, request: Request, patience: Duration) -> Answer {
     let (reply, answer) = oneshot::channel();
     if calls.try_send(Call { request, reply }).is_err() {
-        return problem(&Problem::unavailable(
-            "the process is stopping or overloaded; try again",
-        ));
+        let why = "the process is stopping or overloaded; try again";
+        return Err(Problem::unavailable(why));
     }
-    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-        Ok(Ok(Ok(value))) => Json(value).into_response(),
-        Ok(Ok(Err(error))) => problem(&error),
-        Ok(Err(_)) => problem(&Problem::unavailable("the process is stopping")),
-        Err(_) => problem(&Problem::unavailable("no answer in a minute")),
+    match tokio::time::timeout(patience, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Problem::unavailable("the process is stopping")),
+        Err(_) => {
+            let seconds = patience.as_secs();
+            Err(Problem::unavailable(format!("no answer in {seconds} s")))
+        }
     }
 }
 
@@ -255,13 +303,14 @@ fn problem(problem: &Problem) -> Response {
 mod tests {
     use super::*;
     use crate::client::Client;
+    use crate::feed::feed;
 
     #[test]
     fn requests_reach_the_owner_and_errors_come_back_as_problems() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("deep/er/test.sock");
         let (calls, owner) = crossbeam::channel::bounded::<Call>(8);
-        let server = Server::start(&socket, calls.clone()).unwrap();
+        let server = Server::start(&socket, calls.clone(), feed().1).unwrap();
         let answering = std::thread::spawn(move || {
             for call in owner.iter().take(2) {
                 let answer = if call.request == Request::Bindings {
@@ -294,7 +343,7 @@ mod tests {
         );
         answering.join().unwrap();
 
-        let second = Server::start(&socket, calls).unwrap_err();
+        let second = Server::start(&socket, calls, feed().1).unwrap_err();
         assert!(
             second.to_string().contains("another process answers"),
             "{second}"
@@ -317,6 +366,6 @@ mod tests {
         drop(UnixListener::bind(&socket).unwrap());
         assert!(socket.exists());
         let (calls, _owner) = crossbeam::channel::bounded(1);
-        drop(Server::start(&socket, calls).unwrap());
+        drop(Server::start(&socket, calls, feed().1).unwrap());
     }
 }

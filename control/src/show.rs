@@ -8,6 +8,7 @@ use flow::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::api::event::Event;
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
     FlowRow, Handoff, KeysReload, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service,
@@ -264,6 +265,53 @@ fn lines<T: Display>(values: &[T]) -> String {
 fn percent(part: u64, whole: u64) -> String {
     let share = u128::from(part) * 100 / u128::from(whole.max(1));
     format!("{share} %")
+}
+
+/// Runs `flowmob events`, printing line by line.
+///
+/// # Errors
+/// If the process does not answer or ends, or a line cannot be printed for another reason than that nobody reads
+/// it.
+pub(crate) fn events(
+    client: &Client,
+    follow: bool,
+    json: bool,
+    mut print: impl FnMut(&str) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut line = |event: Value| -> anyhow::Result<bool> {
+        let text = if json {
+            event.to_string()
+        } else {
+            event_line(&serde_json::from_value(event)?)
+        };
+        match print(&text) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            result => Ok(result.map(|()| true)?),
+        }
+    };
+    if follow {
+        return client.follow("/v1/events/stream", |kind, data| match kind {
+            "message" => line(serde_json::from_str(data)?),
+            "missed" => line(json!({"kind": "missed", "missed": data}))
+                .with_context(|| format!("{data} events came too fast")),
+            // Kinds of messages may be added.
+            _ => Ok(true),
+        });
+    }
+    let kept: Vec<Value> = serde_json::from_value(client.get("/v1/events")?)?;
+    for event in kept {
+        if !line(event)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn event_line(event: &Event) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(event.unix_ms);
+    let level = if event.warning { "WARN" } else { "INFO" };
+    let at = humantime::format_rfc3339_millis(at);
+    format!("{at}  {level}  {}", event.text)
 }
 
 /// Runs `flowmob flow ...`, returning what to print.

@@ -9,10 +9,12 @@
 mod common;
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use common::appliances::{MAGS, MN1, MN2, lma, mag};
 use common::process::{FLOWMOB, Said, flowmob};
 use common::unique;
+use nix::sys::signal::Signal;
 
 fn words(text: &str) -> Vec<Vec<&str>> {
     text.lines()
@@ -458,4 +460,111 @@ fn a_reader_that_leaves_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(output.stderr, b"");
+}
+
+#[test]
+fn a_process_says_how_it_is_and_what_it_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let lma = lma(&directory);
+    let (status, body) = lma.http("GET /livez");
+    assert_eq!((status, body.as_str()), (200, "ok\n"));
+    let (status, body) = lma.http("GET /readyz");
+    assert_eq!(
+        (status, body.as_str()),
+        (200, r#"{"ready":true,"ports_down":[]}"#)
+    );
+    let (status, text) = lma.http("GET /metrics");
+    assert_eq!(status, 200);
+    for line in [
+        "flowmob_bindings{role=\"lma\",state=\"active\"} 4",
+        "flowmob_dropped_packets_total{reason=\"not-ipv6\"} 1",
+        "flowmob_dropped_packets_total{reason=\"hop-limit\"} 0",
+        "flowmob_peer_sessions{role=\"lma\",peer=\"mag2\"} 2",
+        "flowmob_tunnel_out_packets_total{role=\"lma\",peer=\"mag1\"} 0",
+        "flowmob_port_rx_packets_total{port=\"core\"} 5",
+        "flowmob_flow_move_seconds_count 0",
+        "flowmob_ready 1",
+        "# TYPE flowmob_flow_move_seconds histogram",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+    // No label that grows with the number of mobiles.
+    assert!(
+        !text.contains("example.net") && !text.contains("2001:"),
+        "{text}"
+    );
+    let (status, body) = lma.http("GET /metrics?x=1");
+    assert_eq!(status, 200, "{body}");
+    let (status, body) = lma.http("POST /metrics");
+    assert_eq!(status, 405, "{body}");
+}
+
+#[test]
+fn what_happens_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let lma = lma(&directory);
+    let said = lma.command(["events"]).ok();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].ends_with("Z  INFO  configuration applied"),
+        "{said}"
+    );
+    let attached = format!("INFO  {MN2} access 2 attached at mag2 with 2001:db8:100:2::/64");
+    assert!(lines.iter().any(|line| line.ends_with(&attached)), "{said}");
+    assert_eq!(lines.len(), 5, "{said}");
+
+    let follow = Command::new(FLOWMOB)
+        .args(["events", "--follow", "--json", "--socket"])
+        .arg(lma.socket())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    lma.command(["service", "--mn", MN1, "off"]).ok();
+    let deleted = || {
+        let said = lma.command(["events", "--json"]).ok();
+        let events = said
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        events.filter(|event| event["kind"] == "detached").count()
+    };
+    let patience = Duration::from_secs(30);
+    common::wait_for("both bindings to go", patience, || {
+        (deleted() == 2).then_some(())
+    });
+    let kept = lma.command(["events", "--json"]).ok();
+    assert_eq!(lma.stop(Signal::SIGTERM).code(), Some(0));
+    // The stream ends with the process, and has told everything.
+    let followed = follow.wait_with_output().unwrap();
+    assert!(followed.status.success(), "{followed:?}");
+    assert_eq!(String::from_utf8(followed.stdout).unwrap(), kept);
+    let ids = kept.lines().map(|line| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["id"]
+            .as_u64()
+            .unwrap()
+    });
+    assert!(ids.eq(1..=kept.lines().count() as u64), "{kept}");
+}
+
+#[test]
+fn events_are_asked_for_by_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let lma = lma(&directory);
+    let (status, body) = lma.http("GET /v1/events?after=4");
+    assert_eq!(status, 200);
+    let events: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(events.as_array().unwrap().len(), 1, "{body}");
+    for wrong in [
+        "/v1/events?after=x",
+        "/v1/events?since=1",
+        "/v1/events/stream?after=-1",
+    ] {
+        let (status, body) = lma.http(&format!("GET {wrong}"));
+        let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            (status, problem["type"].as_str()),
+            (400, Some("urn:flowmob:bad-request")),
+            "{wrong}"
+        );
+    }
 }

@@ -25,7 +25,10 @@ impl Control {
             Request::Bindings => rows(&self.binding_rows(now)),
             Request::Peers => rows(&self.peer_rows()),
             Request::Routes => rows(&self.route_rows()),
-            Request::Flows
+            Request::Ready => rows(&self.readiness()),
+            Request::Alive
+            | Request::Metrics
+            | Request::Flows
             | Request::Paths
             | Request::Ports
             | Request::Workers

@@ -18,6 +18,7 @@ use pmip_wire::Message;
 
 use super::calls::WaitingMoves;
 use super::log_rate::LogRate;
+use super::metrics::Times;
 use super::mobiles::MobileTable;
 use super::outbox::Outbox;
 use super::protection::{Admitted, Protection, Sender};
@@ -25,6 +26,8 @@ use super::reports::Reports;
 use super::setup::Setup;
 use super::ways::{Ends, Ways};
 use super::workers::WorkerSet;
+use crate::api::event::What;
+use crate::feed::EventMaker;
 use crate::server::Call;
 
 /// Hop limit of our own messages.
@@ -54,6 +57,8 @@ pub(crate) struct Control {
     pub(super) ways: Ways,
     pub(super) moves: WaitingMoves,
     pub(super) log_rate: LogRate,
+    pub(super) events: EventMaker,
+    pub(super) times: Times,
     pub(super) calls: Calls<Call>,
     pub(super) start: Instant,
     pub(super) oddities: Oddities,
@@ -72,6 +77,7 @@ impl Control {
     /// Runs until `stop` is set: mobiles are then left as they are, for the process that comes next.
     pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) {
         self.nd.announce();
+        self.events.tell(false, What::ConfigurationApplied);
         let mut idle = 0u32;
         while !stop.load(Ordering::Relaxed) {
             if self.turn() {

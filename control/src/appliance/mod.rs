@@ -6,6 +6,7 @@ mod control;
 mod events;
 mod ignored;
 mod log_rate;
+mod metrics;
 mod mobiles;
 mod outbox;
 mod ports;
@@ -36,6 +37,7 @@ use pmip_proto::{Lma, Mag, Receiver};
 
 use self::control::Control;
 use self::log_rate::LogRate;
+use self::metrics::Times;
 use self::mobiles::MobileTable;
 use self::outbox::Outbox;
 use self::ports::OpenPorts;
@@ -44,6 +46,7 @@ use self::reports::Reports;
 use self::setup::{PeerInfo, Setup};
 use self::workers::WorkerSet;
 use crate::api::RouteRow;
+use crate::feed::{EventMaker, feed};
 use crate::keys::Source;
 use crate::server::{Call, Server};
 
@@ -96,16 +99,18 @@ pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()>
         threads.push(spawn_worker(eal.handle(), *id, *core, make)?);
     }
 
+    let (events, listeners) = feed();
     let (calls, requests) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
     let fixed = Fixed {
         infos,
         cores,
         protection,
         start,
+        events,
     };
     let control = build_control(config, fixed, control_rings, requests)?;
     let control = spawn_control(config, control, stop)?;
-    let server = Server::start(&config.management.socket, calls)?;
+    let server = Server::start(&config.management.socket, calls, listeners)?;
     tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
 
     let ended = || threads.iter().any(JoinHandle::is_finished) || control.is_finished();
@@ -273,6 +278,7 @@ struct Fixed {
     cores: Vec<Option<usize>>,
     protection: Protection,
     start: Instant,
+    events: EventMaker,
 }
 
 fn build_control(
@@ -286,6 +292,7 @@ fn build_control(
         cores,
         protection,
         start,
+        events,
     } = fixed;
     // Sequence numbers and identifiers start anywhere, so that a restarted process is not taken for its
     // former self.
@@ -325,6 +332,8 @@ fn build_control(
         ways: Ways::new(config.process.path_mtu_lifetime),
         moves: calls::WaitingMoves::default(),
         log_rate: LogRate::default(),
+        events,
+        times: Times::default(),
         calls,
         start,
         oddities: control::Oddities::default(),

@@ -8,13 +8,15 @@ use pmip_proto::lma::{BceState, FlowState, MobileView};
 use pmip_proto::mag::BuleState;
 use pmip_proto::{HeartbeatView, Liveness, Lma, Mag, Now};
 use pmip_wire::BindingStatus;
+use serde_json::Value;
 
 use super::calls::{answered, rows};
 use super::control::Control;
 use super::protection::ProtectionState;
 use super::reports::Complete;
 use crate::api::{
-    BindingRow, DropRow, FlowRow, PathRow, PeerRow, PortRow, Problem, RouteRow, WorkerRow,
+    BindingRow, DropRow, FlowRow, PathRow, PeerRow, PortRow, Problem, Readiness, RouteRow,
+    WorkerRow,
 };
 use crate::server::Request;
 
@@ -30,7 +32,10 @@ impl Control {
             Request::Ports => rows(&self.port_rows(&complete.counters)),
             Request::Workers => rows(&self.worker_rows(&complete.counters)),
             Request::Drops => rows(&self.drop_rows(&complete.counters)),
+            Request::Alive => Ok(Value::Null),
+            Request::Metrics => Ok(self.metrics(&complete.counters).into()),
             Request::Status
+            | Request::Ready
             | Request::Bindings
             | Request::Routes
             | Request::Peers
@@ -46,6 +51,18 @@ impl Control {
             | Request::Detach(_) => Err(Problem::unavailable("the workers are not asked for this")),
         };
         answered(complete.reply, answer);
+    }
+
+    /// Whether everything is up; a driver that does not know the state of its link says it is.
+    pub(super) fn readiness(&self) -> Readiness {
+        let down = |port: &&super::setup::PortInfo| port.port.link().is_ok_and(|link| !link.up);
+        let ports_down: Vec<String> = (self.setup.ports.iter().filter(down))
+            .map(|port| port.name.clone())
+            .collect();
+        Readiness {
+            ready: ports_down.is_empty(),
+            ports_down,
+        }
     }
 
     pub(super) fn binding_rows(&self, now: Now) -> Vec<BindingRow> {
@@ -213,7 +230,7 @@ impl Control {
         anchored.chain(signalled).collect()
     }
 
-    fn path_rows(&self, counters: &[Counters]) -> Vec<PathRow> {
+    pub(super) fn path_rows(&self, counters: &[Counters]) -> Vec<PathRow> {
         let row = |(&(role, id), path): (&(Role, PathId), &Path)| {
             let mut sum = PathCounters::default();
             for worker in counters {
@@ -243,7 +260,7 @@ impl Control {
         self.setup.paths.iter().map(row).collect()
     }
 
-    fn port_rows(&self, counters: &[Counters]) -> Vec<PortRow> {
+    pub(super) fn port_rows(&self, counters: &[Counters]) -> Vec<PortRow> {
         let row = |(index, port): (usize, &super::setup::PortInfo)| {
             let of = || {
                 counters
@@ -271,7 +288,7 @@ impl Control {
         self.setup.ports.iter().enumerate().map(row).collect()
     }
 
-    fn worker_rows(&self, counters: &[Counters]) -> Vec<WorkerRow> {
+    pub(super) fn worker_rows(&self, counters: &[Counters]) -> Vec<WorkerRow> {
         let row = |(id, (worker, core)): (u16, (&Counters, &Option<usize>))| WorkerRow {
             id,
             core: *core,
@@ -330,7 +347,7 @@ impl Control {
     }
 }
 
-fn bce_state(state: BceState) -> &'static str {
+pub(super) fn bce_state(state: BceState) -> &'static str {
     match state {
         BceState::Active => "active",
         BceState::Deregistering => "deregistering",
@@ -349,7 +366,7 @@ fn liveness(liveness: Liveness) -> &'static str {
     }
 }
 
-fn bule_state(state: BuleState) -> String {
+pub(super) fn bule_state(state: BuleState) -> String {
     match state {
         BuleState::Registering => "registering".to_owned(),
         BuleState::Active => "active".to_owned(),
@@ -359,7 +376,7 @@ fn bule_state(state: BuleState) -> String {
     }
 }
 
-fn flow_state(state: FlowState) -> &'static str {
+pub(super) fn flow_state(state: FlowState) -> &'static str {
     match state {
         FlowState::Active => "active",
         FlowState::Pending => "pending",

@@ -1,6 +1,8 @@
 //! `flowmob` as a child process.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -137,6 +139,18 @@ impl Appliance {
     /// One of its tables, as `show --json` prints it.
     pub fn show(&self, what: &str) -> Vec<Value> {
         serde_json::from_str(&self.command(["show", what, "--json"]).ok()).unwrap()
+    }
+
+    /// One request as others than our own client make them: `GET /path`. Gives status and body.
+    pub fn http(&self, request: &str) -> (u16, String) {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
     }
 
     /// How often it dropped a packet for this reason.

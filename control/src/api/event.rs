@@ -1,0 +1,362 @@
+//! What happens in a process, for whoever listens: `GET /v1/events` and `/v1/events/stream`.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use flow::{Hnp, MnId, Role};
+use serde::{Deserialize, Serialize};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// One more than that of the event before it in this process; the first is 1.
+    pub(crate) id: u64,
+    /// When, in milliseconds since 1970 UTC.
+    pub(crate) unix_ms: u64,
+    /// Whether somebody should look at it.
+    pub(crate) warning: bool,
+    /// For people.
+    pub(crate) text: String,
+    /// What it was.
+    #[serde(flatten)]
+    pub(crate) what: What,
+}
+
+/// The kinds of events, with what they are about. Programs should pass over kinds they do not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(crate) enum What {
+    /// The process serves what its configuration says.
+    ConfigurationApplied,
+    /// A mobile is registered over an access.
+    Attached {
+        /// Our role.
+        role: Role,
+        /// The mobile.
+        mn: MnId,
+        /// The access; only an LMA knows it.
+        bid: Option<u16>,
+        /// The other end, by name.
+        peer: Option<String>,
+        /// The session's prefixes.
+        prefixes: Vec<Hnp>,
+    },
+    /// A mobile is gone from an access.
+    Detached {
+        /// Our role.
+        role: Role,
+        /// The mobile.
+        mn: MnId,
+        /// The access; only an LMA knows it.
+        bid: Option<u16>,
+        /// Why.
+        reason: String,
+    },
+    /// An access is about to go: its flows use others (RFC 5213 §5.3.5).
+    Detaching {
+        /// The mobile.
+        mn: MnId,
+        /// The access.
+        bid: u16,
+    },
+    /// A session moved to another MAG.
+    Handoff {
+        /// The mobile.
+        mn: MnId,
+        /// The session.
+        bid: u16,
+        /// The MAG it left, by name.
+        from: String,
+        /// The MAG it is at.
+        to: String,
+    },
+    /// A session was registered again, without what its MAG knew of flows.
+    Renewed {
+        /// The mobile.
+        mn: MnId,
+        /// The session.
+        bid: u16,
+    },
+    /// A registration was refused.
+    Refused {
+        /// Our role.
+        role: Role,
+        /// The mobile, if the message named one.
+        mn: Option<MnId>,
+        /// The MAG, by name; only at an LMA.
+        peer: Option<String>,
+        /// Status of the PBA.
+        status: u8,
+        /// The status in words.
+        reason: String,
+    },
+    /// A mobile's registration is in doubt at its MAG.
+    RegistrationInDoubt {
+        /// The mobile.
+        mn: MnId,
+        /// Why.
+        reason: String,
+    },
+    /// A flow's packets leave over another access.
+    FlowMoved {
+        /// The mobile.
+        mn: MnId,
+        /// The flow.
+        fid: u16,
+        /// The access it was on.
+        from: u16,
+        /// The access it is on.
+        to: u16,
+        /// From the request to the decision to switch.
+        microseconds: u64,
+    },
+    /// A flow stays where it was.
+    FlowNotMoved {
+        /// The mobile.
+        mn: MnId,
+        /// The flow.
+        fid: u16,
+        /// Where it should have gone.
+        to: u16,
+        /// Why it did not.
+        reason: String,
+    },
+    /// A flow's access is not usable; its packets take another.
+    FlowFellBack {
+        /// The mobile.
+        mn: MnId,
+        /// The flow.
+        fid: u16,
+        /// The access that it belongs to.
+        bid: u16,
+        /// The access of the default path, if there is one.
+        to: Option<u16>,
+    },
+    /// A flow that fell back is on its access again.
+    FlowReturned {
+        /// The mobile.
+        mn: MnId,
+        /// The flow.
+        fid: u16,
+        /// Its access.
+        bid: u16,
+    },
+    /// A MAG that no longer serves a flow was told so.
+    FlowReleased {
+        /// The mobile.
+        mn: MnId,
+        /// The flow.
+        fid: u16,
+        /// The access it left.
+        bid: u16,
+        /// Whether the MAG said that it has understood.
+        acknowledged: bool,
+    },
+    /// A MAG does not take a flow; it is asked again later.
+    FlowNotInstalled {
+        /// The mobile.
+        mn: MnId,
+        /// The flow.
+        fid: u16,
+        /// The access.
+        bid: u16,
+        /// Why.
+        reason: String,
+    },
+    /// A MAG was told what it serves of a mobile's flows.
+    FlowState {
+        /// The mobile.
+        mn: MnId,
+        /// What the MAG answered: 0 is success.
+        status: u8,
+        /// Granted prefixes that are not the session's own.
+        granted: Vec<Hnp>,
+    },
+    /// A flow's lifetime at a MAG ran out.
+    FlowExpired {
+        /// The mobile.
+        mn: MnId,
+    },
+    /// A peer does not answer heartbeats any more.
+    PeerDown(Peer),
+    /// A peer answers again, and has lost nothing.
+    PeerUp(Peer),
+    /// A peer has restarted.
+    PeerRestarted(Peer),
+    /// A peer does not know a kind of message, and is not sent it any more.
+    PeerLimited {
+        /// The peer.
+        #[serde(flatten)]
+        peer: Peer,
+        /// What it does not know.
+        message: String,
+    },
+    /// A revocation has ended at an LMA.
+    Revoked {
+        /// The mobile; `None` if it was about all bindings with a peer.
+        mn: Option<MnId>,
+        /// The MAG, by name; at a MAG, nobody.
+        peer: Option<String>,
+        /// How, or why.
+        reason: String,
+    },
+    /// A MAG is asked to register a mobile again, or has answered.
+    Reregistration {
+        /// The mobile.
+        mn: MnId,
+        /// The MAG, by name; at a MAG, nobody.
+        peer: Option<String>,
+        /// How far it is.
+        reason: String,
+    },
+}
+
+/// An LMA or MAG that something happened to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    /// Our role towards it.
+    pub(crate) role: Role,
+    /// Its name.
+    #[serde(rename = "peer")]
+    pub(crate) name: String,
+    /// Its address.
+    pub(crate) address: Ipv6Addr,
+    /// Sessions with it, or those that are void since it restarted.
+    pub(crate) sessions: Option<usize>,
+}
+
+impl fmt::Display for What {
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access =
+            |bid: &Option<u16>| bid.map(|bid| format!(" access {bid}")).unwrap_or_default();
+        let by = |peer: &Option<String>, word| {
+            let peer = peer.as_ref();
+            peer.map(|peer| format!(" {word} {peer}"))
+                .unwrap_or_default()
+        };
+        match self {
+            Self::ConfigurationApplied => f.write_str("configuration applied"),
+            Self::Attached {
+                mn,
+                bid,
+                peer,
+                prefixes,
+                ..
+            } => write!(
+                f,
+                "{mn}{} attached{} with {}",
+                access(bid),
+                by(peer, "at"),
+                list(prefixes)
+            ),
+            Self::Detached {
+                mn, bid, reason, ..
+            } => write!(f, "{mn}{} detached: {reason}", access(bid)),
+            Self::Detaching { mn, bid } => write!(f, "{mn} access {bid} is about to go"),
+            Self::Handoff { mn, bid, from, to } => {
+                write!(f, "{mn} access {bid} handed over from {from} to {to}")
+            }
+            Self::Renewed { mn, bid } => write!(f, "{mn} access {bid} registered again"),
+            Self::Refused {
+                mn,
+                peer,
+                status,
+                reason,
+                ..
+            } => {
+                let mn = mn.as_ref().map_or("a mobile", MnId::as_str);
+                write!(f, "{mn} refused{}: {status}, {reason}", by(peer, "at"))
+            }
+            Self::RegistrationInDoubt { mn, reason } => write!(f, "{mn}: {reason}"),
+            Self::FlowMoved {
+                mn,
+                fid,
+                from,
+                to,
+                microseconds,
+            } => write!(
+                f,
+                "flow {fid} of {mn} moved from access {from} to {to} in {microseconds} us"
+            ),
+            Self::FlowNotMoved {
+                mn,
+                fid,
+                to,
+                reason,
+            } => write!(f, "flow {fid} of {mn} not moved to access {to}: {reason}"),
+            Self::FlowFellBack { mn, fid, bid, to } => {
+                write!(f, "flow {fid} of {mn} fell back from access {bid}")?;
+                match to {
+                    Some(to) => write!(f, " to {to}"),
+                    None => f.write_str(", and has nowhere to go"),
+                }
+            }
+            Self::FlowReturned { mn, fid, bid } => {
+                write!(f, "flow {fid} of {mn} returned to access {bid}")
+            }
+            Self::FlowReleased {
+                mn,
+                fid,
+                bid,
+                acknowledged,
+            } => {
+                let heard = if *acknowledged {
+                    ""
+                } else {
+                    ", not acknowledged"
+                };
+                write!(f, "flow {fid} of {mn} released at access {bid}{heard}")
+            }
+            Self::FlowNotInstalled {
+                mn,
+                fid,
+                bid,
+                reason,
+            } => write!(
+                f,
+                "flow {fid} of {mn} not installed at access {bid}: {reason}"
+            ),
+            Self::FlowState {
+                mn,
+                status,
+                granted,
+            } => write!(
+                f,
+                "flows of {mn}: status {status}, granted {}",
+                list(granted)
+            ),
+            Self::FlowExpired { mn } => write!(f, "a flow of {mn} expired"),
+            Self::PeerDown(peer) => write!(f, "{peer} is down"),
+            Self::PeerUp(peer) => write!(f, "{peer} is up"),
+            Self::PeerRestarted(peer) => write!(f, "{peer} has restarted"),
+            Self::PeerLimited { peer, message } => write!(f, "{peer} does not know {message}"),
+            Self::Revoked { mn, peer, reason } => {
+                let mn = mn.as_ref().map_or("all bindings", MnId::as_str);
+                write!(f, "{mn}{} revoked: {reason}", by(peer, "at"))
+            }
+            Self::Reregistration { mn, peer, reason } => {
+                write!(f, "{mn} asked for again{}: {reason}", by(peer, "at"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.address)?;
+        match self.sessions {
+            Some(sessions) => write!(f, " ({sessions} sessions)"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn list(prefixes: &[Hnp]) -> String {
+    let texts: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
+    if texts.is_empty() {
+        "nothing".to_owned()
+    } else {
+        texts.join(", ")
+    }
+}
