@@ -2,6 +2,7 @@
 //! `--json` prints. Field names are part of the interface.
 
 pub(crate) mod event;
+pub(crate) mod explain;
 
 use std::net::Ipv6Addr;
 

@@ -60,6 +60,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what would become of a packet, and why: which binding, which rule, which path and outer header, and
+    /// what if an access were lost. Nothing is sent.
+    Explain(Box<ExplainArgs>),
     /// Add, move or delete the flow rules of a mobile node (at its LMA).
     #[command(subcommand)]
     Flow(Flow),
@@ -197,6 +200,44 @@ pub(crate) struct FlowAddArgs {
     /// IPsec security parameter index: number or FIRST-LAST.
     #[arg(long, value_name = "SPIS")]
     pub(crate) spi: Option<String>,
+}
+
+/// Arguments of `flowmob explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Source address.
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "hex")]
+    pub(crate) src: Option<std::net::Ipv6Addr>,
+    /// Destination address.
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "hex")]
+    pub(crate) dst: Option<std::net::Ipv6Addr>,
+    /// Upper-layer protocol: tcp, udp, icmpv6, sctp, esp, or a number [default: udp].
+    #[arg(long)]
+    pub(crate) proto: Option<String>,
+    /// Source port.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) sport: Option<u16>,
+    /// Destination port.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) dport: Option<u16>,
+    /// Flow label, 20 bits.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) flow_label: Option<u32>,
+    /// Traffic class.
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) tc: Option<u8>,
+    /// Instead: an IPv6 packet, or an Ethernet frame with one, in hexadecimal.
+    #[arg(long, value_name = "OCTETS", conflicts_with_all = ["src", "dst", "proto", "sport", "dport", "flow_label", "tc"])]
+    pub(crate) hex: Option<String>,
+    /// Port that it arrives on [default: one that it may be expected on].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) port: Option<String>,
+    /// Peer whose tunnel it comes through [default: that of the mobile's prefix].
+    #[arg(long, value_name = "PEER")]
+    pub(crate) via: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `revoke`.

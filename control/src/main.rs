@@ -51,6 +51,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run { config } => run(&config),
         Command::Check { config } => check(&config),
         Command::Show { what, json } => say(&show::show(&client, what, json)?),
+        Command::Explain(arguments) => say(&show::explain(&client, *arguments)?),
         Command::Events { follow, json } => events(&client, follow, json),
         Command::Flow(command) => say(&show::flow(&client, command)?),
         Command::Revoke(request) => say(&show::revoke(&client, request)?),

@@ -97,6 +97,7 @@ fn answer(name: &str, request: &Request, status: &StatusHandle, start: Instant) 
         | Request::Workers
         | Request::Drops
         | Request::Metrics
+        | Request::Explain(_)
         | Request::FlowAdd(_)
         | Request::FlowMove(_)
         | Request::FlowDelete(_)

@@ -94,6 +94,17 @@ fn protocol(text: &str) -> Result<Interval<u8>, String> {
     )
 }
 
+/// The number of an upper-layer protocol.
+///
+/// # Errors
+/// If the text is neither a name nor a number of one.
+pub(crate) fn protocol_number(text: &str) -> Result<u8, Problem> {
+    let wrong = |why| Problem::bad_request(format!("proto: {text:?}: {why}"));
+    let interval = protocol(text).map_err(wrong)?;
+    let single = interval.is_single().then_some(interval.start);
+    single.ok_or_else(|| wrong("one protocol, not a range".to_owned()))
+}
+
 fn range<T: FromStr + PartialOrd + Copy>(
     text: &str,
     expected: &str,

@@ -25,6 +25,7 @@ use crossbeam::channel::Sender;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+use crate::api::explain::Explain;
 use crate::api::{
     Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reregister, Revoke, Service,
 };
@@ -59,6 +60,8 @@ pub(crate) enum Request {
     Metrics,
     /// The state of a mobile node: [`crate::mn::status::MnStatus`].
     Mn,
+    /// What would become of a packet: [`crate::api::explain::Explanation`].
+    Explain(Box<Explain>),
     /// Adds a flow rule.
     FlowAdd(FlowAdd),
     /// Moves a flow.
@@ -250,6 +253,10 @@ fn router(api: Api) -> Router {
         .route("/v1/ports", read!(Request::Ports))
         .route("/v1/workers", read!(Request::Workers))
         .route("/v1/drops", read!(Request::Drops))
+        .route(
+            "/v1/explain",
+            write!(Explain, |explain| Request::Explain(Box::new(explain))),
+        )
         .route("/v1/events", get(stream::events))
         .route("/v1/events/stream", get(stream::follow))
         .route("/livez", get(health::alive))

@@ -15,7 +15,7 @@ use std::net::Ipv6Addr;
 use common::is_root;
 use common::kernel::{
     CN, ECHO_REPLY, Icmp, LMAA, MAG, Mobility, Network, PATIENCE, SILENCE, STRANGER, TIME_EXCEEDED,
-    TOO_BIG, arrives, datagram, datagrams_go_both_ways, ip,
+    TOO_BIG, Watch, arrives, datagram, datagrams_go_both_ways, ip,
 };
 use common::process::Appliance;
 use etherparse::{IpNumber, Ipv6Header};
@@ -388,4 +388,205 @@ fn lma_tunnels_are_plain_ipv6_in_ipv6() {
         (ip(CN), at.mn)
     );
     assert_eq!(inner.hop_limit, 63);
+}
+
+/// What `explain` says of a packet.
+fn explained(at: &AtLma, packet: &[u8], more: &[&str]) -> serde_json::Value {
+    let hex = packet
+        .iter()
+        .fold(String::new(), |hex, octet| hex + &format!("{octet:02x}"));
+    let command = ["explain", "--json", "--hex", &hex];
+    let said = at
+        .lma
+        .command(command.into_iter().chain(more.iter().copied()));
+    serde_json::from_str(&said.ok()).unwrap()
+}
+
+#[test]
+fn lma_does_what_it_explains() {
+    if !is_root() {
+        return;
+    }
+    let at = AtLma::new("why");
+    // The mobile's second access, behind the other gateway, with a flow and one that is never tried.
+    let other = at.network.peer.mobility(ip(OTHER_MAG), ip(LMAA));
+    other.send(Pbu {
+        access: Some(AccessTechnology(8)),
+        ll_id: Some(MnLinkLayerId::new(&[2, 0, 0, 0, 1, 2]).unwrap()),
+        handoff: Some(HandoffIndicator::SHARING_PREFIXES),
+        ..pbu(1, "mn1@example.net", 75)
+    });
+    assert!(matches!(other.receive(), Message::Pba(pba) if pba.status == BindingStatus::ACCEPTED));
+    let flow = ["flow", "add", "--mn", "mn1@example.net", "--bid"];
+    let add = |bid: &'static str, selector: &[&'static str]| {
+        let words = flow
+            .into_iter()
+            .chain([bid])
+            .chain(selector.iter().copied());
+        at.lma.command(words).ok();
+    };
+    add(
+        "1",
+        &[
+            "--proto",
+            "udp",
+            "--dport",
+            "7000-7009",
+            "--src",
+            "2001:db8:c::77",
+        ],
+    );
+    add("2", &["--proto", "udp", "--tc", "0x28"]);
+    add("1", &["--proto", "tcp"]);
+
+    // Down: what leaves for the kernel, octet for octet of the outer header.
+    let tunnels = at.network.peer.watch("core0");
+    let edge = at.network.edge.watch("eth0");
+    at.cn().is_answered_by(at.mn);
+    let sender = at.network.edge.packets(ip(CN), at.mn);
+    let counted = |mag: &str| {
+        let paths = at.lma.show("paths");
+        let mut paths = paths
+            .iter()
+            .filter(|row| row["path"].to_string().contains(mag));
+        paths.next().unwrap()["counters"]["out_packets"]
+            .as_u64()
+            .unwrap()
+    };
+    let pings = counted(MAG);
+    let payload = |n: u8| [b"explained ".as_slice(), &[n; 30]].concat();
+    for (n, class, to) in [(1, 0, MAG), (2, 0x28, OTHER_MAG), (3, 0x2a, OTHER_MAG)] {
+        let packet = datagram(ip(CN), at.mn, class, &payload(n));
+        let said = explained(&at, &packet, &["--port", "edge"]);
+        assert_eq!(said["result"]["fate"], "sent", "{said}");
+        sender.send(&packet).unwrap();
+        let sent = tunnels.find(PATIENCE, |frame| {
+            let ours = frame.ends_with(&payload(n)) && frame[20] == 41;
+            ours.then(|| frame.to_vec())
+        });
+        let sent = sent.unwrap_or_else(|| panic!("{said}"));
+        let outer = Ipv6Header::from_slice(&sent[14..]).unwrap().0;
+        let frame = &said["result"]["frame"];
+        let number = |name: &str| frame[name].as_u64().unwrap();
+        assert_eq!(frame["destination"], to, "{said}");
+        assert_eq!(outer.destination_addr(), ip(to));
+        assert_eq!(frame["source"], outer.source_addr().to_string());
+        assert_eq!(
+            number("flow_label"),
+            u64::from(outer.flow_label.value()),
+            "{said}"
+        );
+        assert_eq!(number("traffic_class"), u64::from(outer.traffic_class));
+        assert_eq!(number("hop_limit"), u64::from(outer.hop_limit));
+        assert_eq!(number("octets") as usize, sent.len() - 14);
+        let verdicts: Vec<&str> = (said["rules"].as_array().unwrap().iter())
+            .map(|rule| rule["verdict"].as_str().unwrap())
+            .collect();
+        let expected = match n {
+            1 => ["not matched"; 3],
+            _ => ["not matched", "matched", "not tried"],
+        };
+        assert_eq!(verdicts, expected, "{said}");
+        let why = &said["rules"][0]["mismatches"];
+        assert_eq!(
+            *why,
+            serde_json::json!(["source address", "destination port"])
+        );
+        if n == 1 {
+            let why = &said["rules"][1]["mismatches"];
+            assert_eq!(*why, serde_json::json!(["traffic class"]));
+            let why = &said["rules"][2]["mismatches"];
+            assert_eq!(*why, serde_json::json!(["next header"]));
+        }
+        // Without an access, what was on it goes over the other, and the rest as before.
+        let lost: Vec<_> = said["if_lost"].as_array().unwrap().iter().collect();
+        assert_eq!(lost.len(), 2, "{said}");
+        let of = |n: usize| lost[n]["result"]["frame"]["destination"].as_str().unwrap();
+        assert_eq!([of(0), of(1)], [OTHER_MAG, MAG], "{said}");
+    }
+
+    up_and_dropped(&at, &edge, &payload);
+
+    // Nothing of all that was sent, counted or remembered.
+    assert_eq!((counted(MAG) - pings, counted(OTHER_MAG)), (1, 2));
+    assert_eq!(at.lma.drops("no-binding"), 0);
+    explained_to_people(&at);
+}
+
+/// Up, through either tunnel, and what is dropped for the reason that is counted.
+fn up_and_dropped(at: &AtLma, edge: &Watch, payload: &impl Fn(u8) -> Vec<u8>) {
+    // Somebody listens, so nobody is told that nobody does.
+    let _listener = at.network.edge.udp(ip(CN), 5000);
+    let up = |from: &str, source, n: u8| {
+        let packet = datagram(source, ip(CN), 0, &payload(n));
+        let via = if from == MAG { "kernel" } else { "other" };
+        let said = explained(at, &packet, &["--via", via]);
+        at.network
+            .peer
+            .tunnel(ip(from), ip(LMAA), 0)
+            .send(&packet)
+            .unwrap();
+        said
+    };
+    for (n, from) in [(11, MAG), (12, OTHER_MAG)] {
+        let said = up(from, at.mn, n);
+        let frame = &said["result"]["frame"];
+        assert_eq!(
+            (&said["result"]["fate"], &frame["port"]),
+            (&"sent".into(), &"edge".into()),
+            "{said}"
+        );
+        let arrived = arrives(edge, &payload(n), PATIENCE).unwrap();
+        let said = [&frame["traffic_class"], &frame["hop_limit"]].map(|v| v.as_u64().unwrap());
+        assert_eq!(said, [arrived.0, arrived.1].map(u64::from));
+    }
+    let foreign = ip("2001:db8:100:ff::100");
+    let before = at.lma.drops("inner-source");
+    let said = up(MAG, foreign, 13);
+    assert_eq!(said["result"]["reason"], "inner-source", "{said}");
+    assert_eq!(arrives(edge, &payload(13), SILENCE), None);
+    assert_eq!(at.lma.drops("inner-source"), before + 1);
+    let nobody = datagram(ip(CN), ip("2001:db8:100:99::1"), 0, &payload(14));
+    let said = explained(at, &nobody, &[]);
+    assert_eq!(said["result"]["reason"], "no-binding", "{said}");
+    assert_eq!(said["result"]["answered"], true, "{said}");
+}
+
+/// By fields, and what cannot be explained.
+fn explained_to_people(at: &AtLma) {
+    let mn = at.mn.to_string();
+    let fields = [
+        "explain", "--src", CN, "--dst", &mn, "--dport", "7001", "--tc", "40",
+    ];
+    let said = at.lma.command(fields).ok();
+    let expected = "(flow 2) tc 40 proto 17";
+    assert!(
+        said.contains(expected) && said.contains("-> tunnel to other 2001:db8:b::1: matched"),
+        "{said}"
+    );
+    assert!(
+        said.contains("if lost   access 2 at other: sent, tunnel to kernel"),
+        "{said}"
+    );
+    for (wrong, why) in [
+        (&["--hex", "6000"][..], "hex: expected the octets"),
+        (
+            &[
+                "--src", CN, "--dst", CN, "--proto", "icmpv6", "--dport", "1",
+            ],
+            "protocol 58 has no ports",
+        ),
+        (
+            &["--src", CN, "--dst", CN, "--port", "none"],
+            "no port is named none",
+        ),
+        (
+            &["--src", CN, "--dst", CN, "--via", "none"],
+            "no peer is named none",
+        ),
+    ] {
+        let words = ["explain"].into_iter().chain(wrong.iter().copied());
+        let said = at.lma.command(words).fails();
+        assert!(said.contains(why), "{said}");
+    }
 }

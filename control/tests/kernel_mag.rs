@@ -146,6 +146,32 @@ fn mag_serves_a_kernel_mobile_through_a_kernel_anchor() {
     let route = at.network.edge.ip_says("-6 route show default");
     assert!(route.contains("via fe80::200:5eff:fe00:5213"), "{route}");
 
+    // What is explained is what has just been seen.
+    let explain = |from, to, more: &[&'static str]| {
+        let fields = ["explain", "--src", from, "--dst", to, "--dport", "5000"];
+        at.mag
+            .command(fields.into_iter().chain(more.iter().copied()))
+            .ok()
+    };
+    let up = explain(MN, CN, &[]);
+    assert!(up.contains("arrives   from the mobile's station"), "{up}");
+    assert!(
+        up.contains("result    sent, tunnel to ") && up.contains("next header 41"),
+        "{up}"
+    );
+    let down = explain(CN, MN, &[]);
+    assert!(down.contains("arrives   out of the tunnel from "), "{down}");
+    assert!(
+        down.contains("result    sent, link edge to ")
+            && down.contains("next header 17, hop limit 63"),
+        "{down}"
+    );
+    let forged = explain("2001:db8:dead::1", CN, &["--port", "edge"]);
+    assert!(
+        forged.contains("result    dropped: ingress-filter"),
+        "{forged}"
+    );
+
     // Not through another tunnel end, not to another prefix.
     let watch = at.network.edge.watch("eth0");
     let before = at.mag.drops("no-tunnel");

@@ -9,6 +9,7 @@
 //!                                             +- odd ones, one by one: local, errors, held, punted
 //! ```
 //!
+//! * [`rehearsal`] finds out what a worker would do with a packet.
 //! * [`spread`] shares one port's packets among several workers.
 //! * [`worker`] has the loop and the stages; [`io`] what it needs from ports; [`ring`] how it talks to
 //!   the control plane; [`config`] what it is told at the start.
@@ -38,6 +39,7 @@ pub mod io;
 #[cfg(feature = "micro")]
 pub mod micro;
 pub mod packet;
+pub mod rehearsal;
 pub mod ring;
 pub mod spread;
 pub mod worker;

@@ -227,6 +227,17 @@ impl NeighbourDiscovery {
         })
     }
 
+    /// The neighbours whose link-layer addresses are known.
+    pub fn known(&self) -> impl Iterator<Item = (PortId, Ipv6Addr, MacAddr)> {
+        self.entries.iter().filter_map(|((port, address), entry)| {
+            let mac = match entry.state {
+                State::Reachable { mac } | State::Probing { mac, .. } => mac,
+                State::Incomplete { .. } => return None,
+            };
+            Some((*port, *address, mac))
+        })
+    }
+
     /// When [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.due.first().map(|(due, _)| *due)

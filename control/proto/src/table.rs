@@ -117,6 +117,19 @@ impl Installed {
         self.0.iter().map(|told| told.hnp)
     }
 
+    /// The binding of a prefix, as the workers were told it.
+    pub(crate) fn get(&self, hnp: Hnp) -> Option<Binding> {
+        let told = self.0.iter().find(|told| told.hnp == hnp)?;
+        Some(Binding {
+            mobile: told.mobile,
+            default_path: told.default_path,
+            sources: told.sources.to_vec(),
+            uplink: told.uplink,
+            local: told.local,
+            rules: told.rules.to_vec(),
+        })
+    }
+
     /// Puts a binding in force, or takes one out; says nothing if it is so already.
     pub(crate) fn set<K: Copy + Ord, E>(
         &mut self,
@@ -236,6 +249,7 @@ mod tests {
         installed.set(hnp, Some(binding(one)), &mut paths, &mut outbox);
         let two = paths.resolve(2, || link(2), &mut outbox).unwrap();
         installed.set(hnp, Some(binding(two)), &mut paths, &mut outbox);
+        assert_eq!(installed.get(hnp), Some(binding(two)));
         paths.sweep(&mut outbox);
         let again = paths.resolve(3, || link(3), &mut outbox).unwrap();
         assert_eq!((one, two, again), (PathId(0), PathId(1), PathId(0)));

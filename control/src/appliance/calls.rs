@@ -42,6 +42,10 @@ impl Control {
                     .ask(&mut self.workers, request, reply, &prefixes);
                 return;
             }
+            Request::Explain(request) => {
+                self.explain(&request, reply);
+                return;
+            }
             Request::Mn => Err(not_an_mn()),
             Request::FlowAdd(request) => self.add_flow(now, &request),
             Request::FlowMove(request) => match self.move_flow(now, &request) {

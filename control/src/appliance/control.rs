@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::Receiver as Calls;
+use dataplane::WorkerConfig;
 use flow::{Lmaa, MacAddr, PortId, Punt, Role, TransmitTo, Update};
 use nd::packet::{Ipv6, ipv6_packet, next_header};
 use nd::{NeighbourDiscovery, icmp6};
@@ -62,6 +63,8 @@ pub(crate) struct Control {
     pub(super) calls: Calls<Call>,
     pub(super) start: Instant,
     pub(super) oddities: Oddities,
+    /// What every worker was told at its start.
+    pub(super) worker: WorkerConfig,
 }
 
 /// What the control thread itself could not use.

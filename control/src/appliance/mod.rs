@@ -4,6 +4,7 @@ mod bindings;
 mod calls;
 mod control;
 mod events;
+mod explain;
 mod ignored;
 mod log_rate;
 mod metrics;
@@ -319,6 +320,7 @@ fn build_control(
             access: info.access,
         });
     let nd = NeighbourDiscovery::new(nd_ports.collect());
+    let worker = worker_config(config, &infos, WorkerId(0));
     Ok(Control {
         protection,
         receiver: Receiver::new(ANSWERS_PER_SECOND),
@@ -337,6 +339,7 @@ fn build_control(
         calls,
         start,
         oddities: control::Oddities::default(),
+        worker,
         setup: build_setup(config, infos, cores),
     })
 }

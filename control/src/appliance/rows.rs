@@ -40,6 +40,7 @@ impl Control {
             | Request::Routes
             | Request::Peers
             | Request::Mn
+            | Request::Explain(_)
             | Request::FlowAdd(_)
             | Request::FlowMove(_)
             | Request::FlowDelete(_)

@@ -45,6 +45,11 @@ impl Ways {
         self.learned.get(&ends).map(|learned| learned.mtu)
     }
 
+    /// All that is known: the ends of tunnels and what their ways carry, in octets.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Ends, u16)> {
+        self.learned.iter().map(|(ends, way)| (*ends, way.mtu))
+    }
+
     /// Forgets one way whose time is over, and returns it.
     pub(super) fn pop_due(&mut self, now: Duration) -> Option<Ends> {
         let due = self

@@ -138,6 +138,12 @@ impl Namespace {
         socket
     }
 
+    /// A socket that sends whole packets, with headers of their own, on the way to `remote`.
+    pub fn packets(&self, local: Ipv6Addr, remote: Ipv6Addr) -> Socket {
+        const WITH_HEADER: i32 = 255;
+        self.raw(Protocol::from(WITH_HEADER), local, Some(remote))
+    }
+
     fn raw(&self, protocol: Protocol, local: Ipv6Addr, remote: Option<Ipv6Addr>) -> Socket {
         let address = |a| SocketAddrV6::new(a, 0, 0, 0).into();
         let socket = self.enter(|| Socket::new(Domain::IPV6, Type::RAW, Some(protocol)).unwrap());

@@ -50,6 +50,12 @@ impl Mobile {
         })
     }
 
+    /// The access that serves a prefix whose MAG cannot, or is asked to.
+    pub(crate) fn rescuer(&self, hnp: Hnp) -> Option<Bid> {
+        let rescue = self.rescues.iter().find(|rescue| rescue.hnp == hnp);
+        rescue.map(|rescue| rescue.bid)
+    }
+
     /// Whether a flow is one that stands for a whole prefix.
     pub(crate) fn rescues(&self, fid: Fid) -> bool {
         self.rescues.iter().any(|rescue| rescue.fid == fid)

@@ -23,6 +23,7 @@
 //! | `notifications` | mobiles that a MAG shall register again (RFC 7077) |
 //! | `refusals` | which message a peer does not know |
 //! | `tables` | what follows for the workers |
+//! | `questions` | what would follow if |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -58,6 +59,7 @@ mod notifications;
 mod pbu;
 mod peers;
 mod prefixes;
+mod questions;
 mod refusals;
 mod revocation;
 mod service;
@@ -69,6 +71,7 @@ pub use binding_cache::{Bce, BceState};
 pub use flow_mobility::{FlowError, FlowRequest, FlowState, FmcEntry, MoveStarted, Moving};
 pub use notifications::ReregistrationError;
 pub use peers::{PeerCounters, PeerView};
+pub use questions::WhatIf;
 pub use revocation::{RevocationError, RevocationScope};
 
 use binding_cache::{BindingCache, Mobile};

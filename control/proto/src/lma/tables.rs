@@ -57,7 +57,12 @@ impl Tunnels {
     }
 
     /// All there is to know about one prefix.
-    fn binding(&mut self, mobile: &Mobile, hnp: Hnp, outbox: &mut Outbox<LmaEvent>) -> Binding {
+    pub(crate) fn binding(
+        &mut self,
+        mobile: &Mobile,
+        hnp: Hnp,
+        outbox: &mut Outbox<LmaEvent>,
+    ) -> Binding {
         let owners = || mobile.active().filter(|s| s.owns(hnp));
         let default = mobile.default_access(hnp);
         let default_path = default.and_then(|s| self.path(s, outbox));

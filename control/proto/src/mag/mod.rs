@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use flow::{Hnp, Lmaa, MacAddr, MnId, MobileId, PortId};
+use flow::{Binding, Hnp, Lmaa, MacAddr, MnId, MobileId, PortId};
 use pmip_wire::{BindingErrorStatus, Message, NotificationReason};
 
 use crate::command::Command;
@@ -382,6 +382,15 @@ impl Mag {
     /// The binding update list, in the order the sessions began.
     pub fn bul(&self) -> impl Iterator<Item = &Bule> {
         self.bul.sessions.values()
+    }
+
+    /// What the workers were told about a prefix, if it is routed to a mobile.
+    pub fn installed(&self, hnp: Hnp) -> Option<(&MnId, Binding)> {
+        let id = self.routes.owner(hnp)?;
+        let session = self.bul.sessions_of(id).into_iter().next()?;
+        let bule = self.bul.sessions.get(&session)?;
+        let binding = self.bul.mobiles.get(&id)?.installed.get(hnp)?;
+        Some((&bule.attachment.mn_id, binding))
     }
 
     /// The routes to mobiles, by session.

@@ -58,6 +58,11 @@ impl Routes {
         hnps.len() - hnps.iter().filter(here).count()
     }
 
+    /// The mobile that a prefix is routed to.
+    pub(crate) fn owner(&self, hnp: Hnp) -> Option<MobileId> {
+        self.owners.get(&hnp).copied()
+    }
+
     /// Prefixes routed.
     pub(crate) fn len(&self) -> usize {
         self.owners.len()
