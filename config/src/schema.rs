@@ -1,6 +1,6 @@
 //! What a configuration holds: the process, its ports and routes.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,6 +75,9 @@ impl Config {
 
     /// Takes the relative paths of key files from `directory`.
     pub(crate) fn resolve(&mut self, directory: &Path) {
+        if let Some(file) = &mut self.management.token_file {
+            *file = directory.join(&*file);
+        }
         let anchored = self.lma.iter_mut().flat_map(|lma| &mut lma.peers);
         let anchored = anchored.map(|peer| &mut peer.protection);
         let gateways = self.mag.iter_mut().flat_map(|mag| &mut mag.peers);
@@ -207,6 +210,12 @@ pub struct Fragments {
 pub struct Management {
     /// The Unix socket, at most 107 octets.
     pub socket: PathBuf,
+    /// An address and port of TCP where the same is served; `None` for nowhere. Other than loopback addresses
+    /// need a token.
+    pub tcp: Option<SocketAddr>,
+    /// The file with the token that requests over TCP must bear. [`load`](crate::load) takes a relative path from
+    /// where the configuration is.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Logging: `[log]`.

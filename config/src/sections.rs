@@ -89,6 +89,8 @@ fn management(t: &mut Table<'_>, name: &str) -> Management {
     let socket = PathBuf::from(format!("/run/flowmob/{name}.sock"));
     Management {
         socket: t.or("socket", socket),
+        tcp: t.optional("tcp"),
+        token_file: t.optional("token_file"),
     }
 }
 

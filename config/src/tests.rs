@@ -88,7 +88,13 @@ fn the_reference_shows_the_defaults() {
         Some(Path::new("/var/lib/flowmob/reference"))
     );
     assert_eq!(shown, without.process);
-    assert_eq!(with.management, without.management);
+    let mut shown = with.management;
+    assert_eq!(shown.tcp.take(), Some("127.0.0.1:8090".parse().unwrap()));
+    assert_eq!(
+        shown.token_file.take().as_deref(),
+        Some(Path::new("keys/token"))
+    );
+    assert_eq!(shown, without.management);
     assert_eq!(with.log, without.log);
     assert_eq!(with.routes, without.routes);
     assert_eq!(with.ports[0].mtu, without.ports[0].mtu);

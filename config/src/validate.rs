@@ -15,12 +15,13 @@ use crate::device::MAX_SOCKET_PATH;
 use crate::machine::Machine;
 use crate::notes::{Draft, Notes};
 use crate::roles::TunnelOptions;
-use crate::schema::{Config, Idle};
+use crate::schema::{Config, Idle, Management};
 
 pub(crate) fn config(config: &Config, machine: &Machine, notes: &mut Notes) {
     roles(config, notes);
     process(config, machine, notes);
     socket(&config.management.socket, notes);
+    tcp(&config.management, notes);
     network::ports(config, notes);
     network::routes(config, notes);
     if let Some(lma) = &config.lma {
@@ -164,6 +165,25 @@ fn socket(path: &Path, notes: &mut Notes) {
                 .label("depends on where flowmob is started")
                 .help("write it from the root, such as /run/flowmob/lma1.sock"),
         );
+    }
+}
+
+/// What changes an appliance is not open to everybody who can reach it.
+fn tcp(management: &Management, notes: &mut Notes) {
+    match (management.tcp, &management.token_file) {
+        (Some(address), None) if !address.ip().is_loopback() => notes.push(
+            Draft::error("management.tcp", "open to others without a token")
+                .label("not a loopback address")
+                .help(
+                    "name a file with a token, token_file = \"token\", or use 127.0.0.1 or [::1]",
+                ),
+        ),
+        (None, Some(_)) if !notes.is_tainted("management.tcp") => notes.push(
+            Draft::error("management.token_file", "a token that nobody is asked for")
+                .label("only requests over TCP bear it")
+                .help("name an address, tcp = \"127.0.0.1:8090\", or leave it out"),
+        ),
+        (Some(_) | None, _) => {}
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a single value of the file can be.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use flow::{AccessTechnology, Hnp, HnpError, MacAddr, MnId};
@@ -180,6 +180,26 @@ impl Value for PathBuf {
 
     fn placeholder() -> Self {
         Self::new()
+    }
+}
+
+impl Value for SocketAddr {
+    const EXPECTED: &'static str = "an address and a port";
+    const EXAMPLE: &'static str = "\"127.0.0.1:8090\"";
+
+    fn read(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let text = text(value)?;
+        let wrong = |_| {
+            Fault::new(
+                "no address with a port",
+                "write it such as 127.0.0.1:8090 or [::1]:8090",
+            )
+        };
+        text.parse().map_err(wrong)
+    }
+
+    fn placeholder() -> Self {
+        (Ipv6Addr::LOCALHOST, 0).into()
     }
 }
 

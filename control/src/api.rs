@@ -427,6 +427,12 @@ impl Problem {
         )
     }
 
+    /// The asker has not shown that it may; 401 if a token would do.
+    pub(crate) fn unauthorized(detail: impl Into<String>, token: bool) -> Self {
+        let status = if token { 401 } else { 403 };
+        Self::new("unauthorized", "Not for everybody", status, detail)
+    }
+
     /// The request is clear but what it asks cannot be done now.
     pub(crate) fn refused(detail: impl Into<String>) -> Self {
         Self::new("refused", "Refused", 409, detail)

@@ -92,6 +92,16 @@ pub(crate) enum Command {
     },
     /// Detach a mobile node (at a MAG).
     Detach(Mobile),
+    /// Look at this machine: what hurts an appliance here, and how to mend it. Fails if something will not work.
+    #[cfg(feature = "dpdk")]
+    Doctor {
+        /// The configuration whose ports and cores are looked at [default: the machine alone].
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// A whole network in network namespaces on this machine: CN, LMA, two MAGs and a mobile node.
     #[cfg(feature = "dpdk")]
     #[command(subcommand)]

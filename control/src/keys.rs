@@ -17,7 +17,7 @@ use config::{Config, Protection};
 
 #[cfg(feature = "dpdk")]
 pub(crate) use self::file::Association;
-pub(crate) use self::file::{KeyFile, KeyFileError};
+pub(crate) use self::file::{KeyFile, KeyFileError, token};
 pub(crate) use self::generate::{GenerateArgs, generate};
 
 /// Where the keys of a peer come from.

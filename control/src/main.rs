@@ -8,6 +8,8 @@ mod api;
 mod appliance;
 mod cli;
 mod client;
+#[cfg(feature = "dpdk")]
+mod doctor;
 mod feed;
 mod keys;
 #[cfg(feature = "dpdk")]
@@ -64,6 +66,8 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Detach(mobile) => say(&show::mobile(&client, "detach", mobile, None)?),
         #[cfg(feature = "dpdk")]
+        Command::Doctor { config, json } => examine(config.as_deref(), json),
+        #[cfg(feature = "dpdk")]
         Command::Lab(command) => lab::run(command),
     }
 }
@@ -112,6 +116,30 @@ fn check(path: &Path) -> anyhow::Result<ExitCode> {
     ))
 }
 
+/// Looks at the machine; fails if something will not work.
+#[cfg(feature = "dpdk")]
+fn examine(path: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+    let config = match path.map(config::load).transpose() {
+        Ok(config) => config,
+        Err(errors) => {
+            writeln!(std::io::stderr(), "{errors}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let findings = doctor::Machine::this().look(config.as_ref());
+    let text = if json {
+        serde_json::to_string_pretty(&findings)?
+    } else {
+        show::findings(&findings)?
+    };
+    let said = say(&text)?;
+    Ok(if doctor::fails(&findings) {
+        ExitCode::FAILURE
+    } else {
+        said
+    })
+}
+
 fn warnings(config: &Config) -> String {
     let mut text = String::new();
     for warning in &config.warnings {
@@ -140,7 +168,10 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
         mobile::run(&config, mn, &stop)?;
     } else {
         #[cfg(feature = "dpdk")]
-        appliance::run(&config, &stop)?;
+        {
+            doctor::log(&config);
+            appliance::run(&config, &stop)?;
+        }
         #[cfg(not(feature = "dpdk"))]
         anyhow::bail!("this build has no DPDK: it runs [mn] only");
     }

@@ -32,7 +32,7 @@ pub(crate) fn run(config: &Config, mn: &config::Mn, stop: &Arc<AtomicBool>) -> a
     let (status, requests) = mn::status_channel();
     let (calls, queue) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
     let (mut events, listeners) = feed();
-    let _server = Server::start(&config.management.socket, calls, listeners)?;
+    let _server = Server::start(&config.management, calls, listeners)?;
     let name = config.name.clone();
     let stopped = Arc::clone(stop);
     let answering = std::thread::Builder::new()

@@ -5,6 +5,7 @@
 
 mod health;
 mod stream;
+mod tcp;
 
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -21,6 +22,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use config::Management;
 use crossbeam::channel::Sender;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
@@ -111,16 +113,18 @@ impl Server {
     /// # Errors
     /// If the socket's directory cannot be made, another process answers on it, or it cannot be bound.
     pub(crate) fn start(
-        socket: &Path,
+        management: &Management,
         calls: Sender<Call>,
         events: Keeper,
     ) -> anyhow::Result<Self> {
+        let socket = &management.socket;
+        let tcp = tcp::bind(management)?;
         let listener = bind(socket)?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (stop, mut stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
         let (feed, keeping) = events.start();
         let api = Api {
             calls,
@@ -139,11 +143,11 @@ impl Server {
                         }
                     };
                     tokio::spawn(keeping);
-                    let serving =
-                        axum::serve(listener, router(api)).with_graceful_shutdown(async move {
-                            // An error means the sender is gone, which says the same.
-                            let _ = stopped.wait_for(|stopped| *stopped).await;
-                        });
+                    if let Some(tcp) = tcp {
+                        tokio::spawn(tcp.serve(router(api.clone()), end(stopped.clone())));
+                    }
+                    let serving = axum::serve(listener, router(api));
+                    let serving = serving.with_graceful_shutdown(end(stopped));
                     if let Err(error) = serving.await {
                         tracing::error!(%error, "the management server ended");
                     }
@@ -155,6 +159,12 @@ impl Server {
             thread: Some(thread),
         })
     }
+}
+
+/// Waits for the end of the process.
+async fn end(mut stopped: watch::Receiver<bool>) {
+    // An error means the sender is gone, which says the same.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 impl Drop for Server {
@@ -312,12 +322,20 @@ mod tests {
     use crate::client::Client;
     use crate::feed::feed;
 
+    fn management(socket: &Path) -> Management {
+        Management {
+            socket: socket.to_owned(),
+            tcp: None,
+            token_file: None,
+        }
+    }
+
     #[test]
     fn requests_reach_the_owner_and_errors_come_back_as_problems() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("deep/er/test.sock");
         let (calls, owner) = crossbeam::channel::bounded::<Call>(8);
-        let server = Server::start(&socket, calls.clone(), feed().1).unwrap();
+        let server = Server::start(&management(&socket), calls.clone(), feed().1).unwrap();
         let answering = std::thread::spawn(move || {
             for call in owner.iter().take(2) {
                 let answer = if call.request == Request::Bindings {
@@ -350,7 +368,7 @@ mod tests {
         );
         answering.join().unwrap();
 
-        let second = Server::start(&socket, calls, feed().1).unwrap_err();
+        let second = Server::start(&management(&socket), calls, feed().1).unwrap_err();
         assert!(
             second.to_string().contains("another process answers"),
             "{second}"
@@ -373,6 +391,6 @@ mod tests {
         drop(UnixListener::bind(&socket).unwrap());
         assert!(socket.exists());
         let (calls, _owner) = crossbeam::channel::bounded(1);
-        drop(Server::start(&socket, calls, feed().1).unwrap());
+        drop(Server::start(&management(&socket), calls, feed().1).unwrap());
     }
 }

@@ -19,6 +19,8 @@ use crate::cli::{
     ExplainArgs, Flow, FlowAddArgs, Mobile, ReregisterArgs, RevokeArgs, Show, Switch,
 };
 use crate::client::Client;
+#[cfg(feature = "dpdk")]
+use crate::doctor::Finding;
 use crate::mn::status as mn;
 
 /// Runs `flowmob show`, returning what to print.
@@ -268,6 +270,23 @@ fn lines<T: Display>(values: &[T]) -> String {
 fn percent(part: u64, whole: u64) -> String {
     let share = u128::from(part) * 100 / u128::from(whole.max(1));
     format!("{share} %")
+}
+
+/// The table of `flowmob doctor`.
+///
+/// # Errors
+/// None: findings are made here.
+#[cfg(feature = "dpdk")]
+pub(crate) fn findings(findings: &[Finding]) -> anyhow::Result<String> {
+    const COLUMNS: [Column<Finding>; 3] = [
+        ("STATE", false, |f| f.state.to_string()),
+        ("CHECK", false, |f| f.check.clone()),
+        ("FOUND", false, |f| match &f.fix {
+            Some(fix) => format!("{}\nfix: {fix}", f.found),
+            None => f.found.clone(),
+        }),
+    ];
+    table(json!(findings), &COLUMNS)
 }
 
 /// Runs `flowmob events`, printing line by line.

@@ -8,11 +8,14 @@
 
 mod common;
 
+use std::fs::Permissions;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::appliances::{MAGS, MN1, MN2, lma, mag};
-use common::process::{FLOWMOB, Said, flowmob};
+use common::appliances::{LMAA, MAGS, MN1, MN2, PROCESS, lma, mag};
+use common::process::{Appliance, FLOWMOB, Said, flowmob};
 use common::unique;
 use nix::sys::signal::Signal;
 
@@ -567,4 +570,141 @@ fn events_are_asked_for_by_number() {
             "{wrong}"
         );
     }
+}
+
+/// One request over TCP: status and body.
+fn over_tcp(address: &str, request: &str, headers: &str) -> (u16, String) {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let text = format!("{request} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (
+        head.split(' ').nth(1).unwrap().parse().unwrap(),
+        body.to_owned(),
+    )
+}
+
+/// A port that nobody listens on now.
+fn free_address() -> String {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn tcp_is_for_those_who_may() {
+    const TOKEN: &str = "0123456789abcdef-secret";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let start = |name: &str, address: &str, more: &str| {
+        let config = format!(
+            "{PROCESS}[[port]]\nname = \"core\"\ndevice = \"ring\"\naddresses = [\"{LMAA}/64\"]\n\
+             [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
+             [[lma.peer]]\nname = \"mag1\"\naddress = \"2001:db8:f::11\"\nprotection = \"none\"\n\
+             [management]\ntcp = \"{address}\"\n{more}"
+        );
+        Appliance::start(directory.path(), name, None, &config)
+    };
+    // With a token: nothing but probes without it.
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let address = free_address();
+    let guarded = start("guarded", &address, "token_file = \"token\"\n");
+    let bearer = |token: &str| format!("Host: x\r\nAuthorization: Bearer {token}\r\n");
+    for path in ["/v1/status", "/metrics", "/v1/events"] {
+        let ask = |headers: &str| over_tcp(&address, &format!("GET {path}"), headers);
+        assert_eq!(ask(&bearer(TOKEN)).0, 200, "{path}");
+        for wrong in [
+            "Host: localhost\r\n",
+            &bearer("0123456789abcdef-secreT"),
+            &bearer(""),
+            &bearer("0123456789abcdef"),
+        ] {
+            let (status, body) = ask(wrong);
+            assert_eq!(status, 401, "{path} {wrong}");
+            assert!(
+                body.contains("urn:flowmob:unauthorized") && !body.contains(TOKEN),
+                "{body}"
+            );
+        }
+    }
+    for probe in ["/livez", "/readyz"] {
+        let (status, body) = over_tcp(&address, &format!("GET {probe}"), "Host: x\r\n");
+        assert_eq!(status, 200, "{probe}: {body}");
+    }
+    let (status, _) = over_tcp(&address, "POST /v1/revoke", "Host: x\r\n");
+    assert_eq!(status, 401);
+    // Its socket asks for nothing.
+    assert!(guarded.command(["show", "status"]).ok().contains("ready"));
+
+    // Without one: only whoever asks for this machine itself.
+    let address = free_address();
+    let _local = start("local", &address, "");
+    let ask = |host: &str| over_tcp(&address, "GET /v1/status", &format!("Host: {host}\r\n")).0;
+    assert_eq!([ask(&address), ask("localhost:1"), ask("[::1]")], [200; 3]);
+    assert_eq!([ask("rebound.example.net"), ask("192.0.2.1")], [403; 2]);
+
+    // What is wrong with it is said at the start.
+    let fails = |name: &str, more: &str| {
+        let path = directory.path().join(name);
+        let config = format!(
+            "name = \"x\"\n{PROCESS}[[port]]\nname = \"core\"\ndevice = \"ring\"\naddresses = [\"{LMAA}/64\"]\n\
+             [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
+             [[lma.peer]]\nname = \"mag1\"\naddress = \"2001:db8:f::11\"\nprotection = \"none\"\n\
+             [management]\nsocket = \"{}\"\n{more}",
+            directory.path().join("x.sock").display()
+        );
+        std::fs::write(&path, config).unwrap();
+        let said = flowmob(["run", "-c", path.to_str().unwrap()]);
+        assert_eq!(said.status.code(), Some(1), "{said:?}");
+        said.err
+    };
+    let taken = format!("tcp = \"{address}\"\n");
+    assert!(fails("taken", &taken).contains("cannot listen on 127.0.0.1"));
+    let here = format!("tcp = \"{}\"\ntoken_file = \"token\"\n", free_address());
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    assert!(fails("open", &here).contains("mode 0600 or 0400"));
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&file, "short\n").unwrap();
+    let said = fails("short", &here);
+    assert!(
+        said.contains("at least 16 characters") && !said.contains("short\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_doctor_looks_at_machine_and_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.toml");
+    let config = format!(
+        "name = \"x\"\n{PROCESS}[[port]]\nname = \"core\"\ndevice = \"af_packet:nowhere0\"\naddresses = [\"{LMAA}/64\"]\n\
+         [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
+         [[lma.peer]]\nname = \"mag1\"\naddress = \"2001:db8:f::11\"\nprotection = \"none\"\n"
+    );
+    std::fs::write(&path, config).unwrap();
+    let said = flowmob(["doctor", "--json", "-c", path.to_str().unwrap()]);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&said.out).unwrap();
+    let of = |check: &str| findings.iter().find(|f| f["check"] == check).unwrap();
+    assert_eq!(of("port core")["state"], "fail");
+    assert!(
+        of("port core")["found"]
+            .as_str()
+            .unwrap()
+            .contains("nowhere0")
+            || !common::is_root()
+    );
+    assert_eq!(of("drivers")["state"], "ok");
+    assert_eq!(of("LMA tunnel MTU")["state"], "warn");
+    assert!(
+        findings
+            .iter()
+            .all(|f| f["state"] == "ok" || f["fix"].is_string())
+    );
+    let said = flowmob(["doctor"]);
+    assert!(said.out.starts_with("STATE  CHECK"), "{said:?}");
+    let said = flowmob(["doctor", "-c", "/nowhere.toml"]).fails();
+    assert!(said.contains("nowhere"), "{said}");
 }

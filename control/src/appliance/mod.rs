@@ -111,7 +111,7 @@ pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()>
     };
     let control = build_control(config, fixed, control_rings, requests)?;
     let control = spawn_control(config, control, stop)?;
-    let server = Server::start(&config.management.socket, calls, listeners)?;
+    let server = Server::start(&config.management, calls, listeners)?;
     tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
 
     let ended = || threads.iter().any(JoinHandle::is_finished) || control.is_finished();

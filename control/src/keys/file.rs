@@ -130,6 +130,22 @@ impl KeyFile {
     }
 }
 
+/// The token in a file: one line.
+///
+/// # Errors
+/// If the file cannot be read, others may read it, or the token is short or has odd characters.
+pub(crate) fn token(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    const LEAST: usize = 16;
+    let text = read(path)?;
+    let token = text.trim_end_matches(['\r', '\n']);
+    if token.len() < LEAST || !token.bytes().all(|octet| octet.is_ascii_graphic()) {
+        let problem = format!("a token is one line of at least {LEAST} characters without spaces");
+        let help = format!("openssl rand -hex 32 > {}", path.display());
+        return Err(KeyFileError::new(path, None, problem, help));
+    }
+    Ok(Zeroizing::new(token.to_owned()))
+}
+
 /// The text of a file that only its owner may read, who runs this process.
 fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let shown = path.display();

@@ -70,15 +70,18 @@ pub struct Appliance {
 }
 
 impl Appliance {
-    /// Starts an appliance in `directory` with this configuration, of which `[management]` is
-    /// added here, and waits until it is ready.
+    /// Starts an appliance in `directory` with this configuration, to which the socket is added here, and
+    /// waits until it is ready.
     pub fn start(directory: &Path, name: &str, namespace: Option<&str>, config: &str) -> Self {
         let file = |suffix: &str| directory.join(format!("{name}.{suffix}"));
         let (socket, log) = (file("sock"), file("log"));
-        let config = format!(
-            "name = \"{name}\"\n{config}\n[management]\nsocket = \"{}\"\n",
-            socket.display()
-        );
+        let management = format!("[management]\nsocket = \"{}\"\n", socket.display());
+        let config = if config.contains("[management]\n") {
+            config.replace("[management]\n", &management)
+        } else {
+            format!("{config}\n{management}")
+        };
+        let config = format!("name = \"{name}\"\n{config}");
         std::fs::write(file("toml"), config).unwrap();
         let mut command = match namespace {
             Some(namespace) => {

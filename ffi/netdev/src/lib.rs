@@ -8,6 +8,7 @@
     reason = "this crate is the one safe door to these system calls; every block says why it is sound"
 )]
 
+pub mod clock;
 mod packet;
 mod tun;
 

@@ -1,0 +1,248 @@
+//! Ports: drivers, rights, where cards are, what fits.
+
+use config::{Config, Device, Port};
+
+use super::{Finding, Machine};
+
+/// Bits of capability sets (capabilities(7)).
+const NET_ADMIN: u8 = 12;
+const NET_RAW: u8 = 13;
+const SYS_RAWIO: u8 = 17;
+const SYS_ADMIN: u8 = 21;
+const BPF: u8 = 39;
+
+/// Octets that a tunnel adds (RFC 2473 §6.7), and with a Tunnel Encapsulation Limit.
+const OUTER: u16 = 40;
+const LIMIT: u16 = 8;
+
+impl Machine {
+    pub(super) fn devices(&self, config: Option<&Config>) -> Vec<Finding> {
+        let Some(config) = config else {
+            return vec![self.drivers(&[]), self.iommu(true)];
+        };
+        let mut findings = vec![self.drivers(&config.ports)];
+        findings.extend(config.ports.iter().map(|port| self.port(port, config)));
+        let cards = |port: &Port| matches!(port.device, Device::Pci { .. });
+        if config.ports.iter().any(cards) {
+            findings.push(self.iommu(false));
+        }
+        findings.extend(tunnels_room(config));
+        findings
+    }
+
+    /// DPDK loads drivers at run time, from packages of their own.
+    fn drivers(&self, ports: &[Port]) -> Finding {
+        let places = [
+            "/usr/lib/x86_64-linux-gnu/dpdk",
+            "/usr/lib/aarch64-linux-gnu/dpdk",
+        ];
+        let there: Vec<String> = (places.iter())
+            .flat_map(|place| {
+                let versions = self.list(place).into_iter();
+                versions.flat_map(move |version| self.list(format!("{place}/{version}")))
+            })
+            .collect();
+        if there.is_empty() {
+            return Finding::fail(
+                "drivers",
+                "DPDK's drivers are not where Debian has them",
+                "apt-get install libdpdk-dev, or the librte-net-* packages",
+            );
+        }
+        let has = |driver: &str| {
+            let prefix = format!("librte_net_{driver}.so");
+            there.iter().any(|file| file.starts_with(&prefix))
+        };
+        let wanted = ports
+            .iter()
+            .filter_map(|port| Some((driver(&port.device)?, &port.name)));
+        let mut missing = wanted.filter(|(driver, _)| !has(driver));
+        match missing.next() {
+            Some((driver, port)) => Finding::fail(
+                "drivers",
+                format!("port {port} needs net_{driver}, which is not installed"),
+                format!("apt-get install librte-net-{}", driver.replace('_', "-")),
+            ),
+            None => Finding::ok("drivers", format!("{} files of DPDK's", there.len())),
+        }
+    }
+
+    /// Rights, driver and place of one port.
+    fn port(&self, port: &Port, config: &Config) -> Finding {
+        let check = format!("port {}", port.name);
+        let missing = needed(&port.device).iter().find(|(bit, _)| !self.may(*bit));
+        if let Some((_, name)) = missing {
+            let fix = format!("run as root, or give the process {name}");
+            return Finding::fail(&check, format!("needs {name}"), fix);
+        }
+        if let Device::AfPacket { interface } | Device::AfXdp { interface } = &port.device
+            && !self.has(format!("/sys/class/net/{interface}"))
+        {
+            let found = format!("there is no interface {interface}");
+            return Finding::fail(
+                &check,
+                found,
+                format!("make it, or name another ({interface}?)"),
+            );
+        }
+        let node = match &port.device {
+            Device::Pci { address } => {
+                let card = format!("/sys/bus/pci/devices/{address}");
+                if !self.has(&card) {
+                    let fix = "lspci -D lists the addresses there are";
+                    return Finding::fail(&check, format!("there is no device {address}"), fix);
+                }
+                let driver = std::fs::read_link(self.path(format!("{card}/driver"))).ok();
+                let driver = driver.and_then(|link| Some(link.file_name()?.to_str()?.to_owned()));
+                let own = [
+                    "vfio-pci",
+                    "uio_pci_generic",
+                    "igb_uio",
+                    "mlx5_core",
+                    "mlx4_core",
+                ];
+                if !driver
+                    .as_deref()
+                    .is_some_and(|driver| own.contains(&driver))
+                {
+                    return Finding::fail(
+                        &check,
+                        format!("its driver is {}", driver.as_deref().unwrap_or("none")),
+                        format!("dpdk-devbind.py -b vfio-pci {address}"),
+                    );
+                }
+                self.read(format!("{card}/numa_node"))
+            }
+            Device::AfPacket { interface } | Device::AfXdp { interface } => {
+                self.read(format!("/sys/class/net/{interface}/device/numa_node"))
+            }
+            Device::Tap { .. }
+            | Device::Pcap { .. }
+            | Device::Null
+            | Device::Ring
+            | Device::Memif { .. }
+            | Device::Vdev { .. } => None,
+        };
+        let node = node.and_then(|node| node.parse::<u16>().ok());
+        let far = config.process.cores.iter().find(|core| {
+            let its = self.list(format!("/sys/devices/system/cpu/cpu{core}"));
+            let its = its
+                .iter()
+                .find_map(|name| name.strip_prefix("node")?.parse::<u16>().ok());
+            node.is_some() && its.is_some() && its != node
+        });
+        match (node, far) {
+            (Some(node), Some(core)) => Finding::warn(
+                &check,
+                format!("the card is at NUMA node {node}, and the worker's core {core} is not"),
+                format!("choose cores of node {node}: /sys/devices/system/node/node{node}/cpulist"),
+            ),
+            (Some(node), None) => {
+                Finding::ok(&check, format!("at NUMA node {node}, as its workers are"))
+            }
+            (None, _) => Finding::ok(&check, "rights and driver are there"),
+        }
+    }
+
+    fn may(&self, capability: u8) -> bool {
+        let status = self.read("/proc/self/status").unwrap_or_default();
+        let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        set.is_some_and(|set| set >> capability & 1 != 0)
+    }
+
+    /// Cards are safe to drive from here only behind an IOMMU.
+    fn iommu(&self, idle: bool) -> Finding {
+        if !self.list("/sys/class/iommu").is_empty() {
+            return Finding::ok("IOMMU", "on");
+        }
+        if idle {
+            return Finding::ok("IOMMU", "off or hidden; only pci: ports ask for it");
+        }
+        let unsafe_mode = self.read("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
+        if unsafe_mode.as_deref() == Some("Y") {
+            return Finding::warn(
+                "IOMMU",
+                "off, and VFIO is allowed to do without: a card can write anywhere",
+                "boot with intel_iommu=on iommu=pt (AMD: amd_iommu=on)",
+            );
+        }
+        Finding::fail(
+            "IOMMU",
+            "off: VFIO gives no card away",
+            "boot with intel_iommu=on iommu=pt (AMD: amd_iommu=on); in a virtual machine without one, \
+             echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
+        )
+    }
+}
+
+/// The driver behind a device, as its file is named; cards' drivers are many.
+fn driver(device: &Device) -> Option<&'static str> {
+    match device {
+        Device::Tap { .. } => Some("tap"),
+        Device::AfPacket { .. } => Some("af_packet"),
+        Device::AfXdp { .. } => Some("af_xdp"),
+        Device::Pcap { .. } => Some("pcap"),
+        Device::Null => Some("null"),
+        Device::Ring => Some("ring"),
+        Device::Memif { .. } => Some("memif"),
+        Device::Pci { .. } | Device::Vdev { .. } => None,
+    }
+}
+
+/// The capabilities that a device asks for.
+fn needed(device: &Device) -> &'static [(u8, &'static str)] {
+    match device {
+        Device::Tap { .. } => &[(NET_ADMIN, "CAP_NET_ADMIN")],
+        Device::AfPacket { .. } => &[(NET_RAW, "CAP_NET_RAW")],
+        Device::AfXdp { .. } => &[
+            (NET_RAW, "CAP_NET_RAW"),
+            (NET_ADMIN, "CAP_NET_ADMIN"),
+            (BPF, "CAP_BPF"),
+        ],
+        Device::Pci { .. } => &[(SYS_ADMIN, "CAP_SYS_ADMIN"), (SYS_RAWIO, "CAP_SYS_RAWIO")],
+        Device::Pcap { .. }
+        | Device::Null
+        | Device::Ring
+        | Device::Memif { .. }
+        | Device::Vdev { .. } => &[],
+    }
+}
+
+/// Packets as large as mobiles' links carry should fit the tunnels.
+fn tunnels_room(config: &Config) -> Vec<Finding> {
+    let accesses = config.mag.iter().flat_map(|mag| &mag.access_ports);
+    let accesses: Vec<_> = accesses.copied().collect();
+    let ports = || (0u16..).map(flow::PortId).zip(&config.ports);
+    let core = ports().filter(|(id, _)| !accesses.contains(id));
+    let core = core.map(|(_, port)| port.mtu).min();
+    let roles = [
+        config.lma.as_ref().map(|lma| ("LMA", &lma.tunnel)),
+        config.mag.as_ref().map(|mag| ("MAG", &mag.tunnel)),
+    ];
+    let access = ports().filter(|(id, _)| accesses.contains(id));
+    // What an LMA's mobiles may send is for their MAGs to know: Ethernet's usual.
+    let access = access.map(|(_, port)| port.mtu).max().unwrap_or(1500);
+    let room = |(role, tunnel): (&'static str, &config::TunnelOptions)| {
+        let head = OUTER + tunnel.encapsulation_limit.map_or(0, |_| LIMIT);
+        let carries = tunnel.path_mtu.or(core)?.saturating_sub(head);
+        let check = format!("{role} tunnel MTU");
+        if carries >= access {
+            return Some(Finding::ok(
+                &check,
+                format!("{carries} octets, links carry {access}"),
+            ));
+        }
+        Some(Finding::warn(
+            &check,
+            format!(
+                "{carries} octets, links carry {access}: larger packets are refused with Packet Too Big"
+            ),
+            format!(
+                "an MTU of {} on the core ports and on the way between LMA and MAG",
+                access.saturating_add(head)
+            ),
+        ))
+    };
+    roles.into_iter().flatten().filter_map(room).collect()
+}

@@ -1,0 +1,246 @@
+//! Machines out of files.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const CONFIG: &str = "name = \"mag\"\n\
+    [process]\nmemory = \"hugepages\"\nmemory_mib = 512\nworkers = 2\ncores = [2, 3]\ncontrol_core = 1\n\
+    [[port]]\nname = \"core\"\ndevice = \"pci:0000:03:00.0\"\nmtu = 1540\naddresses = [\"2001:db8:a::1/64\"]\n\
+    [[port]]\nname = \"wlan\"\ndevice = \"af_packet:eth1\"\n\
+    [mag]\naddress = \"2001:db8:a::1\"\naccess_ports = [\"wlan\"]\n\
+    [[mag.peer]]\nname = \"lma\"\naddress = \"2001:db8:f::1\"\nprotection = \"none\"\n";
+
+/// A machine on which there is nothing to mend for that configuration.
+fn machine() -> (TempDir, Machine) {
+    let root = tempfile::tempdir().unwrap();
+    let machine = Machine {
+        root: root.path().to_owned(),
+        clock: Some(true),
+    };
+    for (path, text) in [
+        (
+            "proc/meminfo",
+            "MemTotal: 8 kB\nHugePages_Total:    512\nHugePages_Free:    300\nHugepagesize:    2048 kB\n",
+        ),
+        (
+            "proc/mounts",
+            "proc /proc proc rw 0 0\nnone /dev/hugepages hugetlbfs rw 0 0\n",
+        ),
+        ("proc/self/status", "Name: x\nCapEff:\t000001ffffffffff\n"),
+        (
+            "sys/kernel/mm/transparent_hugepage/enabled",
+            "always [madvise] never\n",
+        ),
+        ("sys/devices/system/cpu/online", "0-3\n"),
+        ("sys/devices/system/cpu/isolated", "2-3\n"),
+        ("sys/devices/system/cpu/nohz_full", "2,3\n"),
+        ("sys/bus/pci/devices/0000:03:00.0/numa_node", "0\n"),
+        ("sys/bus/pci/drivers/vfio-pci/x", ""),
+        ("sys/class/iommu/dmar0/x", ""),
+        ("sys/class/net/eth1/device/numa_node", "-1\n"),
+        (
+            "usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_af_packet.so.23",
+            "",
+        ),
+    ] {
+        put(&root, path, text);
+    }
+    for core in 0..4 {
+        let cpu = format!("sys/devices/system/cpu/cpu{core}");
+        put(
+            &root,
+            &format!("{cpu}/topology/thread_siblings_list"),
+            &format!("{core}\n"),
+        );
+        put(
+            &root,
+            &format!("{cpu}/cpufreq/scaling_governor"),
+            "performance\n",
+        );
+        put(&root, &format!("{cpu}/node0/x"), "");
+    }
+    let driver = root.path().join("sys/bus/pci/devices/0000:03:00.0/driver");
+    std::os::unix::fs::symlink("../../drivers/vfio-pci", driver).unwrap();
+    (root, machine)
+}
+
+fn put(root: &TempDir, path: &str, text: &str) {
+    let path = root.path().join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn config(text: &str) -> Config {
+    config::parse_with("x", text, &config::Machine::with_cores(0..4)).unwrap()
+}
+
+fn hurting(machine: &Machine, config: Option<&Config>) -> Vec<(String, State)> {
+    let findings = machine.look(config);
+    let bad = findings.iter().filter(|finding| finding.state != State::Ok);
+    bad.inspect(|finding| assert!(finding.fix.is_some(), "{finding:?}"))
+        .map(|finding| (finding.check.clone(), finding.state))
+        .collect()
+}
+
+#[test]
+fn a_good_machine_has_nothing_to_mend() {
+    let (_root, machine) = machine();
+    let config = config(CONFIG);
+    assert_eq!(hurting(&machine, Some(&config)), []);
+    assert_eq!(hurting(&machine, None), []);
+    let text = crate::show::findings(&machine.look(Some(&config))).unwrap();
+    assert!(text.starts_with("STATE  CHECK"), "{text}");
+    assert!(!text.contains("fix:"), "{text}");
+}
+
+#[test]
+fn whatever_hurts_is_found_and_has_its_fix() {
+    let good = config(CONFIG);
+    // What is spoiled, and what is then found.
+    let files = [
+        (
+            "proc/meminfo",
+            "HugePages_Total: 512\nHugePages_Free: 200\nHugepagesize: 2048 kB\n",
+            "hugepages",
+            State::Fail,
+        ),
+        (
+            "proc/mounts",
+            "proc /proc proc rw 0 0\n",
+            "hugetlbfs",
+            State::Fail,
+        ),
+        (
+            "proc/self/status",
+            "CapEff:\t0000000000201000\n",
+            "port core",
+            State::Fail,
+        ),
+        (
+            "sys/kernel/mm/transparent_hugepage/enabled",
+            "always madvise [never]\n",
+            "transparent hugepages",
+            State::Warn,
+        ),
+        (
+            "sys/devices/system/cpu/isolated",
+            "3\n",
+            "isolation",
+            State::Warn,
+        ),
+        (
+            "sys/devices/system/cpu/nohz_full",
+            "\n",
+            "isolation",
+            State::Warn,
+        ),
+        (
+            "sys/devices/system/cpu/cpu2/topology/thread_siblings_list",
+            "2-3\n",
+            "hyperthreads",
+            State::Warn,
+        ),
+        (
+            "sys/devices/system/cpu/cpu3/topology/thread_siblings_list",
+            "1,3\n",
+            "hyperthreads",
+            State::Warn,
+        ),
+        (
+            "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
+            "schedutil\n",
+            "governor",
+            State::Warn,
+        ),
+        (
+            "sys/bus/pci/devices/0000:03:00.0/numa_node",
+            "1\n",
+            "port core",
+            State::Warn,
+        ),
+    ];
+    for (path, text, check, state) in files {
+        let (root, machine) = machine();
+        put(&root, path, text);
+        let found = hurting(&machine, Some(&good));
+        assert!(
+            found.contains(&(check.to_owned(), state)),
+            "{path}: {found:?}"
+        );
+        assert!(
+            found
+                .iter()
+                .all(|(other, _)| other == check || path.contains("status")),
+            "{path}: {found:?}"
+        );
+        let all = machine.look(Some(&good));
+        assert_eq!(fails(&all), state == State::Fail);
+    }
+}
+
+#[test]
+fn what_is_not_there_fails() {
+    let good = config(CONFIG);
+    for (gone, check) in [
+        ("sys/class/iommu/dmar0", "IOMMU"),
+        ("sys/class/net/eth1", "port wlan"),
+        ("sys/bus/pci/devices/0000:03:00.0", "port core"),
+        ("usr/lib/x86_64-linux-gnu/dpdk", "drivers"),
+    ] {
+        let (root, machine) = machine();
+        fs::remove_dir_all(root.path().join(gone)).unwrap();
+        assert_eq!(
+            hurting(&machine, Some(&good)),
+            [(check.to_owned(), State::Fail)],
+            "{gone}"
+        );
+    }
+    let (root, machine) = machine();
+    fs::remove_file(root.path().join("sys/bus/pci/devices/0000:03:00.0/driver")).unwrap();
+    let all = machine.look(Some(&good));
+    let fix = all.iter().find_map(|finding| finding.fix.clone());
+    assert_eq!(
+        fix.as_deref(),
+        Some("dpdk-devbind.py -b vfio-pci 0000:03:00.0")
+    );
+}
+
+#[test]
+fn what_a_configuration_asks_for_is_looked_at() {
+    let change = |from: &str, to: &str| {
+        assert!(CONFIG.contains(from));
+        config(&CONFIG.replace(from, to))
+    };
+    let (_root, machine) = machine();
+    let anonymous = change("\"hugepages\"", "\"anonymous\"");
+    assert_eq!(
+        hurting(&machine, Some(&anonymous)),
+        [("hugepages".to_owned(), State::Warn)]
+    );
+    let narrow = change("mtu = 1540", "mtu = 1500");
+    assert_eq!(
+        hurting(&machine, Some(&narrow)),
+        [("MAG tunnel MTU".to_owned(), State::Warn)]
+    );
+    let tap = change("af_packet:eth1", "tap:eth1");
+    assert_eq!(
+        hurting(&machine, Some(&tap)),
+        [("drivers".to_owned(), State::Fail)]
+    );
+    let unpinned = change("cores = [2, 3]\ncontrol_core = 1\n", "");
+    assert_eq!(
+        hurting(&machine, Some(&unpinned)),
+        [("cores".to_owned(), State::Warn)]
+    );
+    let late = Machine {
+        clock: Some(false),
+        ..self::machine().1
+    };
+    assert_eq!(
+        hurting(&late, None).last(),
+        Some(&("clock".to_owned(), State::Warn))
+    );
+}
