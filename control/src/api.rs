@@ -8,9 +8,10 @@ use std::net::Ipv6Addr;
 
 use flow::{Hnp, MacAddr, MnId, PathCounters, Role, TrafficSelector};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Status {
     /// The process's name from its configuration.
     pub(crate) name: String,
@@ -27,7 +28,7 @@ pub(crate) struct Status {
 }
 
 /// `GET /readyz`; with a status of 503 if it is not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Readiness {
     /// Whether the configuration is applied and all ports are up.
     pub(crate) ready: bool,
@@ -37,11 +38,13 @@ pub(crate) struct Readiness {
 
 /// One entry of `GET /v1/bindings`: a binding cache entry of an LMA, a binding update list entry of a
 /// MAG, or an access of a mobile node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BindingRow {
     /// Whose table.
+    #[schema(value_type = String)]
     pub(crate) role: Role,
     /// The mobile.
+    #[schema(value_type = String)]
     pub(crate) mn: MnId,
     /// Binding identifier; only an LMA has it.
     pub(crate) bid: Option<u16>,
@@ -52,12 +55,15 @@ pub(crate) struct BindingRow {
     /// Link-layer identifier.
     pub(crate) link_layer: Option<String>,
     /// The session's own prefixes.
+    #[schema(value_type = Vec<String>)]
     pub(crate) prefixes: Vec<Hnp>,
     /// Off-link prefixes granted for flow mobility and acknowledged.
+    #[schema(value_type = Vec<String>)]
     pub(crate) granted: Vec<Hnp>,
     /// The other end's name in the configuration.
     pub(crate) peer: String,
     /// The other end's address: the Proxy-CoA at an LMA, the LMAA at a MAG.
+    #[schema(value_type = String)]
     pub(crate) peer_address: Ipv6Addr,
     /// Where in its life the entry is.
     pub(crate) state: String,
@@ -68,17 +74,20 @@ pub(crate) struct BindingRow {
 }
 
 /// One entry of `GET /v1/flows`: the flow mobility cache of an LMA, or the flow state of a MAG.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FlowRow {
     /// Whose table.
+    #[schema(value_type = String)]
     pub(crate) role: Role,
     /// The mobile.
+    #[schema(value_type = String)]
     pub(crate) mn: MnId,
     /// Flow identifier; only an LMA has it.
     pub(crate) fid: Option<u16>,
     /// Priority, lower first; only an LMA has it.
     pub(crate) priority: Option<u16>,
     /// Which downlink packets.
+    #[schema(value_type = Object)]
     pub(crate) selector: TrafficSelector,
     /// The same for people.
     pub(crate) selector_text: String,
@@ -93,28 +102,33 @@ pub(crate) struct FlowRow {
 }
 
 /// One entry of `GET /v1/paths`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PathRow {
     /// Whose table.
+    #[schema(value_type = String)]
     pub(crate) role: Role,
     /// Index in it.
     pub(crate) id: u16,
     /// The path.
+    #[schema(value_type = Object)]
     pub(crate) path: flow::Path,
     /// What a router has said lately that a tunnel's way carries, in octets, outer header included.
     pub(crate) learned_mtu: Option<u16>,
     /// Its traffic, all workers together.
+    #[schema(value_type = Object)]
     pub(crate) counters: PathCounters,
 }
 
 /// One entry of `GET /v1/routes`: where a prefix leads, as the workers hold it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RouteRow {
     /// Whose table; `None` for static routes.
+    #[schema(value_type = Option<String>)]
     pub(crate) role: Option<Role>,
     /// Destinations.
     pub(crate) prefix: String,
     /// The mobile, where the prefix is one's home network prefix.
+    #[schema(value_type = Option<String>)]
     pub(crate) mn: Option<MnId>,
     /// Where packets go that match no flow rule.
     pub(crate) next: String,
@@ -126,13 +140,15 @@ pub(crate) struct RouteRow {
 }
 
 /// One entry of `GET /v1/peers`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PeerRow {
     /// Our role towards it.
+    #[schema(value_type = String)]
     pub(crate) role: Role,
     /// Its name in the configuration.
     pub(crate) name: String,
     /// Its address.
+    #[schema(value_type = String)]
     pub(crate) address: Ipv6Addr,
     /// The signalling dialect.
     pub(crate) signalling: String,
@@ -162,13 +178,14 @@ pub(crate) struct PeerRow {
 }
 
 /// One entry of `GET /v1/ports`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PortRow {
     /// Its name in the configuration.
     pub(crate) name: String,
     /// The device behind it.
     pub(crate) device: String,
     /// Its station address.
+    #[schema(value_type = String)]
     pub(crate) mac: MacAddr,
     /// Largest IPv6 packet, in octets.
     pub(crate) mtu: u16,
@@ -187,7 +204,7 @@ pub(crate) struct PortRow {
 }
 
 /// One entry of `GET /v1/workers`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct WorkerRow {
     /// Its number.
     pub(crate) id: u16,
@@ -220,7 +237,7 @@ pub(crate) struct WorkerRow {
 }
 
 /// One entry of `GET /v1/drops`: a reason that occurred.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DropRow {
     /// `data-plane` or `signalling`.
     pub(crate) plane: String,
@@ -234,7 +251,7 @@ pub(crate) struct DropRow {
 
 /// `POST /v1/flows`: adds a flow rule to a mobile. Selector fields are texts as on the command line:
 /// an address, a prefix or `first-last`; a number or `first-last`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct FlowAdd {
     /// The mobile.
@@ -274,14 +291,14 @@ pub(crate) struct FlowAdd {
 }
 
 /// Answer to `POST /v1/flows`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FlowAdded {
     /// The flow's identifier.
     pub(crate) fid: u16,
 }
 
 /// `POST /v1/flows/move`: moves a flow to another access; answered when the move has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FlowMove {
     /// The mobile.
@@ -293,7 +310,7 @@ pub(crate) struct FlowMove {
 }
 
 /// Answer to `POST /v1/flows/move`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FlowMoved {
     /// The flow.
     pub(crate) fid: u16,
@@ -306,7 +323,7 @@ pub(crate) struct FlowMoved {
 }
 
 /// `POST /v1/flows/delete`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FlowDelete {
     /// The mobile.
@@ -316,7 +333,7 @@ pub(crate) struct FlowDelete {
 }
 
 /// Where an attachment comes from, as far as whoever asks for it knows (RFC 5213 §6.9.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Handoff {
     /// An interface that was not attached before: handoff indicator 1.
@@ -332,7 +349,7 @@ pub(crate) enum Handoff {
 }
 
 /// `POST /v1/attach` and `POST /v1/detach`, at a MAG.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Attach {
     /// The mobile, as in the MAG's table.
@@ -346,12 +363,12 @@ pub(crate) struct Attach {
 }
 
 /// `POST /v1/keys/reload`: reads the key files again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeysReload {}
 /// `POST /v1/revoke`, at an LMA: ends bindings (RFC 5846). Those of a mobile, of one of its accesses, of a
 /// mobile at one MAG, or all with a MAG.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Revoke {
     /// The mobile.
@@ -367,7 +384,7 @@ pub(crate) struct Revoke {
 
 /// `POST /v1/service`, at an LMA: serves a mobile or no longer; then its bindings are revoked. Until
 /// the process ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Service {
     /// The mobile.
@@ -377,7 +394,7 @@ pub(crate) struct Service {
 }
 
 /// `POST /v1/reregister`, at an LMA: asks MAGs to register a mobile again (RFC 7077 §4.1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reregister {
     /// The mobile.
@@ -391,14 +408,14 @@ pub(crate) struct Reregister {
 }
 
 /// What was done, where there is nothing else to say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Done {
     /// In words.
     pub(crate) done: String,
 }
 
 /// An error, in the form of RFC 9457.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Problem {
     /// A name for the kind of problem.
     #[serde(rename = "type")]

@@ -3,6 +3,7 @@
 //! Requests are read and checked here, and answered by whoever owns the state: a [`Call`] goes over
 //! a channel to that thread, which answers when it can. Nothing here touches the packet path.
 
+mod doors;
 mod health;
 mod stream;
 mod tcp;
@@ -15,12 +16,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRef, State};
+use axum::extract::FromRef;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use config::Management;
 use crossbeam::channel::Sender;
@@ -231,55 +231,13 @@ impl FromRef<Api> for Sender<Call> {
 }
 
 fn router(api: Api) -> Router {
-    macro_rules! read {
-        ($request:expr) => {
-            get(|State(calls): State<Sender<Call>>| async move { ask(&calls, $request).await })
-        };
-    }
-    macro_rules! write {
-        ($body:ty, $request:expr) => {
-            post(
-                |State(calls): State<Sender<Call>>, body: Result<Json<$body>, JsonRejection>| async move {
-                    match body {
-                        Ok(Json(body)) => ask(&calls, $request(body)).await,
-                        Err(rejection) => problem(&Problem::bad_request(rejection.body_text())),
-                    }
-                },
-            )
-        };
-    }
-    Router::new()
-        .route("/v1/status", read!(Request::Status))
-        .route("/v1/bindings", read!(Request::Bindings))
+    let (router, document) = doors::all();
+    router
         .route(
-            "/v1/flows",
-            read!(Request::Flows).merge(write!(FlowAdd, Request::FlowAdd)),
+            "/v1/openapi.json",
+            get(async move || Json(document.clone())),
         )
-        .route("/v1/flows/move", write!(FlowMove, Request::FlowMove))
-        .route("/v1/flows/delete", write!(FlowDelete, Request::FlowDelete))
-        .route("/v1/paths", read!(Request::Paths))
-        .route("/v1/routes", read!(Request::Routes))
-        .route("/v1/peers", read!(Request::Peers))
-        .route("/v1/ports", read!(Request::Ports))
-        .route("/v1/workers", read!(Request::Workers))
-        .route("/v1/drops", read!(Request::Drops))
-        .route(
-            "/v1/explain",
-            write!(Explain, |explain| Request::Explain(Box::new(explain))),
-        )
-        .route("/v1/events", get(stream::events))
-        .route("/v1/events/stream", get(stream::follow))
-        .route("/livez", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .route("/v1/mn", read!(Request::Mn))
-        .route("/v1/keys/reload", write!(KeysReload, Request::KeysReload))
-        .route("/v1/revoke", write!(Revoke, Request::Revoke))
-        .route("/v1/service", write!(Service, Request::Service))
-        .route("/v1/reregister", write!(Reregister, Request::Reregister))
-        .route("/v1/attach", write!(Attach, Request::Attach))
-        .route("/v1/detach", write!(Attach, Request::Detach))
-        .fallback(|| async { problem(&Problem::not_found("this path is not part of the API")) })
+        .fallback(async || problem(&Problem::not_found("this path is not part of the API")))
         .with_state(api)
 }
 

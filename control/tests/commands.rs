@@ -708,3 +708,34 @@ fn the_doctor_looks_at_machine_and_configuration() {
     let said = flowmob(["doctor", "-c", "/nowhere.toml"]).fails();
     assert!(said.contains("nowhere"), "{said}");
 }
+
+#[test]
+fn the_api_is_what_its_document_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let lma = lma(&directory);
+    let (status, served) = lma.http("GET /v1/openapi.json");
+    assert_eq!(status, 200);
+    let served: serde_json::Value = serde_json::from_str(&served).unwrap();
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+    let kept = std::fs::read_to_string(kept).unwrap();
+    assert_eq!(
+        served,
+        serde_json::from_str::<serde_json::Value>(&kept).unwrap()
+    );
+    let paths = served["paths"].as_object().unwrap();
+    assert!(paths.len() > 20);
+    for (path, item) in paths {
+        if item["post"].is_object() {
+            // A body is missing, which is not what is said of a path that is not there.
+            let (status, body) = lma.http(&format!("POST {path}"));
+            assert_eq!(status, 400, "{path}: {body}");
+        }
+        let is_stream = path.ends_with("/stream");
+        if item["get"].is_object() && !is_stream {
+            let (status, body) = lma.http(&format!("GET {path}"));
+            // It is no mobile node.
+            let expected = if path == "/v1/mn" { 409 } else { 200 };
+            assert_eq!(status, expected, "{path}: {body}");
+        }
+    }
+}

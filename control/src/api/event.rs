@@ -5,9 +5,10 @@ use std::net::Ipv6Addr;
 
 use flow::{Hnp, MnId, Role};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Event {
     /// One more than that of the event before it in this process; the first is 1.
     pub(crate) id: u64,
@@ -23,7 +24,7 @@ pub(crate) struct Event {
 }
 
 /// The kinds of events, with what they are about. Programs should pass over kinds they do not know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum What {
     /// The process serves what its configuration says.
@@ -31,21 +32,26 @@ pub(crate) enum What {
     /// A mobile is registered over an access.
     Attached {
         /// Our role.
+        #[schema(value_type = String)]
         role: Role,
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The access; only an LMA knows it.
         bid: Option<u16>,
         /// The other end, by name.
         peer: Option<String>,
         /// The session's prefixes.
+        #[schema(value_type = Vec<String>)]
         prefixes: Vec<Hnp>,
     },
     /// A mobile is gone from an access.
     Detached {
         /// Our role.
+        #[schema(value_type = String)]
         role: Role,
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The access; only an LMA knows it.
         bid: Option<u16>,
@@ -55,6 +61,7 @@ pub(crate) enum What {
     /// An access is about to go: its flows use others (RFC 5213 §5.3.5).
     Detaching {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The access.
         bid: u16,
@@ -62,6 +69,7 @@ pub(crate) enum What {
     /// A session moved to another MAG.
     Handoff {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The session.
         bid: u16,
@@ -73,6 +81,7 @@ pub(crate) enum What {
     /// A session was registered again, without what its MAG knew of flows.
     Renewed {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The session.
         bid: u16,
@@ -80,8 +89,10 @@ pub(crate) enum What {
     /// A registration was refused.
     Refused {
         /// Our role.
+        #[schema(value_type = String)]
         role: Role,
         /// The mobile, if the message named one.
+        #[schema(value_type = Option<String>)]
         mn: Option<MnId>,
         /// The MAG, by name; only at an LMA.
         peer: Option<String>,
@@ -93,6 +104,7 @@ pub(crate) enum What {
     /// A mobile's registration is in doubt at its MAG.
     RegistrationInDoubt {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// Why.
         reason: String,
@@ -100,6 +112,7 @@ pub(crate) enum What {
     /// A flow's packets leave over another access.
     FlowMoved {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The flow.
         fid: u16,
@@ -113,6 +126,7 @@ pub(crate) enum What {
     /// A flow stays where it was.
     FlowNotMoved {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The flow.
         fid: u16,
@@ -124,6 +138,7 @@ pub(crate) enum What {
     /// A flow's access is not usable; its packets take another.
     FlowFellBack {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The flow.
         fid: u16,
@@ -135,6 +150,7 @@ pub(crate) enum What {
     /// A flow that fell back is on its access again.
     FlowReturned {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The flow.
         fid: u16,
@@ -144,6 +160,7 @@ pub(crate) enum What {
     /// A MAG that no longer serves a flow was told so.
     FlowReleased {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The flow.
         fid: u16,
@@ -155,6 +172,7 @@ pub(crate) enum What {
     /// A MAG does not take a flow; it is asked again later.
     FlowNotInstalled {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The flow.
         fid: u16,
@@ -166,15 +184,18 @@ pub(crate) enum What {
     /// A MAG was told what it serves of a mobile's flows.
     FlowState {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// What the MAG answered: 0 is success.
         status: u8,
         /// Granted prefixes that are not the session's own.
+        #[schema(value_type = Vec<String>)]
         granted: Vec<Hnp>,
     },
     /// A flow's lifetime at a MAG ran out.
     FlowExpired {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
     },
     /// A peer does not answer heartbeats any more.
@@ -194,6 +215,7 @@ pub(crate) enum What {
     /// A revocation has ended at an LMA.
     Revoked {
         /// The mobile; `None` if it was about all bindings with a peer.
+        #[schema(value_type = Option<String>)]
         mn: Option<MnId>,
         /// The MAG, by name; at a MAG, nobody.
         peer: Option<String>,
@@ -203,6 +225,7 @@ pub(crate) enum What {
     /// A MAG is asked to register a mobile again, or has answered.
     Reregistration {
         /// The mobile.
+        #[schema(value_type = String)]
         mn: MnId,
         /// The MAG, by name; at a MAG, nobody.
         peer: Option<String>,
@@ -212,14 +235,16 @@ pub(crate) enum What {
 }
 
 /// An LMA or MAG that something happened to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Peer {
     /// Our role towards it.
+    #[schema(value_type = String)]
     pub(crate) role: Role,
     /// Its name.
     #[serde(rename = "peer")]
     pub(crate) name: String,
     /// Its address.
+    #[schema(value_type = String)]
     pub(crate) address: Ipv6Addr,
     /// Sessions with it, or those that are void since it restarted.
     pub(crate) sessions: Option<usize>,

@@ -4,16 +4,19 @@ use std::net::Ipv6Addr;
 
 use flow::{Hnp, MacAddr, MnId, Role};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A packet: fields as on the command line, or octets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Explain {
     /// Source address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub(crate) src: Option<Ipv6Addr>,
     /// Destination address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub(crate) dst: Option<Ipv6Addr>,
     /// Upper-layer protocol, by name or number; udp if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +45,7 @@ pub(crate) struct Explain {
 }
 
 /// What would become of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Explanation {
     /// How it was taken to arrive, in words.
     pub(crate) arrival: String,
@@ -59,13 +62,16 @@ pub(crate) struct Explanation {
 }
 
 /// The binding that a packet belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BindingFound {
     /// Whose table.
+    #[schema(value_type = String)]
     pub(crate) role: Role,
     /// The mobile.
+    #[schema(value_type = String)]
     pub(crate) mn: MnId,
     /// The prefix.
+    #[schema(value_type = String)]
     pub(crate) prefix: Hnp,
     /// Whether it is the destination's; otherwise the source's.
     pub(crate) of_destination: bool,
@@ -74,7 +80,7 @@ pub(crate) struct BindingFound {
 }
 
 /// A rule that the packet was compared with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RuleTried {
     /// The flow.
     pub(crate) fid: u16,
@@ -91,7 +97,7 @@ pub(crate) struct RuleTried {
 }
 
 /// What becomes of a packet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Outcome {
     /// `sent`, `fragmented`, `dropped`, `to the control plane`, `consumed` or `held`.
     pub(crate) fate: String,
@@ -108,15 +114,18 @@ pub(crate) struct Outcome {
 }
 
 /// The outermost headers of a frame that leaves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FrameOut {
     /// The port, by name.
     pub(crate) port: String,
     /// The next hop's station.
+    #[schema(value_type = String)]
     pub(crate) to: MacAddr,
     /// Source address.
+    #[schema(value_type = String)]
     pub(crate) source: Ipv6Addr,
     /// Destination address.
+    #[schema(value_type = String)]
     pub(crate) destination: Ipv6Addr,
     /// Next header: 41 in a tunnel.
     pub(crate) next_header: u8,
@@ -131,7 +140,7 @@ pub(crate) struct FrameOut {
 }
 
 /// What would become of it if an access were lost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct IfLost {
     /// The access.
     pub(crate) bid: u16,

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use flow::{Hnp, MacAddr};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The state of the logical interface at one moment.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub(crate) struct MnStatus {
     /// The TUN device.
     pub(crate) interface: String,
@@ -32,30 +33,37 @@ impl MnStatus {
 }
 
 /// One home network prefix.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = MnPrefixRow)]
 pub(crate) struct PrefixRow {
     /// The prefix.
+    #[schema(value_type = String)]
     pub(crate) prefix: Hnp,
     /// The address made from it.
+    #[schema(value_type = String)]
     pub(crate) address: Ipv6Addr,
     /// Names of the accesses whose routers advertise it.
     pub(crate) accesses: Vec<String>,
 }
 
 /// One access.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = MnAccessRow)]
 pub(crate) struct AccessRow {
     /// Its name in the configuration.
     pub(crate) name: String,
     /// The Ethernet interface.
     pub(crate) interface: String,
     /// Its station address.
+    #[schema(value_type = String)]
     pub(crate) mac: MacAddr,
     /// Whether the link is up.
     pub(crate) up: bool,
     /// The router's link-local address, once it has advertised itself.
+    #[schema(value_type = Option<String>)]
     pub(crate) router: Option<Ipv6Addr>,
     /// The router's link-layer address.
+    #[schema(value_type = Option<String>)]
     pub(crate) router_mac: Option<MacAddr>,
     /// Frames received.
     pub(crate) rx_packets: u64,
@@ -70,11 +78,14 @@ pub(crate) struct AccessRow {
 }
 
 /// One flow, as its uplink packets name it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = MnFlowRow)]
 pub(crate) struct FlowRow {
     /// Source address.
+    #[schema(value_type = String)]
     pub(crate) source: Ipv6Addr,
     /// Destination address.
+    #[schema(value_type = String)]
     pub(crate) destination: Ipv6Addr,
     /// Upper-layer protocol.
     pub(crate) protocol: u8,
@@ -91,7 +102,8 @@ pub(crate) struct FlowRow {
 }
 
 /// One reason and its packets.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = MnDropRow)]
 pub(crate) struct DropRow {
     /// The counter, named as in [`flow::DropReason`].
     pub(crate) reason: String,
