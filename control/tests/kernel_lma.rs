@@ -11,6 +11,7 @@
 mod common;
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use common::is_root;
 use common::kernel::{
@@ -18,6 +19,7 @@ use common::kernel::{
     TOO_BIG, Watch, arrives, datagram, datagrams_go_both_ways, ip,
 };
 use common::process::Appliance;
+use common::wait_for;
 use etherparse::{IpNumber, Ipv6Header};
 use flow::{AccessTechnology, HandoffIndicator, Hnp, MnId, MnLinkLayerId};
 use pmip_wire::{
@@ -84,6 +86,7 @@ impl AtLma {
              [[route]]\nto = \"2001:db8:a::/64\"\nport = \"core\"\n\
              [[route]]\nto = \"2001:db8:b::/64\"\nport = \"core\"\n\
              [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
+             min_delay_before_bce_delete_ms = 60000\n\
              [lma.heartbeat]\nenabled = false\n\
              [[lma.peer]]\nname = \"kernel\"\naddress = \"{MAG}\"\nprotection = \"none\"\n\
              [[lma.peer]]\nname = \"other\"\naddress = \"{OTHER_MAG}\"\nprotection = \"none\"\n"
@@ -104,6 +107,13 @@ impl AtLma {
             "link set eth0 mtu {TUNNEL_MTU}\naddr add {mn}/64 dev eth0 nodad\n\
              route add default via {router}\n"
         ));
+        // The kernel takes its time to listen on a new link: until then it is not the LMA's that
+        // packets are lost.
+        let behind = network.peer.icmp(router);
+        wait_for("the mobile on its link", PATIENCE, || {
+            behind.ask(mn, 48, 0);
+            behind.next(&[ECHO_REPLY], Duration::from_millis(500))
+        });
         Self {
             lma,
             signalling,

@@ -114,6 +114,10 @@ impl Control {
             Some(_) | None => Vec::new(),
         };
         let mut told = self.known_paths(&bindings);
+        let paths: BTreeMap<_, _> = told
+            .iter()
+            .filter_map(|update| self.named(update))
+            .collect();
         told.extend(bindings.into_iter().map(|(role, hnp, binding, _)| {
             let binding = Some(Box::new(binding));
             Update::Table(role, TableUpdate::Binding { hnp, binding })
@@ -133,7 +137,6 @@ impl Control {
             .map(|((local, remote), mtu)| Update::PathMtu { local, remote, mtu });
         told.extend(ways);
         let ports = self.setup.ports.iter().map(|port| port.name.clone());
-        let paths = self.setup.paths.keys();
         let peers = self.setup.peers.iter();
         Ok(Question {
             worker: self.worker.clone(),
@@ -143,14 +146,20 @@ impl Control {
             what_ifs,
             names: Names {
                 ports: ports.collect(),
-                paths: paths
-                    .map(|(role, id)| ((*role, *id), self.setup.path_text(*role, *id)))
-                    .collect(),
+                paths,
                 peers: peers
                     .map(|peer| ((peer.role, peer.address), peer.name.clone()))
                     .collect(),
             },
         })
+    }
+
+    /// A path that is told of, and its name.
+    fn named(&self, update: &Update) -> Option<((Role, PathId), String)> {
+        let Update::Table(role, TableUpdate::Path { id, .. }) = update else {
+            return None;
+        };
+        Some(((*role, *id), self.setup.path_text(*role, *id)))
     }
 
     /// The longest prefix in force that holds an address.
