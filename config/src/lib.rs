@@ -33,7 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::device::{Device, DeviceError, InterfaceName, MemifEnd, PciAddress};
-pub use crate::machine::Machine;
+pub use crate::machine::{Machine, cpu_list};
 pub use crate::report::{Errors, Report, Severity};
 pub use crate::roles::{
     Attach, Handoff, Heartbeat, InterfaceId, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer,

@@ -33,8 +33,8 @@ impl Machine {
     }
 }
 
-/// Reads the kernel's notation for sets of cores, such as `0-3,8`.
-fn cpu_list(text: &str) -> Option<BTreeSet<u16>> {
+/// Reads the kernel's notation for sets of cores, such as `0-3,8`; `None` if it is not that, or empty.
+pub fn cpu_list(text: &str) -> Option<BTreeSet<u16>> {
     let mut cores = BTreeSet::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

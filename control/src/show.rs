@@ -1,5 +1,8 @@
 //! The tables of `flowmob show`, and the other commands that speak to a process.
 
+mod events;
+mod explain;
+
 use std::fmt::Display;
 
 use anyhow::Context;
@@ -8,20 +11,19 @@ use flow::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api::event::Event;
-use crate::api::explain::{Explain, Explanation, Outcome};
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
     FlowRow, Handoff, KeysReload, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service,
     Status, WorkerRow,
 };
-use crate::cli::{
-    ExplainArgs, Flow, FlowAddArgs, Mobile, ReregisterArgs, RevokeArgs, Show, Switch,
-};
+use crate::cli::{Flow, FlowAddArgs, Mobile, ReregisterArgs, RevokeArgs, Show, Switch};
 use crate::client::Client;
 #[cfg(feature = "dpdk")]
 use crate::doctor::Finding;
 use crate::mn::status as mn;
+
+pub(crate) use events::events;
+pub(crate) use explain::explain;
 
 /// Runs `flowmob show`, returning what to print.
 ///
@@ -62,7 +64,7 @@ pub(crate) fn show(client: &Client, what: Show, json: bool) -> anyhow::Result<St
 type Column<R> = (&'static str, bool, fn(&R) -> String);
 
 const BINDINGS: [Column<BindingRow>; 10] = [
-    ("ROLE", false, |r| role(r.role)),
+    ("ROLE", false, |r| r.role.to_string()),
     ("MN", false, |r| r.mn.to_string()),
     ("BID", true, |r| optional(r.bid)),
     ("ATT", false, |r| r.access_technology.clone()),
@@ -75,7 +77,7 @@ const BINDINGS: [Column<BindingRow>; 10] = [
 ];
 
 const FLOWS: [Column<FlowRow>; 9] = [
-    ("ROLE", false, |r| role(r.role)),
+    ("ROLE", false, |r| r.role.to_string()),
     ("MN", false, |r| r.mn.to_string()),
     ("FID", true, |r| optional(r.fid)),
     ("PRIORITY", true, |r| optional(r.priority)),
@@ -87,7 +89,7 @@ const FLOWS: [Column<FlowRow>; 9] = [
 ];
 
 const PATHS: [Column<PathRow>; 9] = [
-    ("ROLE", false, |r| role(r.role)),
+    ("ROLE", false, |r| r.role.to_string()),
     ("ID", true, |r| r.id.to_string()),
     ("KIND", false, |r| match r.path {
         Path::Tunnel(_) => "tunnel".to_owned(),
@@ -110,7 +112,8 @@ const PATHS: [Column<PathRow>; 9] = [
 
 const ROUTES: [Column<RouteRow>; 6] = [
     ("ROLE", false, |r| {
-        r.role.map_or_else(|| "static".to_owned(), role)
+        r.role
+            .map_or_else(|| "static".to_owned(), |role| role.to_string())
     }),
     ("PREFIX", false, |r| r.prefix.clone()),
     ("MN", false, |r| optional(r.mn.as_ref())),
@@ -122,7 +125,7 @@ const ROUTES: [Column<RouteRow>; 6] = [
 ];
 
 const PEERS: [Column<PeerRow>; 11] = [
-    ("ROLE", false, |r| role(r.role)),
+    ("ROLE", false, |r| r.role.to_string()),
     ("PEER", false, |r| r.name.clone()),
     ("ADDRESS", false, |r| r.address.to_string()),
     ("SIGNALLING", false, |r| r.signalling.clone()),
@@ -246,13 +249,6 @@ fn mobile_node(value: &Value) -> anyhow::Result<String> {
     .join("\n\n"))
 }
 
-fn role(role: flow::Role) -> String {
-    match role {
-        flow::Role::Lma => "lma".to_owned(),
-        flow::Role::Mag => "mag".to_owned(),
-    }
-}
-
 fn optional<T: Display>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |v| v.to_string())
 }
@@ -287,166 +283,6 @@ pub(crate) fn findings(findings: &[Finding]) -> anyhow::Result<String> {
         }),
     ];
     table(json!(findings), &COLUMNS)
-}
-
-/// Runs `flowmob events`, printing line by line.
-///
-/// # Errors
-/// If the process does not answer or ends, or a line cannot be printed for another reason than that nobody reads
-/// it.
-pub(crate) fn events(
-    client: &Client,
-    follow: bool,
-    json: bool,
-    mut print: impl FnMut(&str) -> std::io::Result<()>,
-) -> anyhow::Result<()> {
-    let mut line = |event: Value| -> anyhow::Result<bool> {
-        let text = if json {
-            event.to_string()
-        } else {
-            event_line(&serde_json::from_value(event)?)
-        };
-        match print(&text) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-            result => Ok(result.map(|()| true)?),
-        }
-    };
-    if follow {
-        return client.follow("/v1/events/stream", |kind, data| match kind {
-            "message" => line(serde_json::from_str(data)?),
-            "missed" => line(json!({"kind": "missed", "missed": data}))
-                .with_context(|| format!("{data} events came too fast")),
-            // Kinds of messages may be added.
-            _ => Ok(true),
-        });
-    }
-    let kept: Vec<Value> = serde_json::from_value(client.get("/v1/events")?)?;
-    for event in kept {
-        if !line(event)? {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Runs `flowmob explain`, returning what to print.
-///
-/// # Errors
-/// If the process does not answer, or cannot read the packet.
-pub(crate) fn explain(client: &Client, arguments: ExplainArgs) -> anyhow::Result<String> {
-    let json = arguments.json;
-    let request = Explain {
-        src: arguments.src,
-        dst: arguments.dst,
-        proto: arguments.proto,
-        sport: arguments.sport,
-        dport: arguments.dport,
-        flow_label: arguments.flow_label,
-        tc: arguments.tc,
-        hex: arguments.hex,
-        port: arguments.port,
-        via: arguments.via,
-    };
-    let answer = client.post("/v1/explain", &json!(request))?;
-    if json {
-        return Ok(serde_json::to_string_pretty(&answer)?);
-    }
-    Ok(explained(&serde_json::from_value(answer)?))
-}
-
-fn explained(explanation: &Explanation) -> String {
-    let mut lines = vec![format!(
-        "arrives   {} on port {}",
-        explanation.arrival, explanation.port
-    )];
-    lines.push(match &explanation.binding {
-        Some(found) => format!(
-            "binding   {} of {} ({}, by {})",
-            found.prefix,
-            found.mn,
-            role(found.role),
-            if found.of_destination {
-                "destination"
-            } else {
-                "source"
-            },
-        ),
-        None => "binding   none: no mobile's prefix holds its addresses".to_owned(),
-    });
-    for rule in &explanation.rules {
-        let why = if rule.mismatches.is_empty() {
-            String::new()
-        } else {
-            format!(": {} differs", rule.mismatches.join(", "))
-        };
-        lines.push(format!(
-            "rule      {} (flow {}) {} -> {}: {}{why}",
-            rule.priority, rule.fid, rule.selector, rule.action, rule.verdict
-        ));
-    }
-    if let Some(found) = explanation
-        .binding
-        .as_ref()
-        .filter(|found| found.of_destination)
-    {
-        lines.push(format!("default   {}", found.default));
-    }
-    lines.push(format!("result    {}", outcome(&explanation.result)));
-    if let Some(frame) = &explanation.result.frame {
-        lines.push(format!(
-            "leaves    on port {} to {}: {} > {}, next header {}, hop limit {}, class {:#04x}, flow label {:#07x}, \
-             {} octets",
-            frame.port,
-            frame.to,
-            frame.source,
-            frame.destination,
-            frame.next_header,
-            frame.hop_limit,
-            frame.traffic_class,
-            frame.flow_label,
-            frame.octets
-        ));
-    }
-    for lost in &explanation.if_lost {
-        let then = lost.rescuer.as_ref().map_or(String::new(), |peer| {
-            format!("; then by way of {peer}, once it has agreed")
-        });
-        lines.push(format!(
-            "if lost   access {} at {}: {}{then}",
-            lost.bid,
-            lost.peer,
-            outcome(&lost.result)
-        ));
-    }
-    lines.join("\n")
-}
-
-fn outcome(outcome: &Outcome) -> String {
-    let mut text = outcome.fate.clone();
-    if let Some(reason) = &outcome.reason {
-        text += ": ";
-        text += reason;
-    }
-    if let Some(path) = &outcome.path {
-        text += ", ";
-        text += path;
-    }
-    if outcome.answered {
-        text += ", and its sender is told";
-    }
-    if let Some(meaning) = &outcome.meaning {
-        text += " (";
-        text += meaning;
-        text += ")";
-    }
-    text
-}
-
-fn event_line(event: &Event) -> String {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(event.unix_ms);
-    let level = if event.warning { "WARN" } else { "INFO" };
-    let at = humantime::format_rfc3339_millis(at);
-    format!("{at}  {level}  {}", event.text)
 }
 
 /// Runs `flowmob flow ...`, returning what to print.

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::control::Control;
+use crate::api::{PeerRow, PortRow, WorkerRow};
 
 /// Label names and values.
 type Labels = Vec<(&'static str, String)>;
@@ -129,8 +130,8 @@ impl Control {
 
     fn port_metrics(&self, scrape: &mut Scrape, counters: &[Counters]) {
         let rows = self.port_rows(counters);
-        let each = |value: fn(&crate::api::PortRow) -> u64| {
-            let labels = |row: &crate::api::PortRow| vec![("port", row.name.clone())];
+        let each = |value: fn(&PortRow) -> u64| {
+            let labels = |row: &PortRow| vec![("port", row.name.clone())];
             let values = rows.iter().map(move |row| (labels(row), value(row)));
             values.collect::<Vec<_>>()
         };
@@ -148,8 +149,8 @@ impl Control {
 
     fn worker_metrics(&self, scrape: &mut Scrape, counters: &[Counters]) {
         let rows = self.worker_rows(counters);
-        let each = |value: fn(&crate::api::WorkerRow) -> u64| {
-            let labels = |row: &crate::api::WorkerRow| vec![("worker", row.id.to_string())];
+        let each = |value: fn(&WorkerRow) -> u64| {
+            let labels = |row: &WorkerRow| vec![("worker", row.id.to_string())];
             let values = rows.iter().map(move |row| (labels(row), value(row)));
             values.collect::<Vec<_>>()
         };
@@ -192,18 +193,18 @@ impl Control {
     fn peer_metrics(&self, scrape: &mut Scrape, counters: &[Counters]) {
         let rows = self.peer_rows();
         let labels =
-            |role: Role, name: &str| vec![("role", role_name(role)), ("peer", name.to_owned())];
-        let each = |value: fn(&crate::api::PeerRow) -> u64| {
+            |role: Role, name: &str| vec![("role", role.to_string()), ("peer", name.to_owned())];
+        let each = |value: fn(&PeerRow) -> u64| {
             let values = rows
                 .iter()
                 .map(|row| (labels(row.role, &row.name), value(row)));
             values.collect::<Vec<_>>()
         };
         let help = "Sessions with a peer";
-        let sessions = |row: &crate::api::PeerRow| u64::try_from(row.sessions).unwrap_or(u64::MAX);
+        let sessions = |row: &PeerRow| u64::try_from(row.sessions).unwrap_or(u64::MAX);
         scrape.gauges("peer_sessions", help, each(sessions));
         let help = "0 if a peer does not answer heartbeats any more; 1 also if it is not asked";
-        let up = |row: &crate::api::PeerRow| u64::from(row.state != "down");
+        let up = |row: &PeerRow| u64::from(row.state != "down");
         scrape.gauges("peer_up", help, each(up));
         let help = "Heartbeat requests sent to a peer";
         scrape.counters("peer_heartbeats", help, each(|row| row.requests));
@@ -264,7 +265,7 @@ impl Control {
             *bindings.entry((Role::Mag, state)).or_default() += 1;
         }
         let labels = |(role, state): &(Role, String)| {
-            vec![("role", role_name(*role)), ("state", state.clone())]
+            vec![("role", role.to_string()), ("state", state.clone())]
         };
         let help = "Bindings by state";
         let values = bindings.iter().map(|(key, count)| (labels(key), *count));
@@ -287,12 +288,5 @@ impl Control {
         let help = "Flows by state";
         let values = flows.iter().map(|(key, count)| (labels(key), *count));
         scrape.gauges("flows", help, values);
-    }
-}
-
-fn role_name(role: Role) -> String {
-    match role {
-        Role::Lma => "lma".to_owned(),
-        Role::Mag => "mag".to_owned(),
     }
 }

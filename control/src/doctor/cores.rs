@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use config::Config;
+use config::{Config, cpu_list};
 
 use super::{Finding, Machine};
 
@@ -37,14 +37,14 @@ impl Machine {
 
     fn online(&self) -> BTreeSet<u16> {
         let online = self.read(format!("{CPU}/online"));
-        online.map(|list| cpu_list(&list)).unwrap_or_default()
+        online.and_then(|list| cpu_list(&list)).unwrap_or_default()
     }
 
     /// Others' threads, and the timer, should not run where workers do.
     fn isolation(&self, workers: &BTreeSet<u16>) -> Finding {
         let list = |name: &str| {
             let list = self.read(format!("{CPU}/{name}"));
-            list.map(|list| cpu_list(&list)).unwrap_or_default()
+            list.and_then(|list| cpu_list(&list)).unwrap_or_default()
         };
         let missing = |name: &str| {
             let there = list(name);
@@ -76,7 +76,7 @@ impl Machine {
     fn siblings(&self, workers: &[u16], control: Option<u16>) -> Finding {
         let siblings = |core: u16| {
             let list = self.read(format!("{CPU}/cpu{core}/topology/thread_siblings_list"));
-            list.map(|list| cpu_list(&list)).unwrap_or_default()
+            list.and_then(|list| cpu_list(&list)).unwrap_or_default()
         };
         let others: BTreeSet<u16> = workers.iter().copied().chain(control).collect();
         let shared = workers.iter().find_map(|core| {
@@ -113,15 +113,6 @@ impl Machine {
             "cpupower frequency-set -g performance",
         )
     }
-}
-
-/// Reads the kernel's notation for sets of cores, such as `0-3,8`; what it cannot read is left out.
-fn cpu_list(text: &str) -> BTreeSet<u16> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.trim().parse::<u16>().ok()?..=last.trim().parse::<u16>().ok()?)
-    };
-    text.split(',').filter_map(range).flatten().collect()
 }
 
 fn numbers(cores: &[u16]) -> String {

@@ -79,11 +79,7 @@ impl Machine {
             && !self.has(format!("/sys/class/net/{interface}"))
         {
             let found = format!("there is no interface {interface}");
-            return Finding::fail(
-                &check,
-                found,
-                format!("make it, or name another ({interface}?)"),
-            );
+            return Finding::fail(&check, found, "make it, or name one that `ip link` lists");
         }
         let node = match &port.device {
             Device::Pci { address } => {

@@ -308,7 +308,7 @@ mod tests {
         let kept = std::fs::read_to_string(path).unwrap();
         assert!(
             kept == text,
-            "docs/openapi.json is old: FLOWMOB_UPDATE=1 cargo test -p flowmob document"
+            "docs/openapi.json is old: FLOWMOB_UPDATE=1 cargo test -p flowmob --bin flowmob document"
         );
     }
 

@@ -3,6 +3,7 @@
 //! Every update is a full statement about one thing, so it can be sent again without harm, and
 //! a worker applies it between two bursts: no packet sees half of one.
 
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
@@ -21,6 +22,16 @@ pub enum Role {
     Lma,
     /// The mobile access gateway's table.
     Mag,
+}
+
+/// Writes the role as the configuration and the API spell it.
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Lma => "lma",
+            Self::Mag => "mag",
+        })
+    }
 }
 
 /// One flow rule as a worker holds it (RFC 6089 §4.3).
