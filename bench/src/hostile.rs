@@ -112,21 +112,31 @@ impl Intruder {
     /// Writes his own over one in four.
     #[inline]
     pub(crate) fn intrude(&mut self, burst: &mut [Mbuf]) {
-        for packet in burst {
-            // xorshift64: whom it meets must not be predictable.
-            self.random ^= self.random << 13;
-            self.random ^= self.random >> 7;
-            self.random ^= self.random << 17;
-            if self.random >> 62 != 0 {
-                continue;
-            }
+        // Whom it meets must not be predictable, and finding out must cost little beside what is measured.
+        let mut met = self.draw() & self.draw();
+        while met != 0 {
+            let place = met.trailing_zeros() as usize;
+            met &= met - 1;
+            let Some(packet) = burst.get_mut(place) else {
+                return;
+            };
+            let random = self.draw();
             let template = &self.frame.template;
             packet.extend_back(template.len() - packet.data().len());
             let frame = packet.data_mut();
             frame.copy_from_slice(template);
-            (self.frame.vary)(frame, self.random);
+            (self.frame.vary)(frame, random);
             self.sent += 1;
         }
+    }
+
+    /// A random number (xorshift64).
+    #[inline]
+    fn draw(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
     }
 }
 

@@ -153,7 +153,7 @@ impl<Io: PacketIo> Worker<Io> {
 
     /// As [`Worker::finish`], for all that are not sent as they are.
     #[inline(never)]
-    fn end(&mut self, packet: Io::Packet, fate: Fate, arrival: &Arrival) {
+    pub(crate) fn end(&mut self, packet: Io::Packet, fate: Fate, arrival: &Arrival) {
         match fate {
             Fate::Send(port) => self.send(port, packet),
             Fate::Hold { adjacency, inner } => {

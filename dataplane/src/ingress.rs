@@ -244,8 +244,15 @@ impl Ingress<'_> {
             && let Some((exit, lane, role)) = self.exit
             && compare.fits(start, exit)
         {
-            return sound_inner(ip, data)
-                .is_some_and(|inner| leave(lane, role, frame, inner, passage));
+            let Some(inner) = sound_inner(ip, data) else {
+                return false;
+            };
+            if leave(lane, role, frame, inner, passage) {
+                return true;
+            }
+            // From a tunnel that there is not. It is to us all the same, and is told apart as such.
+            passage.set(Lane::Local);
+            return scope::is_plain(ip.source.get());
         }
         if !scope::is_plain(ip.source.get()) {
             return false;

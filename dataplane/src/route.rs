@@ -22,16 +22,21 @@ impl<Io: PacketIo> Worker<Io> {
     /// The whole way of a packet that the stages leave aside: it is not to or from a mobile, or there
     /// is something odd about it.
     #[inline(never)]
-    pub(crate) fn alone(&mut self, passage: &Passage, mut packet: Io::Packet, port: PortId) {
-        let mut arrival = Ingress::arrival(port, &packet);
+    pub(crate) fn alone(
+        &mut self,
+        passage: &Passage,
+        packet: &mut Io::Packet,
+        port: PortId,
+    ) -> (Fate, Arrival) {
+        let mut arrival = Ingress::arrival(port, packet);
         let slot = passage.slot;
         let fate = match passage.lane {
-            Lane::Forward | Lane::Unbound => self.forward(slot, &mut packet, &arrival),
-            Lane::Access | Lane::Stranger => self.access_uplink(slot, &mut packet, &arrival),
-            Lane::LmaExit | Lane::MagExit | Lane::Local => self.local(&mut packet, &mut arrival),
+            Lane::Forward | Lane::Unbound => self.forward(slot, packet, &arrival),
+            Lane::Access | Lane::Stranger => self.access_uplink(slot, packet, &arrival),
+            Lane::LmaExit | Lane::MagExit | Lane::Local => self.local(packet, &mut arrival),
             Lane::Drop => Fate::Drop(passage.reason),
         };
-        self.finish(packet, fate, &arrival);
+        (fate, arrival)
     }
 
     /// A packet from the core at an LMA: to a mobile, or on as any router would.

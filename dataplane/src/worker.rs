@@ -1,5 +1,6 @@
 //! The poll loop.
 
+mod lanes;
 pub(crate) mod share;
 mod stages;
 mod update;

@@ -3,6 +3,7 @@
 //! ```text
 //! look      parse once, name the lane, fetch the bucket of the address that decides
 //! find      bucket -> place of the binding, fetch its record
+//! gather    only if they do not all go the same way: put like beside like
 //! choose    record -> first matching rule, count; at a MAG also the link, whose path is fetched
 //! rewrite   source checks, in place, runs on one lane, each in a straight loop
 //! part      only if they do not all leave by one port: send, and handle the odd ones between them
@@ -11,12 +12,13 @@
 //! Each stage runs over the whole burst, so that the memory one packet waits for is on its way while
 //! the others are looked at. The stages know four lanes, the usual ones at an LMA and at a MAG, and
 //! leave whatever is odd about a packet to [`Worker::alone`]. What the last one does on each lane is in
-//! [`super::ways`]. Packets stay in order.
+//! [`super::ways`]. Packets of a lane stay in order.
 
 use flow::PortId;
 use zerocopy::FromBytes;
 
 use super::Worker;
+use super::lanes;
 use super::ways::{FromLink, FromMobile, ToLink, ToMobile, Way};
 use crate::classify;
 use crate::fate::{Arrival, Fate, Via};
@@ -164,17 +166,27 @@ impl<Io: PacketIo> Worker<Io> {
         arrived: PortId,
     ) {
         let (mut port, mut together) = (NOWHERE, Burst::new());
-        for ((packet, passage), to) in burst.drain(..).zip(passages).zip(leaving) {
-            if *to != port {
+        for ((mut packet, passage), to) in burst.drain(..).zip(passages).zip(leaving) {
+            let mut to = *to;
+            if to == NOWHERE {
+                let (fate, arrival) = self.odd(&mut packet, passage, arrived);
+                if let Fate::Send(by) = fate {
+                    to = by;
+                } else {
+                    // What goes on in another form stays in order; what ends does not part the others.
+                    if let Fate::Cut { .. } | Fate::Gather | Fate::Hold { .. } = fate {
+                        self.send_together(port, &mut together);
+                    }
+                    self.end(packet, fate, &arrival);
+                    continue;
+                }
+            }
+            if to != port {
                 self.send_together(port, &mut together);
-                port = *to;
+                port = to;
             }
-            if *to == NOWHERE {
-                self.odd(packet, passage, arrived);
-            } else {
-                // There is room for a whole burst.
-                together.push(packet);
-            }
+            // There is room for a whole burst.
+            together.push(packet);
         }
         self.send_together(port, &mut together);
     }
@@ -185,20 +197,25 @@ impl<Io: PacketIo> Worker<Io> {
         }
     }
 
-    /// Handles a packet that was not a usual one of its lane.
-    fn odd(&mut self, mut packet: Io::Packet, passage: &Passage, arrived: PortId) {
+    /// What becomes of a packet that was not a usual one of its lane, and how it came.
+    fn odd(
+        &mut self,
+        packet: &mut Io::Packet,
+        passage: &Passage,
+        arrived: PortId,
+    ) -> (Fate, Arrival) {
         let (fate, tunnel) = match (passage.lane, &mut self.lma, &mut self.mag) {
             (Lane::Forward, Some(lma), _) => {
                 let (_, paths) = lma.table.parts();
-                (ToMobile { paths }.odd(&mut packet, passage), None)
+                (ToMobile { paths }.odd(packet, passage), None)
             }
             (Lane::LmaExit, Some(lma), _) => {
                 let mut way = FromMobile::new(&self.own, &self.fib, &mut self.neighbours, lma);
-                (way.odd(&mut packet, passage), Some(&lma.table.paths))
+                (way.odd(packet, passage), Some(&lma.table.paths))
             }
             (Lane::MagExit, _, Some(mag)) => {
                 let (_, paths) = mag.table.parts();
-                let fate = ToLink { paths }.odd(&mut packet, passage);
+                let fate = ToLink { paths }.odd(packet, passage);
                 (fate, Some(&mag.table.paths))
             }
             (Lane::Access, _, Some(mag)) => {
@@ -208,7 +225,7 @@ impl<Io: PacketIo> Worker<Io> {
                     paths,
                     arrived,
                 };
-                (way.odd(&mut packet, passage), None)
+                (way.odd(packet, passage), None)
             }
             (
                 Lane::Forward
@@ -232,11 +249,11 @@ impl<Io: PacketIo> Worker<Io> {
         // From no group, and from no station that anyone will ask for.
         let arrival = Arrival::transit(arrived, via);
         let fate = if fate == Fate::Turn {
-            self.mobile_uplink(&mut packet, &arrival)
+            self.mobile_uplink(packet, &arrival)
         } else {
             fate
         };
-        self.finish(packet, fate, &arrival);
+        (fate, arrival)
     }
 }
 
@@ -263,7 +280,7 @@ impl<P: PacketBuf> Stages for Look<'_, P> {
 /// What an LMA does with a burst before packets are rewritten.
 struct AtLma<'a, P> {
     table: &'a mut Table,
-    burst: &'a [P],
+    burst: &'a mut Burst<P>,
     passages: &'a mut [Passage],
 }
 
@@ -276,7 +293,11 @@ impl<P: PacketBuf> Stages for AtLma<'_, P> {
             passages,
         } = self;
         let (down, up) = (Lane::Forward, Lane::LmaExit);
-        if find(&table.bindings, down, up, burst, passages, compare) {
+        let found = find(&table.bindings, down, up, burst, passages, compare);
+        if found.mixed {
+            lanes::gather(burst, passages);
+        }
+        if found.down {
             let (mut records, _) = table.parts();
             find_rules(&records, passages);
             choose(&mut records, burst, passages, compare);
@@ -287,7 +308,7 @@ impl<P: PacketBuf> Stages for AtLma<'_, P> {
 /// The same at a MAG.
 struct AtMag<'a, P> {
     table: &'a mut Table,
-    burst: &'a [P],
+    burst: &'a mut Burst<P>,
     passages: &'a mut [Passage],
 }
 
@@ -300,16 +321,26 @@ impl<P: PacketBuf> Stages for AtMag<'_, P> {
             passages,
         } = self;
         let (down, up) = (Lane::MagExit, Lane::Access);
-        let _any_down = find(&table.bindings, down, up, burst, passages, compare);
+        let found = find(&table.bindings, down, up, burst, passages, compare);
         if table.bindings.has_local() {
             keep_local(&table.bindings, burst, passages);
+        }
+        if found.mixed {
+            lanes::gather(burst, passages);
         }
         find_links(table, burst, passages, compare);
     }
 }
 
-/// Finds the bindings of the packets on two lanes and fetches the records that they need. Returns whether
-/// any was found on the first.
+/// What [`find`] came across.
+struct Found {
+    /// A binding on the first lane.
+    down: bool,
+    /// Packets that do not all go the same way.
+    mixed: bool,
+}
+
+/// Finds the bindings of the packets on two lanes and fetches the records that they need.
 #[inline(always)]
 fn find<P: PacketBuf>(
     bindings: &Bindings,
@@ -318,11 +349,16 @@ fn find<P: PacketBuf>(
     packets: &[P],
     passages: &mut [Passage],
     compare: impl Compare + Copy,
-) -> bool {
-    let mut any_down = false;
+) -> Found {
+    let mut found = Found {
+        down: false,
+        mixed: false,
+    };
     let (uniform, search) = (bindings.is_uniform(), bindings.search());
+    let first = passages.first().map_or(down, |passage| passage.lane);
     for (packet, passage) in packets.iter().zip(&mut *passages) {
         let lane = passage.lane;
+        found.mixed |= lane != first;
         if lane != down && lane != up {
             continue;
         }
@@ -334,14 +370,14 @@ fn find<P: PacketBuf>(
         };
         match passage.slot {
             Some(slot) if lane == down => {
-                any_down = true;
+                found.down = true;
                 search.prefetch_downlink(slot);
             }
             Some(slot) => search.prefetch_uplink(slot),
-            None => {}
+            None => found.mixed = true,
         }
     }
-    any_down
+    found
 }
 
 /// Fetches the rules of packets whose mobiles have more than fit a record.
