@@ -18,6 +18,8 @@
 //! Every key is documented in `examples/reference.toml`; a test keeps that true.
 
 mod device;
+mod difference;
+mod file;
 mod machine;
 mod notes;
 mod read;
@@ -33,6 +35,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::device::{Device, DeviceError, InterfaceName, MemifEnd, PciAddress};
+pub use crate::difference::{Change, differences};
 pub use crate::machine::{Machine, cpu_list};
 pub use crate::report::{Errors, Report, Severity};
 pub use crate::roles::{

@@ -78,6 +78,16 @@ pub(crate) enum Command {
     },
     /// Have a mobile node registered again by its MAGs (at an LMA).
     Reregister(ReregisterArgs),
+    /// Have a process read its configuration again and put it into force, whole or not at all. Bindings, flows and
+    /// packets are not touched. SIGHUP does the same.
+    Reload {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the configuration in force, or what its file would change by now.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Make the keys that protect signalling, or read them again.
     #[command(subcommand)]
     Keys(Keys),
@@ -131,6 +141,23 @@ pub(crate) enum Show {
     Mn,
     /// Name, roles, readiness.
     Status,
+}
+
+/// `flowmob config ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print what is in force, in the words of a file, with nothing left to defaults.
+    Show {
+        /// Print JSON instead of TOML.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what `flowmob reload` would change; fails if it would be refused. Changes nothing.
+    Diff {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `flowmob keys ...`

@@ -14,6 +14,7 @@ mod feed;
 mod keys;
 #[cfg(feature = "dpdk")]
 mod lab;
+mod log;
 mod mn;
 mod mobile;
 #[cfg(feature = "dpdk")]
@@ -21,7 +22,7 @@ mod selector_text;
 mod server;
 mod show;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,11 +30,10 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use clap::Parser;
-use config::{Config, LogFormat, LogLevel};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use tracing_subscriber::filter::LevelFilter;
+use config::Config;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::cli::{Cli, Command, Keys};
+use crate::cli::{Cli, Command, ConfigCommand, Keys};
 use crate::client::Client;
 
 fn main() -> ExitCode {
@@ -59,6 +59,9 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Revoke(request) => say(&show::revoke(&client, request)?),
         Command::Service { mn, switch } => say(&show::service(&client, mn, switch)?),
         Command::Reregister(request) => say(&show::reregister(&client, request)?),
+        Command::Reload { json } => reload(&client, false, json),
+        Command::Config(ConfigCommand::Show { json }) => say(&show::config(&client, json)?),
+        Command::Config(ConfigCommand::Diff { json }) => reload(&client, true, json),
         Command::Keys(Keys::Generate(arguments)) => say(&keys::generate(&arguments)?),
         Command::Keys(Keys::Reload) => say(&show::reload_keys(&client)?),
         Command::Attach { mobile, handoff } => {
@@ -78,6 +81,13 @@ fn say(text: &str) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Prints what another configuration changes; fails if it cannot be put into force.
+fn reload(client: &Client, dry_run: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let (text, fine) = show::reload(client, dry_run, json)?;
+    let said = say(&text)?;
+    Ok(if fine { said } else { ExitCode::FAILURE })
 }
 
 /// Prints events as they come. A reader that has gone ends it.
@@ -151,48 +161,39 @@ fn warnings(config: &Config) -> String {
     text
 }
 
+/// What signals have asked for.
+#[derive(Clone, Debug, Default)]
+struct Signals {
+    /// To end.
+    stop: Arc<AtomicBool>,
+    /// To read the configuration again.
+    reload: Arc<AtomicBool>,
+}
+
 fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(errors) => anyhow::bail!("{} cannot be run:\n\n{errors}", path.display()),
     };
-    log(&config);
+    let level = log::Level::start(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("no signal handler")?;
+    let signals = Signals::default();
+    let (stop, reload) = (&signals.stop, &signals.reload);
+    for (signal, flag) in [(SIGINT, stop), (SIGTERM, stop), (SIGHUP, reload)] {
+        signal_hook::flag::register(signal, Arc::clone(flag)).context("no signal handler")?;
     }
     if let Some(mn) = &config.mn {
-        mobile::run(&config, mn, &stop)?;
+        mobile::run(path, &config, mn, level, &signals)?;
     } else {
         #[cfg(feature = "dpdk")]
         {
             doctor::log(&config);
-            appliance::run(&config, &stop)?;
+            appliance::run(path, &config, level, &signals)?;
         }
         #[cfg(not(feature = "dpdk"))]
         anyhow::bail!("this build has no DPDK: it runs [mn] only");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Sends log lines to standard error, as the configuration wants them.
-fn log(config: &Config) {
-    let level = match config.log.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match config.log.format {
-        LogFormat::Text => lines.with_target(false).init(),
-        LogFormat::Json => lines.json().init(),
-    }
 }

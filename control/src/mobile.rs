@@ -1,16 +1,18 @@
 //! A mobile node process: the logical interface and its management.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use config::Config;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde_json::json;
 
+use crate::Signals;
 use crate::api::event::What;
-use crate::api::{Problem, Readiness, Status};
+use crate::api::{ConfigChange, Problem, Readiness, Reload, Reloaded, Status};
 use crate::feed::feed;
+use crate::log::Level;
 use crate::mn::{self, AccessSettings, MnSettings, StatusHandle};
 use crate::server::{Answer, Call, Request, Server};
 
@@ -19,11 +21,18 @@ const MAX_CALLS: usize = 64;
 /// How long the interface may take to tell its state.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs a mobile node until `stop` is set.
+/// Runs a mobile node until it is to stop.
 ///
 /// # Errors
 /// If the interface cannot be made or fails.
-pub(crate) fn run(config: &Config, mn: &config::Mn, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+pub(crate) fn run(
+    file: &Path,
+    config: &Config,
+    mn: &config::Mn,
+    level: Level,
+    signals: &Signals,
+) -> anyhow::Result<()> {
+    let stop = &signals.stop;
     let settings = MnSettings {
         interface: mn.interface.to_string(),
         interface_id: mn.interface_id.0.to_be_bytes(),
@@ -33,12 +42,18 @@ pub(crate) fn run(config: &Config, mn: &config::Mn, stop: &Arc<AtomicBool>) -> a
     let (calls, queue) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
     let (mut events, listeners) = feed();
     let _server = Server::start(&config.management, calls, listeners)?;
-    let name = config.name.clone();
-    let stopped = Arc::clone(stop);
+    let process = Process {
+        file: file.to_owned(),
+        running: config.clone(),
+        level,
+        status,
+        start: Instant::now(),
+    };
+    let flags = signals.clone();
     let answering = std::thread::Builder::new()
         .name("answers".into())
         .spawn(move || {
-            answer_all(&name, &queue, &status, &stopped);
+            process.answer_all(&queue, &flags);
         })?;
     tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
     events.tell(false, What::ConfigurationApplied);
@@ -55,59 +70,103 @@ fn access(access: &config::MnAccess) -> AccessSettings {
     }
 }
 
-fn answer_all(name: &str, queue: &Receiver<Call>, status: &StatusHandle, stop: &AtomicBool) {
-    let start = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        match queue.recv_timeout(Duration::from_millis(100)) {
-            Ok(Call { request, reply }) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(answer(name, &request, status, start));
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
+/// What there is to know of the process.
+struct Process {
+    file: PathBuf,
+    running: Config,
+    level: Level,
+    status: StatusHandle,
+    start: Instant,
 }
 
-fn answer(name: &str, request: &Request, status: &StatusHandle, start: Instant) -> Answer {
-    match request {
-        Request::Status => Ok(json!(Status {
-            name: name.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            roles: vec!["mn".to_owned()],
-            ready: true,
-            uptime_seconds: start.elapsed().as_secs(),
-            workers: 0,
-        })),
-        Request::Alive => Ok(json!(null)),
-        Request::Ready => Ok(json!(Readiness {
-            ready: true,
-            ports_down: vec![],
-        })),
-        Request::Mn => status
-            .get(PATIENCE)
-            .map(|status| json!(status))
-            .ok_or_else(|| Problem::unavailable("the logical interface does not answer")),
-        Request::Bindings
-        | Request::Flows
-        | Request::Paths
-        | Request::Routes
-        | Request::Peers
-        | Request::Ports
-        | Request::Workers
-        | Request::Drops
-        | Request::Metrics
-        | Request::Explain(_)
-        | Request::FlowAdd(_)
-        | Request::FlowMove(_)
-        | Request::FlowDelete(_)
-        | Request::KeysReload(_)
-        | Request::Revoke(_)
-        | Request::Service(_)
-        | Request::Reregister(_)
-        | Request::Attach(_)
-        | Request::Detach(_) => Err(Problem::refused(
-            "this process is a mobile node: it has a status and `show mn`, nothing else",
-        )),
+impl Process {
+    fn answer_all(mut self, queue: &Receiver<Call>, signals: &Signals) {
+        while !signals.stop.load(Ordering::Relaxed) {
+            if signals.reload.swap(false, Ordering::Relaxed)
+                && let Err(problem) = self.reload(Reload::default())
+            {
+                tracing::error!("configuration not applied: {}", problem.detail);
+            }
+            match queue.recv_timeout(Duration::from_millis(100)) {
+                Ok(Call { request, reply }) => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(self.answer(&request));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Reads the configuration again: of a mobile node's, only the log level may be another.
+    fn reload(&mut self, request: Reload) -> Answer {
+        let new = config::load(&self.file).map_err(|e| Problem::refused(e.to_string()))?;
+        let changes = config::differences(&self.running, &new);
+        let fixed = changes.iter().filter(|change| !change.live);
+        let refused: Vec<_> = fixed
+            .map(|c| format!("{}: needs a restart", c.path))
+            .collect();
+        let mut answer = Reloaded {
+            applied: false,
+            changes: changes.iter().map(ConfigChange::from).collect(),
+            refused,
+            warnings: Vec::new(),
+        };
+        if !request.dry_run {
+            if !answer.refused.is_empty() {
+                return Err(Problem::refused(answer.refused.join("\n")));
+            }
+            self.level.set(new.log.level);
+            self.running = new;
+            answer.applied = true;
+            tracing::info!(changes = changes.len(), "configuration applied");
+        }
+        Ok(json!(answer))
+    }
+
+    fn answer(&mut self, request: &Request) -> Answer {
+        match request {
+            Request::Status => Ok(json!(Status {
+                name: self.running.name.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                roles: vec!["mn".to_owned()],
+                ready: true,
+                uptime_seconds: self.start.elapsed().as_secs(),
+                workers: 0,
+            })),
+            Request::Alive => Ok(json!(null)),
+            Request::Config => Ok(json!(self.running.to_table())),
+            Request::Reload(request) => self.reload(*request),
+            Request::Ready => Ok(json!(Readiness {
+                ready: true,
+                ports_down: vec![],
+            })),
+            Request::Mn => self
+                .status
+                .get(PATIENCE)
+                .map(|status| json!(status))
+                .ok_or_else(|| Problem::unavailable("the logical interface does not answer")),
+            Request::Bindings
+            | Request::Flows
+            | Request::Paths
+            | Request::Routes
+            | Request::Peers
+            | Request::Ports
+            | Request::Workers
+            | Request::Drops
+            | Request::Metrics
+            | Request::Explain(_)
+            | Request::FlowAdd(_)
+            | Request::FlowMove(_)
+            | Request::FlowDelete(_)
+            | Request::KeysReload(_)
+            | Request::Revoke(_)
+            | Request::Service(_)
+            | Request::Reregister(_)
+            | Request::Attach(_)
+            | Request::Detach(_) => Err(Problem::refused(
+                "this process is a mobile node: it has a status and `show mn`, nothing else",
+            )),
+        }
     }
 }

@@ -29,7 +29,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::api::explain::Explain;
 use crate::api::{
-    Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reregister, Revoke, Service,
+    Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reload, Reregister, Revoke, Service,
 };
 use crate::feed::{Feed, Keeper};
 
@@ -70,6 +70,10 @@ pub(crate) enum Request {
     FlowMove(FlowMove),
     /// Deletes a flow rule.
     FlowDelete(FlowDelete),
+    /// The configuration in force, in the words of its file.
+    Config,
+    /// Reads the configuration again.
+    Reload(Reload),
     /// Reads the key files again.
     KeysReload(KeysReload),
     /// Revokes bindings.

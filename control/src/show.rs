@@ -1,5 +1,6 @@
 //! The tables of `flowmob show`, and the other commands that speak to a process.
 
+mod config;
 mod events;
 mod explain;
 
@@ -22,6 +23,7 @@ use crate::client::Client;
 use crate::doctor::Finding;
 use crate::mn::status as mn;
 
+pub(crate) use config::{config, reload};
 pub(crate) use events::events;
 pub(crate) use explain::explain;
 

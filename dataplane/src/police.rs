@@ -83,6 +83,8 @@ pub(crate) struct Police {
     now: Duration,
     /// Whose signalling is expected, ascending.
     peers: Vec<(u128, Bucket)>,
+    /// What each of them may send.
+    each: Rate,
     strangers: Bucket,
     /// By [`PortId`].
     ports: Vec<PortPolice>,
@@ -134,23 +136,36 @@ impl Police {
         ports: usize,
         icmp_errors: Rate,
     ) -> Self {
-        let mut peers: Vec<u128> = peers.iter().map(|peer| peer.to_bits()).collect();
-        peers.sort_unstable();
-        peers.dedup();
-        let bucket = |peer| (peer, Bucket::new(punts.signalling));
         let port = |_| PortPolice {
             neighbour_discovery: Shares::new(punts.neighbour_discovery, punts.station_discovery),
             unknown_mobile: Shares::new(punts.unknown_mobile, punts.station_unknown),
             resolve: Bucket::new(punts.resolve),
         };
-        Self {
+        let mut police = Self {
             now: Duration::ZERO,
-            peers: peers.into_iter().map(bucket).collect(),
+            peers: Vec::new(),
+            each: punts.signalling,
             strangers: Bucket::new(punts.strangers),
             ports: (0..ports).map(port).collect(),
             path_mtu: Bucket::new(punts.path_mtu),
             icmp_errors: Bucket::new(icmp_errors),
-        }
+        };
+        police.set_peers(peers);
+        police
+    }
+
+    /// Replaces the peers. Those that were known have used up what they have used up.
+    pub(crate) fn set_peers(&mut self, peers: &[Ipv6Addr]) {
+        let known = std::mem::take(&mut self.peers);
+        let mut peers: Vec<u128> = peers.iter().map(|peer| peer.to_bits()).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        let bucket = |peer: u128| {
+            let place = known.binary_search_by_key(&peer, |(known, _)| *known);
+            let known = place.ok().and_then(|place| known.get(place));
+            known.map_or_else(|| (peer, Bucket::new(self.each)), |known| *known)
+        };
+        self.peers = peers.into_iter().map(bucket).collect();
     }
 
     /// What the time is. Buckets are filled when they are next looked at, however many there are.
@@ -231,6 +246,10 @@ mod tests {
         police.set_time(Duration::from_secs(1));
         assert_eq!(flood(&mut police, 1), 5);
         assert_eq!(police.signalling(8), Some(Sender::Stranger));
+        police.set_peers(&[8, 1].map(Ipv6Addr::from_bits));
+        assert_eq!(flood(&mut police, 8), 5);
+        assert_eq!(flood(&mut police, 1), 0, "it has had its share");
+        assert_eq!(police.signalling(2), Some(Sender::Stranger));
 
         let ask = |police: &mut Police, port, n| {
             police.neighbour_discovery(PortId(port), MacAddr([2, 0, 0, 0, 0, n]))

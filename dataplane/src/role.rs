@@ -43,17 +43,23 @@ impl RoleState {
     }
 
     fn new(addresses: &[Ipv6Addr], pools: &[Ipv6Net], table: Table) -> Self {
-        Self {
+        let mut role = Self {
             table,
             addresses: addresses.iter().map(|a| a.to_bits()).collect(),
-            pools: pools
-                .iter()
-                .map(|pool| (pool.network().to_bits(), mask(pool.prefix_len())))
-                .collect(),
+            pools: Vec::new(),
             plain_pool: NO_POOL,
             outside_pools: 0,
             elsewhere: true,
-        }
+        };
+        role.set_pools(pools);
+        role
+    }
+
+    /// Replaces the pools. No prefix in the table may be in one that goes; those that were in none stay
+    /// counted as such, which costs lookups and nothing else.
+    pub(crate) fn set_pools(&mut self, pools: &[Ipv6Net]) {
+        let pool = |pool: &Ipv6Net| (pool.network().to_bits(), mask(pool.prefix_len()));
+        self.pools = pools.iter().map(pool).collect();
     }
 
     /// Looks for a pool that can be told by the upper half of an address, and whose addresses are
@@ -131,7 +137,8 @@ impl RoleState {
             hnp.addr().to_bits() & pool == *network && mask(hnp.len()) & pool == *pool
         };
         if !self.pools.iter().any(whole) {
-            self.outside_pools = self.outside_pools + self.table.bindings.len() - before;
+            let now = self.outside_pools + self.table.bindings.len();
+            self.outside_pools = now.saturating_sub(before);
             self.note_elsewhere();
         }
         Ok(())

@@ -490,3 +490,40 @@ fn errors_from_inside_a_tunnel_reach_the_inner_source() {
     rig.rx(CORE, &about(3, 0, packet(&inner)));
     assert!(rig.sent(EDGE).is_empty() && rig.sent(CORE).is_empty());
 }
+
+#[test]
+fn pools_and_peers_change_under_traffic() {
+    let mut rig = Rig::lma();
+    let pools = |pools: &[&str]| {
+        let pools = pools.iter().map(|pool| pool.parse().unwrap());
+        flow::Update::Pools(pools.collect())
+    };
+    let old = "2001:db8:100::/48";
+    let new = "2001:db8:a00::/48";
+    let stranger = udp(CN_MAC, EDGE, cn(), ip("2001:db8:a00::1"), 1, b"");
+    for told in [pools(&[new, old]), pools(&[old, new]), pools(&[old])] {
+        rig.update(told.clone());
+        // The mobile's packets go on, whichever pool packets are told apart by.
+        let out = rig.through(EDGE, &downlink(1, 5004), CORE);
+        assert_eq!(parse(&out).1.destination_addr(), mag1());
+        let reason = if told == pools(&[old]) {
+            DropReason::NoRoute
+        } else {
+            DropReason::NoBinding
+        };
+        let before = rig.counters().dropped(reason);
+        rig.rx(EDGE, &stranger);
+        assert_eq!(
+            rig.counters().dropped(reason),
+            before + 1,
+            "{:?}",
+            rig.dropped()
+        );
+        rig.sent(EDGE);
+    }
+    // An anchor's updates mean nothing to others.
+    rig.update(flow::Update::Peers(vec![mag2()]));
+    let out = rig.through(EDGE, &downlink(1, 5004), CORE);
+    assert_eq!(parse(&out).1.destination_addr(), mag1());
+    assert_eq!(rig.counters().updates_refused, 0);
+}

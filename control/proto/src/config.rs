@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use flow::{AccessTechnology, Binding, Hnp, Lmaa, MacAddr, MnId, ProxyCoa};
+use flow::{AccessTechnology, Binding, Hnp, Lmaa, MacAddr, MnId, Path, ProxyCoa, Tunnel};
 
 use crate::heartbeat::HeartbeatConfig;
 use crate::pool::PrefixPool;
@@ -42,6 +42,18 @@ pub struct TunnelConfig {
 }
 
 impl TunnelConfig {
+    /// The tunnel between these ends.
+    pub(crate) fn path(self, local: Ipv6Addr, remote: Ipv6Addr) -> Path {
+        Path::Tunnel(Tunnel {
+            local,
+            remote,
+            hop_limit: self.hop_limit,
+            path_mtu: self.path_mtu,
+            copy_dscp: self.copy_dscp,
+            encapsulation_limit: self.encapsulation_limit,
+        })
+    }
+
     /// What the tunnel carries in one piece, in octets (RFC 2473 §6.7).
     pub(crate) fn tunnel_mtu(self) -> u16 {
         const OUTER_HEADER: u16 = 40;

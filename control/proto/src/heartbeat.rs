@@ -159,27 +159,72 @@ impl Heartbeats {
         peers: impl Iterator<Item = (Ipv6Addr, Ipv6Addr)>,
         random: &mut Random,
     ) -> Self {
-        let (rate, burst) = ANSWERS;
-        let peer = |(address, local)| {
-            let [a, b] = [random.next_u16(), random.next_u16()];
-            let peer = Peer {
-                local,
-                announced: false,
-                liveness: Liveness::Unknown,
-                counter: None,
-                alive: Duration::ZERO,
-                missing: 0,
-                next_sequence: u32::from(a) << 16 | u32::from(b),
-                outstanding: VecDeque::new(),
-                limit: RateLimit::new(rate, burst),
-                counters: HeartbeatCounters::default(),
-            };
-            (address, peer)
-        };
-        Self {
+        let mut heartbeats = Self {
             config,
-            peers: peers.map(peer).collect(),
+            peers: BTreeMap::new(),
             timers: Timers::default(),
+        };
+        for (address, local) in peers {
+            heartbeats.watch(address, local, random);
+        }
+        heartbeats
+    }
+
+    /// Watches a peer from an address of our own; `false` if it is watched already.
+    pub(crate) fn watch(
+        &mut self,
+        address: Ipv6Addr,
+        local: Ipv6Addr,
+        random: &mut Random,
+    ) -> bool {
+        let new = !self.peers.contains_key(&address);
+        if new {
+            self.peers.insert(address, Peer::new(local, random));
+        }
+        new
+    }
+
+    /// Watches a peer no longer.
+    pub(crate) fn forget(&mut self, address: Ipv6Addr) {
+        self.peers.remove(&address);
+        self.timers.cancel(address);
+    }
+
+    /// Asks in another way from now on; the Restart Counter stays. Returns the peers that were down and are
+    /// not asked any more.
+    pub(crate) fn reconfigure(&mut self, now: Duration, new: HeartbeatConfig) -> Vec<Ipv6Addr> {
+        let restart_counter = self.config.restart_counter;
+        self.config = HeartbeatConfig {
+            restart_counter,
+            ..new
+        };
+        let watched: Vec<Ipv6Addr> = self.peers.keys().copied().collect();
+        let Some(interval) = new.interval else {
+            let mut down = Vec::new();
+            for address in watched {
+                self.timers.cancel(address);
+                if let Some(peer) = self.peers.get_mut(&address) {
+                    if peer.liveness == Liveness::Down {
+                        down.push(address);
+                    }
+                    peer.rest();
+                }
+            }
+            return down;
+        };
+        for address in watched {
+            // Nobody waits for longer than the new interval.
+            if let Some(due) = self.timers.deadline(address) {
+                self.timers.set(address, due.min(now + interval));
+            }
+        }
+        Vec::new()
+    }
+
+    /// As [`Heartbeats::wake`], from the address of ours that it was watched from.
+    pub(crate) fn wake_again(&mut self, now: Duration, address: Ipv6Addr) {
+        if let Some(local) = self.peers.get(&address).map(|peer| peer.local) {
+            self.wake(now, address, local);
         }
     }
 
@@ -343,6 +388,23 @@ impl Heartbeats {
 }
 
 impl Peer {
+    fn new(local: Ipv6Addr, random: &mut Random) -> Self {
+        let [a, b] = [random.next_u16(), random.next_u16()];
+        let (rate, burst) = ANSWERS;
+        Self {
+            local,
+            announced: false,
+            liveness: Liveness::Unknown,
+            counter: None,
+            alive: Duration::ZERO,
+            missing: 0,
+            next_sequence: u32::from(a) << 16 | u32::from(b),
+            outstanding: VecDeque::new(),
+            limit: RateLimit::new(rate, burst),
+            counters: HeartbeatCounters::default(),
+        }
+    }
+
     /// The next request is due. More answers missing than allowed mean that the peer is down (RFC 5847 §3.1).
     fn miss(&mut self, allowed: u32) -> Option<Verdict> {
         if self.outstanding.is_empty() {

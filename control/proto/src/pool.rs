@@ -95,6 +95,22 @@ impl PrefixPool {
         })
     }
 
+    /// What it is cut from.
+    pub(crate) fn range(&self) -> Hnp {
+        self.range
+    }
+
+    /// Whether both are cut alike from the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.range, self.len) == (other.range, other.len)
+    }
+
+    /// Takes over what its former self has lent.
+    pub(crate) fn go_on(&mut self, former: Self) {
+        let rest = self.rest;
+        *self = Self { rest, ..former };
+    }
+
     /// Whether `hnp` is one of the pool's prefixes, lent or not.
     pub fn covers(&self, hnp: Hnp) -> bool {
         self.index(hnp).is_some()

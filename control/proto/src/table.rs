@@ -57,6 +57,18 @@ impl<K: Copy + Ord> PathTable<K> {
         Some(id)
     }
 
+    /// Tells the workers of paths that have changed; `path` makes them, and is only asked about those there are.
+    pub(crate) fn renew<E>(&self, path: impl Fn(K) -> Option<Path>, outbox: &mut Outbox<E>) {
+        for (key, id) in &self.ids {
+            if let Some(path) = path(*key) {
+                outbox.table(TableUpdate::Path {
+                    id: *id,
+                    path: Some(path),
+                });
+            }
+        }
+    }
+
     /// How many paths there are.
     pub(crate) fn len(&self) -> usize {
         self.ids.len()

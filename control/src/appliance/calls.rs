@@ -46,6 +46,11 @@ impl Control {
                 self.explain(&request, reply);
                 return;
             }
+            Request::Reload(request) => {
+                self.reloads.read(request, reply);
+                return;
+            }
+            Request::Config => rows(&self.reloads.running().to_table()),
             Request::Mn => Err(not_an_mn()),
             Request::FlowAdd(request) => self.add_flow(now, &request),
             Request::FlowMove(request) => match self.move_flow(now, &request) {

@@ -23,6 +23,7 @@ use super::metrics::Times;
 use super::mobiles::MobileTable;
 use super::outbox::Outbox;
 use super::protection::{Admitted, Protection, Sender};
+use super::reload::Reloads;
 use super::reports::Reports;
 use super::setup::Setup;
 use super::ways::{Ends, Ways};
@@ -57,6 +58,7 @@ pub(crate) struct Control {
     pub(super) reports: Reports,
     pub(super) ways: Ways,
     pub(super) moves: WaitingMoves,
+    pub(super) reloads: Reloads,
     pub(super) log_rate: LogRate,
     pub(super) events: EventMaker,
     pub(super) times: Times,
@@ -114,6 +116,7 @@ impl Control {
         let mut work = self.take_punts(now);
         work |= self.take_calls(now);
         work |= self.take_reports();
+        work |= self.take_reads(now);
         self.handle_timeouts(now);
         work |= self.carry_out(now);
         self.workers.flush();

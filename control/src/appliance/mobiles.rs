@@ -24,15 +24,16 @@ pub(crate) struct MobileTable {
 impl MobileTable {
     /// Takes the mobiles of the configuration.
     pub(crate) fn new(mobiles: impl IntoIterator<Item = Mobile>) -> Self {
+        let mut table = Self::default();
+        table.replace(mobiles);
+        table
+    }
+
+    /// Takes others in their place. Those that are attached stay so until they leave.
+    pub(crate) fn replace(&mut self, mobiles: impl IntoIterator<Item = Mobile>) {
         let key = |mobile: &Mobile| (mobile.attachment.port, mobile.attachment.mac);
-        let mobiles = mobiles
-            .into_iter()
-            .map(|mobile| (key(&mobile), mobile))
-            .collect();
-        Self {
-            mobiles,
-            unknown: 0,
-        }
+        let mobiles = mobiles.into_iter();
+        self.mobiles = mobiles.map(|mobile| (key(&mobile), mobile)).collect();
     }
 
     /// The attachment of a station that was heard of; `None` if it is no mobile of ours, or

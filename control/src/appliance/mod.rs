@@ -12,6 +12,7 @@ mod mobiles;
 mod outbox;
 mod ports;
 mod protection;
+mod reload;
 mod reports;
 mod restart_counter;
 mod rows;
@@ -20,6 +21,7 @@ mod ways;
 mod wiring;
 mod workers;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use config::{Config, Idle};
+use crossbeam::channel::Sender;
 use dataplane::Worker;
 use dataplane::io::dpdk::DpdkIo;
 use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
@@ -43,13 +46,16 @@ use self::mobiles::MobileTable;
 use self::outbox::Outbox;
 use self::ports::OpenPorts;
 use self::protection::Protection;
+use self::reload::Reloads;
 use self::reports::Reports;
 use self::setup::{PeerInfo, Setup};
 use self::workers::WorkerSet;
-use crate::api::RouteRow;
+use crate::Signals;
+use crate::api::{Reload, RouteRow};
 use crate::feed::{EventMaker, feed};
 use crate::keys::Source;
-use crate::server::{Call, Server};
+use crate::log::Level;
+use crate::server::{Call, Request, Server};
 
 use ways::Ways;
 
@@ -65,11 +71,17 @@ const MAX_CALLS: usize = 1024;
 /// Most errors sent per second about messages that cannot be read (RFC 6275 §9.3.3).
 const ANSWERS_PER_SECOND: u32 = 10;
 
-/// Runs an appliance until `stop` is set.
+/// Runs an appliance until it is to stop. `file` is where its configuration is from.
 ///
 /// # Errors
 /// If it cannot start: the error says which part, and what to do about it.
-pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+pub(crate) fn run(
+    file: &Path,
+    config: &Config,
+    level: Level,
+    signals: &Signals,
+) -> anyhow::Result<()> {
+    let stop = &signals.stop;
     let cores = worker_cores(config)?;
     let start = Instant::now();
     // Only processes with keys, which always have one, need the directory here.
@@ -108,14 +120,19 @@ pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()>
         protection,
         start,
         events,
+        file: file.to_owned(),
+        level,
     };
     let control = build_control(config, fixed, control_rings, requests)?;
     let control = spawn_control(config, control, stop)?;
-    let server = Server::start(&config.management, calls, listeners)?;
+    let server = Server::start(&config.management, calls.clone(), listeners)?;
     tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
 
     let ended = || threads.iter().any(JoinHandle::is_finished) || control.is_finished();
     while !stop.load(Ordering::Relaxed) && !ended() {
+        if signals.reload.swap(false, Ordering::Relaxed) {
+            ask_for_reload(&calls);
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
     // Nobody has asked for an end, so a thread came to one by itself: the log says why.
@@ -131,6 +148,15 @@ pub(crate) fn run(config: &Config, stop: &Arc<AtomicBool>) -> anyhow::Result<()>
         "a thread ended by itself: the process could not go on"
     );
     Ok(())
+}
+
+/// On SIGHUP. What comes of it is logged.
+fn ask_for_reload(calls: &Sender<Call>) {
+    let (reply, _) = tokio::sync::oneshot::channel();
+    let request = Request::Reload(Reload::default());
+    if calls.try_send(Call { request, reply }).is_err() {
+        tracing::error!("configuration not read: too many requests wait");
+    }
 }
 
 fn join(thread: JoinHandle<()>, name: &str) -> anyhow::Result<()> {
@@ -280,6 +306,8 @@ struct Fixed {
     protection: Protection,
     start: Instant,
     events: EventMaker,
+    file: PathBuf,
+    level: Level,
 }
 
 fn build_control(
@@ -294,6 +322,8 @@ fn build_control(
         protection,
         start,
         events,
+        file,
+        level,
     } = fixed;
     // Sequence numbers and identifiers start anywhere, so that a restarted process is not taken for its
     // former self.
@@ -333,6 +363,7 @@ fn build_control(
         reports: Reports::default(),
         ways: Ways::new(config.process.path_mtu_lifetime),
         moves: calls::WaitingMoves::default(),
+        reloads: Reloads::new(file, config.clone(), counter, level),
         log_rate: LogRate::default(),
         events,
         times: Times::default(),
@@ -344,7 +375,8 @@ fn build_control(
     })
 }
 
-fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<usize>>) -> Setup {
+/// The peers and static routes of a configuration, for people.
+fn peers_and_routes(config: &Config) -> (Vec<PeerInfo>, Vec<RouteRow>) {
     let anchors = config.lma.iter().flat_map(|lma| {
         lma.peers.iter().map(|peer| PeerInfo {
             role: Role::Lma,
@@ -375,6 +407,11 @@ fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<u
         uplink: None,
         local: false,
     });
+    (anchors.chain(gateways).collect(), routes.collect())
+}
+
+fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<usize>>) -> Setup {
+    let (peers, routes) = peers_and_routes(config);
     let roles = [("lma", config.lma.is_some()), ("mag", config.mag.is_some())];
     Setup {
         name: config.name.clone(),
@@ -384,8 +421,8 @@ fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<u
             .map(|(name, _)| (*name).to_owned())
             .collect(),
         proxy_coa: config.mag.as_ref().map(|mag| mag.address.0),
-        peers: anchors.chain(gateways).collect(),
-        routes: routes.collect(),
+        peers,
+        routes,
         ports,
         cores,
         paths: std::collections::BTreeMap::new(),

@@ -9,7 +9,7 @@ mod marks;
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -162,12 +162,43 @@ impl Protection {
     /// # Errors
     /// What is wrong with the key files; then nothing has changed.
     pub(super) fn reload(&mut self) -> anyhow::Result<()> {
-        let peers = load(&self.sources)?;
+        let peers = self.read(&self.sources)?;
+        self.note_received();
+        self.apply(peers)
+    }
+
+    /// Reads keys that could take the place of those in force.
+    ///
+    /// # Errors
+    /// What is wrong with the key files.
+    pub(super) fn read(&self, sources: &[Source]) -> anyhow::Result<Vec<PeerKeys>> {
+        let peers = load(sources)?;
         for peer in &peers {
             self.check_indexes(peer)?;
         }
+        Ok(peers)
+    }
+
+    /// Takes other peers, with keys that [`Protection::read`] has read. Associations with those that stay go on
+    /// as they are. `state` is where marks are kept, should there have been none yet.
+    ///
+    /// # Errors
+    /// If marks cannot be written; then nothing has changed.
+    pub(super) fn replace_all(
+        &mut self,
+        sources: Vec<Source>,
+        peers: Vec<PeerKeys>,
+        state: &Path,
+    ) -> anyhow::Result<()> {
+        if self.marks.is_none() && peers.iter().any(|peer| peer.keys.is_some()) {
+            self.marks = Some(Marks::open(state)?);
+        }
         self.note_received();
-        self.apply(peers)
+        self.apply(peers)?;
+        let stay: BTreeSet<Pair> = sources.iter().map(Pair::of).collect();
+        self.pairs.retain(|pair, _| stay.contains(pair));
+        self.sources = sources;
+        Ok(())
     }
 
     /// Puts keys into force, whole or not at all.

@@ -40,6 +40,8 @@ impl Control {
             | Request::Routes
             | Request::Peers
             | Request::Mn
+            | Request::Config
+            | Request::Reload(_)
             | Request::Explain(_)
             | Request::FlowAdd(_)
             | Request::FlowMove(_)

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, Parameter};
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn, PathItem, Paths};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, Schema};
+use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, Object, Schema};
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder,
 };
@@ -20,8 +20,8 @@ use crate::api::event::Event;
 use crate::api::explain::{Explain, Explanation};
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
-    FlowRow, KeysReload, PathRow, PeerRow, PortRow, Problem, Readiness, Reregister, Revoke,
-    RouteRow, Service, Status, WorkerRow,
+    FlowRow, KeysReload, PathRow, PeerRow, PortRow, Problem, Readiness, Reload, Reloaded,
+    Reregister, Revoke, RouteRow, Service, Status, WorkerRow,
 };
 use crate::mn::status::MnStatus;
 
@@ -87,6 +87,17 @@ impl Doors {
             .list::<WorkerRow>("/v1/workers", "Poll-mode workers", Request::Workers)
             .list::<DropRow>("/v1/drops", "Reasons of drops and refusals", Request::Drops)
             .read::<MnStatus>("/v1/mn", "A mobile node's logical interface", Request::Mn)
+            .ask(
+                "/v1/config",
+                "The configuration in force, in the words of its file, with nothing left to defaults",
+                Object::new().into(),
+                Request::Config,
+            )
+            .write::<Reload, Reloaded>(
+                "/v1/reload",
+                "Reads the configuration's file again and puts it into force, whole or not at all",
+                Request::Reload,
+            )
             .write::<KeysReload, Done>(
                 "/v1/keys/reload",
                 "Reads the key files again",

@@ -163,6 +163,11 @@ impl Appliance {
         row.map_or(0, |row| row["packets"].as_u64().unwrap())
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.id().try_into().unwrap()), signal).unwrap();
+    }
+
     /// Tells it to end, and returns how it did.
     pub fn stop(mut self, signal: Signal) -> ExitStatus {
         let id = Pid::from_raw(self.child.id().try_into().unwrap());

@@ -152,6 +152,11 @@ pub enum Update {
         /// Octets of an outer packet; less than 1280 counts as 1280.
         mtu: u16,
     },
+    /// Where an LMA takes home network prefixes from, in place of what was said before. Of a pool that is
+    /// no longer named, no prefix may be in the table.
+    Pools(Vec<Ipv6Net>),
+    /// Whose signalling is expected, in place of what was said before.
+    Peers(Vec<Ipv6Addr>),
     /// Sends a packet that the control plane made.
     Transmit(Box<Transmit>),
     /// Asks for a [`Report`].

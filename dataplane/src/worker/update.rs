@@ -94,6 +94,11 @@ impl<Io: PacketIo> Worker<Io> {
                 self.learn_mtu(Endpoint::Tunnel(local.to_bits(), remote.to_bits()), mtu);
                 Ok(())
             }
+            Update::Pools(pools) => self.set_pools(&pools),
+            Update::Peers(peers) => {
+                self.police.set_peers(&peers);
+                Ok(())
+            }
             Update::Transmit(transmit) => {
                 self.transmit(&transmit);
                 Ok(())
@@ -108,6 +113,18 @@ impl<Io: PacketIo> Worker<Io> {
                 Ok(())
             }
         }
+    }
+
+    /// Takes home network prefixes from elsewhere; ports then expect other packets.
+    fn set_pools(&mut self, pools: &[Ipv6Net]) -> Result<(), TableError> {
+        let (own, lma) = (&self.own, self.lma.as_mut());
+        let lma = lma.ok_or(TableError::Role)?;
+        lma.set_pools(pools);
+        lma.choose_plain_pool(|network, mask| own.any_in(network, mask));
+        for port in &mut self.ports {
+            port.expect(self.lma.as_ref(), self.mag.as_ref());
+        }
+        Ok(())
     }
 
     fn set_path(&mut self, role: Role, id: PathId, path: Option<Path>) -> Result<(), TableError> {

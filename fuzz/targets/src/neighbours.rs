@@ -98,6 +98,8 @@ fn drain(nd: &mut NeighbourDiscovery) {
             other @ (Update::Table(..)
             | Update::Route { .. }
             | Update::PathMtu { .. }
+            | Update::Pools(_)
+            | Update::Peers(_)
             | Update::Report(_)
             | Update::Stop) => {
                 panic!("{other:?}")

@@ -345,6 +345,13 @@ impl BindingCache {
             .any(|(other, _)| other.overlaps(hnp))
     }
 
+    /// The prefixes in use that begin in `range`.
+    pub(crate) fn in_use(&self, range: Hnp) -> impl Iterator<Item = Hnp> {
+        let from = self.owners.range(range..);
+        let inside = from.take_while(move |(hnp, _)| hnp.overlaps(range));
+        inside.map(|(hnp, _)| *hnp)
+    }
+
     /// Gives a prefix to a mobile, or to nobody.
     pub(crate) fn set_owner(&mut self, hnp: Hnp, owner: Option<MobileId>) {
         match owner {

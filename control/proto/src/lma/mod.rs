@@ -24,6 +24,7 @@
 //! | `refusals` | which message a peer does not know |
 //! | `tables` | what follows for the workers |
 //! | `questions` | what would follow if |
+//! | `reconfiguration` | another configuration while it runs |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -60,6 +61,7 @@ mod pbu;
 mod peers;
 mod prefixes;
 mod questions;
+mod reconfiguration;
 mod refusals;
 mod revocation;
 mod service;
@@ -72,6 +74,7 @@ pub use flow_mobility::{FlowError, FlowRequest, FlowState, FmcEntry, MoveStarted
 pub use notifications::ReregistrationError;
 pub use peers::{PeerCounters, PeerView};
 pub use questions::WhatIf;
+pub use reconfiguration::LmaConflict;
 pub use revocation::{RevocationError, RevocationScope};
 
 use binding_cache::{BindingCache, Mobile};

@@ -96,6 +96,11 @@ impl Peer {
         }
     }
 
+    /// Whether answers are outstanding.
+    pub(crate) fn is_owing(&self) -> bool {
+        !self.outstanding.is_empty() || !self.reserved.is_empty()
+    }
+
     pub(crate) fn view(&self, proxy_coa: ProxyCoa, heartbeat: Option<HeartbeatView>) -> PeerView {
         PeerView {
             proxy_coa,

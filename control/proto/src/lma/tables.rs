@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flow::{Binding, Hnp, Lmaa, Path, PathId, ProxyCoa, Rule, RuleAction, Tunnel};
+use flow::{Binding, Hnp, Lmaa, Path, PathId, ProxyCoa, Rule, RuleAction};
 
 use super::binding_cache::{Bce, Mobile};
-use crate::config::TunnelConfig;
+use crate::config::{MagPeer, TunnelConfig};
 use crate::event::LmaEvent;
 use crate::outbox::Outbox;
 use crate::selector::can_match;
@@ -24,6 +24,17 @@ impl Tunnels {
             paths: PathTable::default(),
             configs,
         }
+    }
+
+    /// Takes other options; the workers are told of tunnels in use that they change.
+    pub(crate) fn reconfigure(&mut self, peers: &[MagPeer], outbox: &mut Outbox<LmaEvent>) {
+        let new = peers.iter().map(|peer| (peer.proxy_coa, peer.tunnel));
+        let old = std::mem::replace(&mut self.configs, new.collect());
+        let changed = |(lmaa, proxy_coa): (Lmaa, ProxyCoa)| {
+            let options = self.configs.get(&proxy_coa)?;
+            (old.get(&proxy_coa) != Some(options)).then(|| self.tunnel(lmaa, proxy_coa))
+        };
+        self.paths.renew(changed, outbox);
     }
 
     /// Tunnels in use.
@@ -103,21 +114,17 @@ impl Tunnels {
     }
 
     fn path(&mut self, session: &Bce, outbox: &mut Outbox<LmaEvent>) -> Option<PathId> {
-        let config = self
-            .configs
-            .get(&session.proxy_coa)
-            .copied()
-            .unwrap_or_default();
-        let tunnel = Tunnel {
-            local: session.lmaa.0,
-            remote: session.proxy_coa.0,
-            hop_limit: config.hop_limit,
-            path_mtu: config.path_mtu,
-            copy_dscp: config.copy_dscp,
-            encapsulation_limit: config.encapsulation_limit,
-        };
         let key = (session.lmaa, session.proxy_coa);
-        self.paths.resolve(key, || Path::Tunnel(tunnel), outbox)
+        let tunnel = self.tunnel(session.lmaa, session.proxy_coa);
+        self.paths.resolve(key, || tunnel, outbox)
+    }
+
+    fn tunnel(&self, lmaa: Lmaa, proxy_coa: ProxyCoa) -> Path {
+        let options = self.configs.get(&proxy_coa);
+        options
+            .copied()
+            .unwrap_or_default()
+            .path(lmaa.0, proxy_coa.0)
     }
 }
 

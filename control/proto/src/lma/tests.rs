@@ -11,6 +11,8 @@ use pmip_wire::{
 use super::*;
 use crate::config::MagPeer;
 
+mod reconfiguration;
+
 const LMAA: Lmaa = Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1));
 
 fn coa(n: u16) -> ProxyCoa {

@@ -28,10 +28,14 @@ impl Mag {
             Some(mtu) => self.learned_mtus.insert(lmaa, mtu),
             None => self.learned_mtus.remove(&lmaa),
         };
-        if self.tunnel_mtu(lmaa) == before {
-            return;
+        if self.tunnel_mtu(lmaa) != before {
+            self.advertise_to_all(now.monotonic, lmaa);
         }
-        let mut at = now.monotonic;
+    }
+
+    /// Tells the mobiles of an LMA what has changed, one after the other.
+    pub(super) fn advertise_to_all(&mut self, now: Duration, lmaa: Lmaa) {
+        let mut at = now;
         for bule in self.bul.sessions.values().filter(|b| b.lmaa == lmaa) {
             if bule.state == BuleState::Active {
                 self.timers.set(Timer::Advertise(bule.id), at);
@@ -41,7 +45,7 @@ impl Mag {
     }
 
     /// The largest packet that fits the tunnel to an LMA.
-    fn tunnel_mtu(&self, lmaa: Lmaa) -> u16 {
+    pub(super) fn tunnel_mtu(&self, lmaa: Lmaa) -> u16 {
         let peer = self.config.lmas.iter().find(|peer| peer.lmaa == lmaa);
         peer.map_or(MINIMUM_MTU, |peer| {
             let configured = peer.tunnel.path_mtu;

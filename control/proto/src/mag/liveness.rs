@@ -56,7 +56,7 @@ impl Mag {
         }
     }
 
-    fn act_on(&mut self, now: Duration, lmaa: Lmaa, verdict: Verdict) {
+    pub(super) fn act_on(&mut self, now: Duration, lmaa: Lmaa, verdict: Verdict) {
         self.outbox.event(match verdict {
             Verdict::Down => MagEvent::PeerDown { lmaa },
             Verdict::Up => MagEvent::PeerUp { lmaa },

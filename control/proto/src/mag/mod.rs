@@ -40,6 +40,7 @@ mod flow_mobility;
 mod liveness;
 mod notification;
 mod presence;
+mod reconfiguration;
 mod reregistration;
 mod revocation;
 mod signalling;
@@ -47,6 +48,7 @@ mod tables;
 
 pub use bul::{Attachment, Bule, BuleState, FlowEntry};
 pub use presence::Probe;
+pub use reconfiguration::MagConflict;
 
 use bul::{Bul, SessionId};
 use revocation::GlobalRevocations;
@@ -96,6 +98,7 @@ pub struct Mag {
     probes: VecDeque<Probe>,
     next_sequence: u16,
     heartbeats: Heartbeats,
+    random: Random,
     global_revocations: GlobalRevocations,
     /// What routers have said of the ways to LMAs, in octets.
     learned_mtus: BTreeMap<Lmaa, u16>,
@@ -188,6 +191,7 @@ impl Mag {
             probes: VecDeque::new(),
             next_sequence,
             heartbeats,
+            random,
             global_revocations: GlobalRevocations::default(),
             learned_mtus: BTreeMap::new(),
             strangers: RateLimit::new(rate, burst),

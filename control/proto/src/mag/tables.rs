@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use flow::{Binding, Hnp, Link, Lmaa, MacAddr, MobileId, Path, PathId, PortId, Tunnel};
+use flow::{Binding, Hnp, Link, Lmaa, MacAddr, MobileId, Path, PathId, PortId};
 
 use super::bul::{Bul, Bule};
 use crate::config::MagConfig;
@@ -142,6 +142,22 @@ impl Routes {
         })
     }
 
+    /// Tells the workers of tunnels to LMAs with other options than in `old`.
+    pub(crate) fn renew(&self, old: &MagConfig, new: &MagConfig, outbox: &mut Outbox<MagEvent>) {
+        let options = |config: &MagConfig, lmaa| {
+            let peer = config.lmas.iter().find(|peer| peer.lmaa == lmaa);
+            peer.map(|peer| peer.tunnel)
+        };
+        let changed = |key| match key {
+            PathKey::Tunnel(lmaa) => {
+                let now = options(new, lmaa)?;
+                (options(old, lmaa) != Some(now)).then(|| now.path(new.proxy_coa.0, lmaa.0))
+            }
+            PathKey::Link(..) => None,
+        };
+        self.paths.renew(changed, outbox);
+    }
+
     fn link(&mut self, bule: &Bule, outbox: &mut Outbox<MagEvent>) -> Option<PathId> {
         let (port, mac) = bule.link();
         let path = || Path::Link(Link { port, mac });
@@ -155,15 +171,7 @@ impl Routes {
         outbox: &mut Outbox<MagEvent>,
     ) -> Option<PathId> {
         let peer = config.lmas.iter().find(|peer| peer.lmaa == lmaa)?;
-        let tunnel = Tunnel {
-            local: config.proxy_coa.0,
-            remote: lmaa.0,
-            hop_limit: peer.tunnel.hop_limit,
-            path_mtu: peer.tunnel.path_mtu,
-            copy_dscp: peer.tunnel.copy_dscp,
-            encapsulation_limit: peer.tunnel.encapsulation_limit,
-        };
-        let path = || Path::Tunnel(tunnel);
+        let path = || peer.tunnel.path(config.proxy_coa.0, lmaa.0);
         self.paths.resolve(PathKey::Tunnel(lmaa), path, outbox)
     }
 }

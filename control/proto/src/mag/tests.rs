@@ -11,6 +11,8 @@ use pmip_wire::{
 use super::*;
 use crate::config::LmaPeer;
 
+mod reconfiguration;
+
 const LMAS: [Lmaa; 2] = [
     Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1)),
     Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 2)),
