@@ -60,6 +60,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Serve the process's dashboard to browsers on this machine, until interrupted.
+    Dashboard {
+        /// Loopback address and port.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        listen: std::net::SocketAddr,
+    },
     /// Say what would become of a packet, and why: which binding, which rule, which path and outer header, and
     /// what if an access were lost. Nothing is sent.
     Explain(Box<ExplainArgs>),

@@ -26,7 +26,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -53,6 +54,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run { config } => run(&config),
         Command::Check { config } => check(&config),
         Command::Show { what, json } => say(&show::show(&client, what, json)?),
+        Command::Dashboard { listen } => dashboard(listen, &cli.socket),
         Command::Explain(arguments) => say(&show::explain(&client, *arguments)?),
         Command::Events { follow, json } => events(&client, follow, json),
         Command::Flow(command) => say(&show::flow(&client, command)?),
@@ -81,6 +83,22 @@ fn say(text: &str) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Serves a process's page until it is to end.
+fn dashboard(address: std::net::SocketAddr, socket: &Path) -> anyhow::Result<ExitCode> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("no signal handler")?;
+    }
+    // Says now what the page would say later.
+    Client::new(socket).get("/v1/status")?;
+    let page = server::Page::serve(address, socket)?;
+    say(&format!("http://{}/", page.address()))?;
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints what another configuration changes; fails if it cannot be put into force.

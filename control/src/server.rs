@@ -3,7 +3,9 @@
 //! Requests are read and checked here, and answered by whoever owns the state: a [`Call`] goes over
 //! a channel to that thread, which answers when it can. Nothing here touches the packet path.
 
+mod dashboard;
 mod doors;
+mod forward;
 mod health;
 mod stream;
 mod tcp;
@@ -32,6 +34,8 @@ use crate::api::{
     Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reload, Reregister, Revoke, Service,
 };
 use crate::feed::{Feed, Keeper};
+
+pub(crate) use forward::Page;
 
 /// What can be asked of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,6 +241,7 @@ impl FromRef<Api> for Sender<Call> {
 fn router(api: Api) -> Router {
     let (router, document) = doors::all();
     router
+        .merge(dashboard::routes())
         .route(
             "/v1/openapi.json",
             get(async move || Json(document.clone())),

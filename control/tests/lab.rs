@@ -19,6 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use capture::{Capture, Signal as Heard};
+use common::browser::Browser;
 use common::process::{FLOWMOB, Said};
 use common::{has_tool, is_root, names, processes_about, program_for_anybody, wait_for};
 use nix::sys::signal::{Signal, kill};
@@ -45,9 +46,20 @@ struct Lab {
 impl Lab {
     fn start(arguments: &[&str]) -> Self {
         let out = tempfile::tempdir().unwrap();
+        let results = out.path().to_str().unwrap().to_owned();
+        let all = [["run", "--out", &results].as_slice(), arguments].concat();
+        Self::spawn(out, &all)
+    }
+
+    /// One that stays up until it is told to end.
+    fn up(arguments: &[&str]) -> Self {
+        let all = [["up"].as_slice(), arguments].concat();
+        Self::spawn(tempfile::tempdir().unwrap(), &all)
+    }
+
+    fn spawn(out: TempDir, arguments: &[&str]) -> Self {
         let mut child = Command::new(FLOWMOB)
-            .args(["lab", "run", "--out"])
-            .arg(out.path())
+            .arg("lab")
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -419,6 +431,35 @@ fn a_killed_lab_is_cleaned_up_by_the_next_and_a_living_one_is_left_alone() {
         assert_eq!(report["capture"]["frames"], capture.frames);
         lab.left_nothing();
     }
+}
+
+#[test]
+fn a_newcomer_watches_flow_y_slide_over() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let mut lab = Lab::up(&["--dashboard", "127.0.0.1:0"]);
+    lab.says("the dashboard is at ");
+    let url = lab.text.split("the dashboard is at ").nth(1).unwrap();
+    let url = url.split_whitespace().next().unwrap().to_owned();
+    if let Some(mut browser) = Browser::open(&url) {
+        // Both flows run, each over its own access.
+        browser.wait("document.querySelectorAll('.beads.runs').length === 2");
+        let peers =
+            "[...document.querySelectorAll('g[data-flow]')].map(f => f.dataset.peer).join()";
+        assert_eq!(browser.eval(peers), "mag1,mag2");
+        let button = "document.querySelectorAll('#flows tbody tr')[1].querySelector('button')";
+        browser.eval(&format!("{button}.click()"));
+        browser.wait(&format!("{peers} === 'mag1,mag1'"));
+        // Y's packets go the other way now.
+        browser.wait("document.getElementById('legend').innerText.includes('mag2 0 bit/s')");
+        browser.wait("document.querySelectorAll('.beads.runs').length === 2");
+        assert_eq!(browser.complaints, [""; 0]);
+    }
+    lab.signal(Signal::SIGINT);
+    assert!(lab.end().success(), "{}", lab.text);
+    lab.left_nothing();
 }
 
 #[test]

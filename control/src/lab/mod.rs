@@ -13,6 +13,7 @@
 //! | [`capture`], [`analysis`], [`signalling`], [`moves`] | what the core link shows |
 //! | [`tables`], [`verdict`], [`report`] | what must be so, whether it is, and saying it |
 //! | [`scenario`] | a run from beginning to end |
+//! | [`show`] | a lab to look at |
 
 mod analysis;
 mod capture;
@@ -26,6 +27,7 @@ mod progress;
 mod report;
 mod scenario;
 mod sequence;
+mod show;
 mod signalling;
 mod tables;
 mod topology;
@@ -34,6 +36,7 @@ mod verdict;
 
 use std::fs;
 use std::io::{Write, stdout};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -45,6 +48,7 @@ use serde::Serializer;
 use self::network::Network;
 use self::progress::{Progress, say_plainly};
 use self::scenario::Plan;
+use self::show::Show;
 use self::topology::{Dialect, Host, Scenario, Setting};
 
 /// `flowmob lab ...`
@@ -70,6 +74,9 @@ pub(crate) struct UpArgs {
     /// Workers of each appliance.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     workers: u16,
+    /// Also run flows X and Y, and serve the LMA's dashboard to browsers on this machine.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
+    dashboard: Option<SocketAddr>,
 }
 
 /// Arguments of `lab run`.
@@ -177,8 +184,15 @@ fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let progress = Progress::new()?;
     instance::clean(false)?;
     let mut network = Network::up(setting, &progress)?;
-    network.attach(*scenario, &progress)?;
+    let prefixes = network.attach(*scenario, &progress)?;
+    let show = args
+        .dashboard
+        .map(|address| Show::begin(&network, prefixes, address));
+    let show = show.transpose()?;
     progress.say(&manual(&network));
+    if let Some(show) = &show {
+        progress.say(&show.invitation());
+    }
     loop {
         if progress.pause(Duration::from_millis(500)).is_err() {
             return Ok(ExitCode::SUCCESS);

@@ -292,7 +292,8 @@ fn tables(network: &Network, fids: Fids) -> anyhow::Result<Tables> {
     Ok(Tables::read(&bindings, &flows, [&one, &two], fids))
 }
 
-fn add_flow(network: &Network, ends: &Ends, mag: Mag) -> anyhow::Result<u16> {
+/// Puts a flow on the access at one of the MAGs. Returns its identifier.
+pub(super) fn add_flow(network: &Network, ends: &Ends, mag: Mag) -> anyhow::Result<u16> {
     let request = FlowAdd {
         mn: MN_ID.to_owned(),
         bid: mag.bid(),
@@ -307,7 +308,7 @@ fn add_flow(network: &Network, ends: &Ends, mag: Mag) -> anyhow::Result<u16> {
 }
 
 /// X and Z are for the prefix of MAG1, Y is for that of MAG2.
-fn ends(flow: Flow, prefixes: [Hnp; 2]) -> Ends {
+pub(super) fn ends(flow: Flow, prefixes: [Hnp; 2]) -> Ends {
     let [one, two] = prefixes;
     let (prefix, port) = match flow {
         Flow::X => (one, 1),

@@ -114,7 +114,14 @@ impl UdpFlow {
         ] {
             let received = Arc::new(AtomicU64::new(0));
             let (counter, stop) = (Arc::clone(&received), Arc::clone(&out.receivers_stop));
-            let receiver = thread::spawn(move || receive(&to, &stop, &counter));
+            let receiver = thread::spawn(move || {
+                let mut arrivals = Vec::new();
+                receive(&to, &stop, |arrival| {
+                    arrivals.push(arrival);
+                    counter.fetch_add(1, Ordering::Relaxed);
+                });
+                arrivals
+            });
             let stop = Arc::clone(&out.senders_stop);
             let sender = thread::spawn(move || send(&from, rate, &stop));
             out.halves.push(Half {
@@ -184,6 +191,37 @@ impl Drop for UdpFlow {
     }
 }
 
+/// A UDP flow that nobody accounts for. Ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    stop: Arc<AtomicBool>,
+}
+
+impl Stream {
+    /// Starts both directions with `rate` packets per second each.
+    ///
+    /// # Errors
+    /// If a socket cannot be opened at its site.
+    pub(crate) fn start(sites: Sites<'_>, ends: &Ends, rate: u32) -> anyhow::Result<Self> {
+        let cn = netns::enter(sites.cn, || udp_socket(ends.cn, ends.mn))?;
+        let mn = netns::enter(sites.mn, || udp_socket(ends.mn, ends.cn))?;
+        let stop = Arc::<AtomicBool>::default();
+        for (from, to) in [(cn.try_clone()?, mn.try_clone()?), (mn, cn)] {
+            let stopped = Arc::clone(&stop);
+            thread::spawn(move || send(&from, rate, &stopped));
+            let stopped = Arc::clone(&stop);
+            thread::spawn(move || receive(&to, &stopped, drop));
+        }
+        Ok(Self { stop })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 fn udp_socket(local: (Ipv6Addr, u16), remote: (Ipv6Addr, u16)) -> anyhow::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))
         .context("cannot open a UDP socket")?;
@@ -226,8 +264,7 @@ fn send(socket: &UdpSocket, rate: u32, stop: &AtomicBool) -> Sent {
     sent
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool, received: &AtomicU64) -> Vec<Arrival> {
-    let mut arrivals = Vec::new();
+fn receive(socket: &UdpSocket, stop: &AtomicBool, mut each: impl FnMut(Arrival)) {
     let mut buffer = [0; 2 * DATAGRAM];
     while !stop.load(Ordering::Relaxed) {
         // Errors are timeouts, or ICMPv6 from before the other end was ready: both are no packets.
@@ -235,15 +272,13 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, received: &AtomicU64) -> Vec<A
             continue;
         };
         if let Some((sequence, sent)) = buffer.get(..len).and_then(parse) {
-            arrivals.push(Arrival {
+            each(Arrival {
                 sequence,
                 sent,
                 received: now(),
             });
-            received.fetch_add(1, Ordering::Relaxed);
         }
     }
-    arrivals
 }
 
 fn datagram(sequence: u64, time: u64) -> [u8; DATAGRAM] {

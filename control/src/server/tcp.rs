@@ -1,6 +1,6 @@
 //! The same API over TCP, for those who prove that they may.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -14,7 +14,7 @@ use config::Management;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::problem;
+use super::{dashboard, problem};
 use crate::api::Problem;
 use crate::keys;
 
@@ -29,6 +29,7 @@ enum Proof {
 }
 
 /// A socket, and what has to be shown on it.
+#[derive(Debug)]
 pub(super) struct Tcp {
     listener: TcpListener,
     proof: Arc<Proof>,
@@ -46,17 +47,35 @@ pub(super) fn bind(management: &Management) -> anyhow::Result<Option<Tcp>> {
         Some(file) => Proof::Token(keys::token(file)?),
         None => Proof::LocalName,
     };
-    let listener = TcpListener::bind(address).with_context(|| {
-        format!("cannot listen on {address}: give this process another [management] tcp")
-    })?;
-    listener.set_nonblocking(true)?;
-    Ok(Some(Tcp {
-        listener,
-        proof: Arc::new(proof),
-    }))
+    let tcp = Tcp::new(address, proof);
+    tcp.context("give this process another [management] tcp")
+        .map(Some)
 }
 
 impl Tcp {
+    /// Binds an address for those who ask under a name of this machine itself.
+    ///
+    /// # Errors
+    /// If it cannot be bound.
+    pub(super) fn local(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::new(address, Proof::LocalName)
+    }
+
+    fn new(address: SocketAddr, proof: Proof) -> anyhow::Result<Self> {
+        let listener =
+            TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            proof: Arc::new(proof),
+        })
+    }
+
+    /// What it is bound to.
+    pub(super) fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
     /// Serves the API behind its door until `end`.
     pub(super) async fn serve(
         self,
@@ -76,10 +95,12 @@ impl Tcp {
     }
 }
 
-/// Probes have no token: whether a process lives and is ready is no secret.
+/// Probes have no token: whether a process lives and is ready is no secret. Nor is the page, which asks for the
+/// token.
 async fn let_in(State(proof): State<Arc<Proof>>, request: Request, next: Next) -> Response {
-    let probe = matches!(request.uri().path(), "/livez" | "/readyz");
-    if probe || proof.is_shown(request.headers()) {
+    let path = request.uri().path();
+    let open = matches!(path, "/livez" | "/readyz") || dashboard::is_page(path);
+    if open || proof.is_shown(request.headers()) {
         return next.run(request).await;
     }
     let (why, bearer) = match *proof {

@@ -13,6 +13,7 @@
 )]
 
 pub mod appliances;
+pub mod browser;
 pub mod kernel;
 pub mod process;
 
