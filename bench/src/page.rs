@@ -3,17 +3,16 @@
 mod bars;
 mod figures;
 mod plot;
-mod svg;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use picture::escaped;
 use serde::Deserialize;
 use serde_json::Value;
 
 use self::figures::{Figure, Section, figures};
-use self::svg::escaped;
 use crate::compare::numbers;
 use crate::latency;
 use crate::report::{COLUMNS, Report, cells};
@@ -54,7 +53,7 @@ pub(crate) fn write(report: &Value, out: &Path) -> Result<PathBuf> {
     let (page, figures) = render(report)?;
     for figure in &figures {
         let file = out.join(&figure.id);
-        fs::write(file.with_extension("svg"), svg::alone(&figure.svg))?;
+        fs::write(file.with_extension("svg"), picture::alone(&figure.svg))?;
         fs::write(file.with_extension("csv"), &figure.csv)?;
     }
     for key in ["results", "latency", "tables", "kernel"] {
@@ -64,7 +63,7 @@ pub(crate) fn write(report: &Value, out: &Path) -> Result<PathBuf> {
             let lines: Vec<String> = table
                 .iter()
                 .map(|cells| {
-                    let cells: Vec<String> = cells.iter().map(|text| plot::cell(text)).collect();
+                    let cells: Vec<String> = cells.iter().map(|text| picture::cell(text)).collect();
                     cells.join(",") + "\n"
                 })
                 .collect();
@@ -80,28 +79,6 @@ fn rows<'a>(report: &'a Value, key: &str) -> &'a [Value] {
     let rows = report.get(key).and_then(Value::as_array);
     rows.map_or(&[], Vec::as_slice)
 }
-
-const STYLE: &str = "\
-:root{color-scheme:light dark}\
-body{margin:0 auto;padding:1rem;max-width:76rem;font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Liberation Sans',sans-serif;\
-color:#1b2027;background:#fff}\
-h1{font-size:1.5rem;margin:.3rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.4rem 0;max-width:60rem}\
-.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,27rem),1fr));gap:1rem;align-items:start}\
-figure{margin:0;border:1px solid #d9dde2;border-radius:6px;padding:.4rem;break-inside:avoid}\
-figure svg{display:block;width:100%;height:auto}\
-figcaption{font-size:.85rem;color:#57606b;padding:.2rem .5rem}\
-a{color:#1f62b0}\
-.wide{overflow-x:auto;margin-top:1rem}\
-table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;white-space:nowrap}\
-th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #e4e7eb}\
-th{font-weight:600;color:#57606b;border-bottom:1px solid #8b949e;vertical-align:bottom;white-space:normal}\
-th.n,td.n{text-align:left}\
-@media screen and (prefers-color-scheme:dark){body{color:#e5e9ee;background:#15191e}\
-figure{border-color:#2e363f}figcaption,th{color:#a0a9b4}a{color:#6cb2ff}\
-th,td{border-bottom-color:#2a313a}th{border-bottom-color:#6b7580}}\
-@page{margin:12mm}\
-@media print{body{padding:0;font-size:11px}.wide{overflow:visible}table{font-size:8px}th,td{padding:1px 4px}\
-.figures{grid-template-columns:1fr 1fr}tr{break-inside:avoid}h2{break-after:avoid}}";
 
 /// The page and the figures in it.
 fn render(value: &Value) -> Result<(String, Vec<Figure>)> {
@@ -142,13 +119,7 @@ fn render(value: &Value) -> Result<(String, Vec<Figure>)> {
         body += &section("Beside the kernel", KERNEL_TEXT, Section::Kernel, &figures);
         body += &table(&grid(kernel, &KERNEL_COLUMNS), &["forwarder"]);
     }
-    let page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta \
-         name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>flowmob: benchmark</title>\n<style>{STYLE}{}</style>\n</head>\n<body>\n{body}\
-         </body>\n</html>\n",
-        svg::STYLE
-    );
+    let page = picture::page("flowmob: benchmark", &body);
     Ok((page, figures))
 }
 

@@ -110,6 +110,7 @@ impl Lab {
         assert!(unmet.is_empty(), "{unmet:#?}");
         assert!(status.success(), "{}", self.text);
         assert_eq!(report["passed"], true);
+        page_agrees(&report, &self.out.path().join(name));
         report
     }
 
@@ -134,6 +135,33 @@ impl Drop for Lab {
             self.signal(Signal::SIGTERM);
             let _ = self.child.wait();
         }
+    }
+}
+
+/// The page is there, and its data add up to what the report says.
+fn page_agrees(report: &Value, directory: &Path) {
+    for name in ["report.html", "packets.svg", "sequence.svg"] {
+        let text = std::fs::read_to_string(directory.join(name)).unwrap();
+        assert!(text.len() > 3000 && text.contains("<svg"), "{name}");
+    }
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    let signalling = read("signalling.csv").lines().count() - 1;
+    assert_eq!(signalling, report["signalling"].as_array().unwrap().len());
+    let packets = read("packets.csv");
+    let rows: Vec<Vec<&str>> = packets
+        .lines()
+        .skip(1)
+        .map(|l| l.split(',').collect())
+        .collect();
+    for flow in report["flows"].as_array().unwrap() {
+        let (name, direction) = (&flow["flow"], &flow["direction"]);
+        let its = rows
+            .iter()
+            .filter(|row| *name == row[2] && *direction == row[3]);
+        let sum: u64 = its
+            .map(|row| row[4].parse::<u64>().unwrap() + row[5].parse::<u64>().unwrap())
+            .sum();
+        assert_eq!(sum, flow["sent"].as_u64().unwrap(), "{name} {direction}");
     }
 }
 

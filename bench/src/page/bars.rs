@@ -1,7 +1,7 @@
 //! Bars side by side, for things that have no order.
 
-use super::plot::{cell, number};
-use super::svg::{Anchor, Canvas, WIDTH};
+use super::plot::number;
+use picture::{Anchor, Canvas, WIDTH, cell};
 
 const BAR: f64 = 13.0;
 const GAP: f64 = 11.0;

@@ -4,10 +4,18 @@ use serde_json::Value;
 
 use super::bars::Bars;
 use super::plot::{Axis, Plot, Series, Values};
-use super::svg::{FLOOR, FLOWMOB, SECOND, TESTPMD};
 use crate::case::{Memory, Size, Work};
 use crate::latency;
 use crate::report::{Report, Row};
+
+/// Colours by role. What is flowmob's, and three peers.
+const FLOWMOB: u8 = 0;
+/// The bare loop.
+const FLOOR: u8 = 1;
+/// testpmd.
+const TESTPMD: u8 = 2;
+/// Another row of flowmob's beside [`FLOWMOB`].
+const SECOND: u8 = 3;
 
 /// Where in the page a figure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

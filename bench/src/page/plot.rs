@@ -1,6 +1,6 @@
 //! Lines over an axis.
 
-use super::svg::{Anchor, Canvas, WIDTH};
+use picture::{Anchor, Canvas, WIDTH, cell};
 
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 18.0;
@@ -294,15 +294,6 @@ fn short(value: f64) -> String {
     }
 }
 
-/// A field of a CSV file.
-pub(crate) fn cell(text: &str) -> String {
-    if text.contains([',', '"', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,10 +316,5 @@ mod tests {
     fn numbers_have_no_more_digits_than_they_need() {
         let shown = [0.0, 0.25, 5.0, 12.34, 100.0, 1650.4].map(number);
         assert_eq!(shown, ["0", "0.25", "5", "12.3", "100", "1650"]);
-    }
-
-    #[test]
-    fn fields_with_commas_are_quoted() {
-        assert_eq!(cell("a, \"b\""), "\"a, \"\"b\"\"\"");
     }
 }

@@ -169,7 +169,7 @@ fn the_page_is_well_formed_and_has_every_figure() {
     for figure in &figures {
         let names = well_formed(&figure.svg);
         assert!(names.iter().any(|name| ["circle", "rect"].contains(name)));
-        well_formed(&svg::alone(&figure.svg));
+        well_formed(&picture::alone(&figure.svg));
         assert!(figure.csv.lines().count() > 1, "{}", figure.id);
     }
 }
@@ -192,14 +192,14 @@ fn no_text_leaves_its_figure() {
             } else {
                 1.0
             };
-            let width = svg::text_width(text) * larger;
+            let width = picture::text_width(text) * larger;
             let (left, right) = match element {
                 end if end.contains("\"end\"") => (x - width, x),
                 middle if middle.contains("\"middle\"") => (x - width / 2.0, x + width / 2.0),
                 _ => (x, x + width),
             };
             assert!(
-                left > -4.0 && right < svg::WIDTH + 4.0,
+                left > -4.0 && right < picture::WIDTH + 4.0,
                 "{}: {text}: {left} to {right}",
                 figure.id
             );

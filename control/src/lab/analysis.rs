@@ -107,6 +107,15 @@ pub(crate) struct PerMag {
     pub(crate) mag2: u64,
 }
 
+impl PerMag {
+    fn add(&mut self, mag: Mag) {
+        match mag {
+            Mag::Mag1 => self.mag1 += 1,
+            Mag::Mag2 => self.mag2 += 1,
+        }
+    }
+}
+
 /// Watches frames of the core link, in the order they are captured.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watcher {
@@ -171,13 +180,42 @@ impl Watcher {
         let mut out = PerMag::default();
         for seen in self.of(flow, direction) {
             if window.from <= seen.time && seen.time < window.to {
-                match seen.mag {
-                    Mag::Mag1 => out.mag1 += 1,
-                    Mag::Mag2 => out.mag2 += 1,
-                }
+                out.add(seen.mag);
             }
         }
         out
+    }
+
+    /// From the first packet of any flow to the end of the last; `None` if there was none.
+    pub(crate) fn extent(&self) -> Option<Window> {
+        let times = || self.sightings.iter().map(|seen| seen.time);
+        Some(Window {
+            from: times().min()?,
+            to: times().max()? + Duration::from_nanos(1),
+        })
+    }
+
+    /// Packets of a flow per tunnel in each piece of `width` from `from` on.
+    pub(crate) fn pieces(
+        &self,
+        flow: Flow,
+        direction: Direction,
+        from: Duration,
+        width: Duration,
+    ) -> Vec<PerMag> {
+        let mut pieces: Vec<PerMag> = Vec::new();
+        for seen in self.of(flow, direction) {
+            let since = seen.time.saturating_sub(from).as_nanos();
+            let number = since.checked_div(width.as_nanos()).unwrap_or(0);
+            let number = usize::try_from(number).unwrap_or(usize::MAX - 1);
+            if pieces.len() <= number {
+                pieces.resize(number + 1, PerMag::default());
+            }
+            if let Some(piece) = pieces.get_mut(number) {
+                piece.add(seen.mag);
+            }
+        }
+        pieces
     }
 
     /// When, after `after`, a flow's first packet was in a tunnel.
@@ -266,6 +304,14 @@ mod tests {
         assert_eq!(
             w.count(Flow::X, Direction::Downlink, all),
             PerMag::default()
+        );
+        let width = Duration::from_millis(2);
+        let extent = w.extent().unwrap();
+        assert_eq!((extent.from, extent.to.as_millis()), (at(1), 3));
+        let pieces = w.pieces(Flow::Y, Direction::Downlink, at(0), width);
+        assert_eq!(
+            pieces,
+            [PerMag { mag1: 0, mag2: 1 }, PerMag { mag1: 1, mag2: 0 }]
         );
         let half = Window { to: at(2), ..all };
         assert_eq!(w.count(Flow::Y, Direction::Downlink, half).mag1, 0);

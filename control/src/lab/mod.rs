@@ -12,6 +12,7 @@
 //! | [`traffic`], [`sequence`] | the applications and their accounts |
 //! | [`capture`], [`analysis`], [`signalling`], [`moves`] | what the core link shows |
 //! | [`tables`], [`verdict`], [`report`] | what must be so, whether it is, and saying it |
+//! | [`timeline`], [`page`] | the same as a page with figures |
 //! | [`scenario`] | a run from beginning to end |
 //! | [`show`] | a lab to look at |
 
@@ -22,6 +23,7 @@ mod instance;
 mod moves;
 mod netns;
 mod network;
+mod page;
 mod process;
 mod progress;
 mod report;
@@ -30,6 +32,7 @@ mod sequence;
 mod show;
 mod signalling;
 mod tables;
+mod timeline;
 mod topology;
 mod traffic;
 mod verdict;
@@ -246,9 +249,10 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let path = args.out.join(format!("{}.json", setting.name()));
         let json = serde_json::to_string_pretty(&report)?;
         fs::write(&path, json).with_context(|| path.display().to_string())?;
+        let page = page::write(&report, &directory)?;
         print(&report::render(&report))?;
         passed &= report.passed;
-        progress.say(&files(&path, &directory));
+        progress.say(&files(&path, &page, &directory));
     }
     Ok(if passed {
         ExitCode::SUCCESS
@@ -257,9 +261,10 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn files(json: &Path, directory: &Path) -> String {
+fn files(json: &Path, page: &Path, directory: &Path) -> String {
     format!(
-        "written: {}, {}",
+        "written: {} (figures and data beside it), {}, {}",
+        page.display(),
         json.display(),
         directory.join("core.pcapng").display()
     )

@@ -28,6 +28,9 @@ pub(crate) struct Move {
     pub(crate) from: Mag,
     /// Where it went.
     pub(crate) to: Mag,
+    /// When the LMA was told, in seconds since 1970.
+    #[serde(serialize_with = "super::seconds")]
+    pub(crate) command: Duration,
     /// The request to the new gateway and its answer.
     pub(crate) add: Option<Exchange>,
     /// The request to the old gateway and its answer; optional in the draft.
@@ -92,6 +95,7 @@ impl Move {
         Self {
             from,
             to,
+            command: marks.command,
             command_us: since(marks.answer),
             fma_us: fma.map(|f| since(f.time)),
             first_downlink_us: first(Direction::Downlink).map(since),

@@ -9,15 +9,15 @@ use flow::Hnp;
 use super::analysis::{Direction, Flow, PerMag};
 use super::moves::{Move, Packets};
 use super::scenario::Report;
-use super::tables::{Routes, Tables};
+use super::tables::{Routes, Stage, Tables};
 use super::topology::{Mag, Scenario};
+use super::traffic::Outcome;
 
 /// Columns of a report that goes to a file.
 const WIDTH: u16 = 140;
 
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
-    let names = Names(report);
     let scenario = report.scenario;
     let mut out = format!("\nScenario \"{}\": {}\n", scenario.name(), scenario.title());
     let _ = writeln!(out, "Flow mobility by {}", report.dialect.title());
@@ -27,7 +27,7 @@ pub(crate) fn render(report: &Report) -> String {
         Scenario::Shared => writeln!(out, "pref1 = {one}"),
     };
     let sections = [
-        ("Tables", state_table(report, &names)),
+        ("Tables", state_table(report)),
         ("Signalling on the core link", signalling_table(report)),
         ("Flows", flow_table(report)),
         ("Packets per tunnel on the core link", tunnel_table(report)),
@@ -77,7 +77,7 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn state_table(report: &Report, names: &Names<'_>) -> Table {
+fn state_table(report: &Report) -> Table {
     let mut out = table([
         "",
         "LMA: Binding Cache",
@@ -85,17 +85,24 @@ fn state_table(report: &Report, names: &Names<'_>) -> Table {
         "MAG1: Routing State",
         "MAG2: Routing State",
     ]);
-    for (stage, tables) in &report.tables {
-        let [one, two] = Mag::ALL.map(|mag| mag_cell(tables, mag, names));
-        out.add_row([
+    out.add_rows(state_rows(report));
+    out
+}
+
+/// The tables at each stage: the LMA's two, and each gateway's.
+pub(super) fn state_rows(report: &Report) -> Vec<[String; 5]> {
+    let names = Names(report);
+    let row = |(stage, tables): &(Stage, Tables)| {
+        let [one, two] = Mag::ALL.map(|mag| mag_cell(tables, mag, &names));
+        [
             stage.name().to_owned(),
-            binding_cell(tables, names),
+            binding_cell(tables, &names),
             flow_cell(tables),
             one,
             two,
-        ]);
-    }
-    out
+        ]
+    };
+    report.tables.iter().map(row).collect()
 }
 
 fn binding_cell(tables: &Tables, names: &Names<'_>) -> String {
@@ -178,28 +185,56 @@ fn flow_table(report: &Report) -> Table {
         "99 %",
         "longest",
     ]);
-    for outcome in &report.flows {
-        let a = &outcome.accounting;
-        let mut row = vec![
-            Cell::new(format!("{:?}", outcome.flow)),
-            Cell::new(outcome.direction.name()),
-        ];
-        let numbers = [a.sent, a.received, a.lost, a.duplicated, a.reordered];
-        row.extend(numbers.map(right));
-        let delays = [a.delay_median_us, a.delay_p99_us, a.delay_max_us];
-        row.extend(delays.map(|us| right(format!("{us} us"))));
-        out.add_row(row);
-    }
-    if let Ok((sent, received)) = &report.tcp {
-        let mut row = vec![Cell::new("Z"), Cell::new("TCP, octets")];
-        row.extend([sent.octets, received.octets].map(right));
-        out.add_row(row);
+    for row in flow_rows(report) {
+        let cells = row.into_iter().enumerate().map(|(column, text)| {
+            let cell = Cell::new(text);
+            match column {
+                0 | 1 => cell,
+                _ => cell.set_alignment(CellAlignment::Right),
+            }
+        });
+        out.add_row(cells);
     }
     out
 }
 
-fn right(value: impl ToString) -> Cell {
-    Cell::new(value).set_alignment(CellAlignment::Right)
+/// What became of the packets of each flow and direction.
+pub(super) fn flow_rows(report: &Report) -> Vec<[String; 10]> {
+    let row = |outcome: &Outcome| {
+        let a = &outcome.accounting;
+        let [sent, received, lost, duplicated, reordered] =
+            [a.sent, a.received, a.lost, a.duplicated, a.reordered].map(|n| n.to_string());
+        let [median, most, max] =
+            [a.delay_median_us, a.delay_p99_us, a.delay_max_us].map(|us| format!("{us} us"));
+        let (flow, direction) = (format!("{:?}", outcome.flow), outcome.direction.name());
+        [
+            flow,
+            direction.to_owned(),
+            sent,
+            received,
+            lost,
+            duplicated,
+            reordered,
+            median,
+            most,
+            max,
+        ]
+    };
+    let mut rows: Vec<_> = report.flows.iter().map(row).collect();
+    if let Ok((sent, received)) = &report.tcp {
+        let mut row = <[String; 10]>::default();
+        let known = [
+            "Z".to_owned(),
+            "TCP, octets".to_owned(),
+            sent.octets.to_string(),
+            received.octets.to_string(),
+        ];
+        for (cell, text) in row.iter_mut().zip(known) {
+            *cell = text;
+        }
+        rows.push(row);
+    }
+    rows
 }
 
 fn tunnel_table(report: &Report) -> Table {
@@ -240,15 +275,21 @@ fn move_table(report: &Report) -> Table {
         "to first uplink packet",
         "to the command's answer",
     ]);
+    out.add_rows(move_rows(report));
+    out
+}
+
+/// How long each move took, from the command.
+pub(super) fn move_rows(report: &Report) -> Vec<[String; 5]> {
     let us = |time: Option<u64>| time.map_or("never".to_owned(), |t| format!("{t} us"));
-    for m in &report.moves {
-        out.add_row([
+    let row = |m: &Move| {
+        [
             format!("{} -> {}", m.from.title(), m.to.title()),
             us(m.fma_us),
             us(m.first_downlink_us),
             us(m.first_uplink_us),
             us(Some(m.command_us)),
-        ]);
-    }
-    out
+        ]
+    };
+    report.moves.iter().map(row).collect()
 }

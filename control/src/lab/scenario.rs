@@ -19,6 +19,7 @@ use super::network::Network;
 use super::progress::Progress;
 use super::signalling::Heard;
 use super::tables::{Fids, Stage, Tables};
+use super::timeline::Timeline;
 use super::topology::{CAPTURE_PORT, CN_ADDRESS, Dialect, Host, MN_ID, Mag, Scenario, Setting};
 use super::traffic::{Digest, Ends, Outcome, Sites, TcpFlow, UdpFlow};
 use super::verdict::{Criterion, Evidence, judge};
@@ -77,6 +78,9 @@ pub(crate) struct Report {
     pub(crate) started: Duration,
     /// The signalling on the core link.
     pub(crate) signalling: Vec<Heard>,
+    /// Packets per tunnel over time. It has a file of its own.
+    #[serde(skip)]
+    pub(crate) timeline: Timeline,
     /// How complete the capture is.
     pub(crate) capture: Completeness,
 }
@@ -199,6 +203,7 @@ fn measure(
         moves,
         started,
         signalling: watcher.heard().to_vec(),
+        timeline: Timeline::new(&watcher),
         capture: completeness,
     })
 }

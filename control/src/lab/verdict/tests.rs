@@ -49,6 +49,7 @@ fn a_move(from: Mag, to: Mag) -> Move {
         }
     }
     Move {
+        command: Duration::ZERO,
         from,
         to,
         add: Some(exchange_with(Kind::FmiAdd, to)),
