@@ -3,6 +3,7 @@
 
 pub(crate) mod event;
 pub(crate) mod explain;
+pub(crate) mod mobiles;
 
 use std::net::Ipv6Addr;
 
@@ -320,6 +321,21 @@ pub(crate) struct FlowMoved {
     pub(crate) signalled: bool,
     /// From the request until every worker forwards to the new access, in microseconds.
     pub(crate) microseconds: u64,
+}
+
+impl FlowMoved {
+    /// The same for people.
+    pub(crate) fn text(&self, mn: &str) -> String {
+        let how = if self.signalled {
+            "after FMI and FMA"
+        } else {
+            "without signalling"
+        };
+        format!(
+            "flow {} of {mn} moved to access {} {how}, in {} us",
+            self.fid, self.bid, self.microseconds
+        )
+    }
 }
 
 /// `POST /v1/flows/delete`.

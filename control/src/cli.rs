@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -50,6 +51,17 @@ pub(crate) enum Command {
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
+        /// Show it again and again, until interrupted; with --json, one document a line.
+        #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+        watch: Option<Duration>,
+    },
+    /// Look at a process on this terminal: packets and bits a second of ports, paths, mobiles and flows, workers,
+    /// drops, events; move flows.
+    #[command(after_help = crate::top::help())]
+    Top {
+        /// Time between two looks.
+        #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+        interval: Duration,
     },
     /// Print what has happened in a process lately: attachments, handoffs, moves, peers.
     Events {
@@ -124,11 +136,20 @@ pub(crate) enum Command {
     Lab(crate::lab::LabCommand),
 }
 
+/// A time that one can wait for.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|s| (0.1..=86_400.0).contains(s));
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.ok_or_else(|| "expected seconds, from 0.1 to 86400".to_owned())
+}
+
 /// What can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Show {
     /// Binding cache (LMA), binding update list (MAG).
     Bindings,
+    /// Mobiles with the traffic of their prefixes.
+    Mobiles,
     /// Flow mobility cache (LMA), flow state (MAG).
     Flows,
     /// Tunnels and links with their traffic.

@@ -21,6 +21,7 @@ mod mobile;
 mod selector_text;
 mod server;
 mod show;
+mod top;
 
 use std::io::Write;
 use std::path::Path;
@@ -53,8 +54,20 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run { config } => run(&config),
         Command::Check { config } => check(&config),
-        Command::Show { what, json } => say(&show::show(&client, what, json)?),
         Command::Dashboard { listen } => dashboard(listen, &cli.socket),
+        Command::Show {
+            what,
+            json,
+            watch: Some(interval),
+        } => {
+            show::watch(&client, what, json, interval)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Show { what, json, .. } => say(&show::show(&client, what, json)?),
+        Command::Top { interval } => {
+            top::run(&client, &cli.socket, interval)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Explain(arguments) => say(&show::explain(&client, *arguments)?),
         Command::Events { follow, json } => events(&client, follow, json),
         Command::Flow(command) => say(&show::flow(&client, command)?),

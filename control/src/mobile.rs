@@ -148,6 +148,7 @@ impl Process {
                 .ok_or_else(|| Problem::unavailable("the logical interface does not answer")),
             Request::Bindings
             | Request::Flows
+            | Request::Mobiles
             | Request::Paths
             | Request::Routes
             | Request::Peers

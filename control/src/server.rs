@@ -46,6 +46,8 @@ pub(crate) enum Request {
     Bindings,
     /// All [`crate::api::FlowRow`]s.
     Flows,
+    /// All [`crate::api::mobiles::MobileRow`]s.
+    Mobiles,
     /// All [`crate::api::PathRow`]s.
     Paths,
     /// All [`crate::api::RouteRow`]s.

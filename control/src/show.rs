@@ -3,6 +3,7 @@
 mod config;
 mod events;
 mod explain;
+mod watch;
 
 use std::fmt::Display;
 
@@ -12,6 +13,7 @@ use flow::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::api::mobiles::MobileRow;
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
     FlowRow, Handoff, KeysReload, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service,
@@ -26,14 +28,25 @@ use crate::mn::status as mn;
 pub(crate) use config::{config, reload};
 pub(crate) use events::events;
 pub(crate) use explain::explain;
+pub(crate) use watch::watch;
 
 /// Runs `flowmob show`, returning what to print.
 ///
 /// # Errors
 /// If the process does not answer.
 pub(crate) fn show(client: &Client, what: Show, json: bool) -> anyhow::Result<String> {
+    let value = ask(client, what)?;
+    if json {
+        return Ok(serde_json::to_string_pretty(&value)?);
+    }
+    shown(what, value)
+}
+
+/// Asks for what is to be shown.
+fn ask(client: &Client, what: Show) -> anyhow::Result<Value> {
     let resource = match what {
         Show::Bindings => "bindings",
+        Show::Mobiles => "mobiles",
         Show::Flows => "flows",
         Show::Paths => "paths",
         Show::Routes => "routes",
@@ -44,12 +57,13 @@ pub(crate) fn show(client: &Client, what: Show, json: bool) -> anyhow::Result<St
         Show::Mn => "mn",
         Show::Status => "status",
     };
-    let value = client.get(&format!("/v1/{resource}"))?;
-    if json {
-        return Ok(serde_json::to_string_pretty(&value)?);
-    }
+    client.get(&format!("/v1/{resource}"))
+}
+
+fn shown(what: Show, value: Value) -> anyhow::Result<String> {
     match what {
         Show::Bindings => table(value, &BINDINGS),
+        Show::Mobiles => table(value, &MOBILES),
         Show::Flows => table(value, &FLOWS),
         Show::Paths => table(value, &PATHS),
         Show::Routes => table(value, &ROUTES),
@@ -76,6 +90,25 @@ const BINDINGS: [Column<BindingRow>; 10] = [
     ("PEER", false, |r| format!("{} {}", r.peer, r.peer_address)),
     ("STATE", false, |r| r.state.clone()),
     ("LEFT", true, |r| format!("{} s", r.remaining_seconds)),
+];
+
+const MOBILES: [Column<MobileRow>; 8] = [
+    ("ROLE", false, |r| r.role.to_string()),
+    ("MN", false, |r| r.mn.to_string()),
+    ("ACCESSES", true, |r| r.accesses.to_string()),
+    ("FLOWS", true, |r| r.flows.to_string()),
+    ("DOWN PACKETS", true, |r| {
+        optional(r.traffic.map(|t| t.downlink_packets))
+    }),
+    ("DOWN OCTETS", true, |r| {
+        optional(r.traffic.map(|t| t.downlink_octets))
+    }),
+    ("UP PACKETS", true, |r| {
+        optional(r.traffic.map(|t| t.uplink_packets))
+    }),
+    ("UP OCTETS", true, |r| {
+        optional(r.traffic.map(|t| t.uplink_octets))
+    }),
 ];
 
 const FLOWS: [Column<FlowRow>; 9] = [
@@ -310,15 +343,7 @@ pub(crate) fn flow(client: &Client, command: Flow) -> anyhow::Result<String> {
             });
             let moved: FlowMoved =
                 serde_json::from_value(client.post("/v1/flows/move", &request)?)?;
-            let how = if moved.signalled {
-                "after FMI and FMA"
-            } else {
-                "without signalling"
-            };
-            Ok(format!(
-                "flow {} of {mn} moved to access {} {how}, in {} us",
-                moved.fid, moved.bid, moved.microseconds
-            ))
+            Ok(moved.text(&mn))
         }
         Flow::Del { mn, fid } => done(client, "/v1/flows/delete", &json!(FlowDelete { mn, fid })),
     }

@@ -98,6 +98,10 @@ fn an_lma_shows_its_tables() {
     assert!(routes.contains("static  ::/0 "), "{routes}");
     assert!(routes.contains("via 2001:db8:c::5 on cn"), "{routes}");
     assert!(routes.contains("tunnel to mag1 2001:db8:f::11"), "{routes}");
+    let mobiles = show("mobiles");
+    let mobiles = words(&mobiles);
+    let mobile = format!("lma {MN1} 2 0 0 0 0 0");
+    assert_eq!(mobiles[1].join(" "), mobile, "{mobiles:?}");
     let paths = show("paths");
     assert!(paths.contains("2001:db8:f::1 > 2001:db8:f::12"), "{paths}");
     let ports = show("ports");
@@ -119,7 +123,12 @@ fn json_has_the_fields_that_programs_rely_on() {
     let lma = lma(&directory);
     let add = ["flow", "add", "--mn", MN2, "--bid", "1"];
     lma.command(add).ok();
-    let fields: [(&str, usize, &[&str]); 8] = [
+    let fields: [(&str, usize, &[&str]); 9] = [
+        (
+            "mobiles",
+            2,
+            &["role", "mn", "accesses", "flows", "traffic"],
+        ),
         (
             "bindings",
             4,

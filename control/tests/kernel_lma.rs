@@ -210,6 +210,12 @@ fn lma_packets_of_all_sizes_go_both_ways_through_the_kernels_tunnel() {
         counted("out_packets") >= 19 && counted("in_packets") >= 19,
         "{paths:?}"
     );
+    let mobiles = at.lma.show("mobiles");
+    let traffic = |name: &str| mobiles[0]["traffic"][name].as_u64().unwrap();
+    for name in ["downlink_packets", "uplink_packets"] {
+        assert!(traffic(name) >= 19, "{mobiles:?}");
+    }
+    assert!(traffic("uplink_octets") >= 19 * 40, "{mobiles:?}");
     let reasons = at.lma.show("drops");
     let reasons: Vec<_> = reasons
         .iter()

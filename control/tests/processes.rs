@@ -256,7 +256,7 @@ fn the_command_line_helps() {
     assert_eq!(said, format!("flowmob {}\n", env!("CARGO_PKG_VERSION")));
     let help = flowmob(["--help"]).ok();
     for command in [
-        "run", "check", "show", "flow", "keys", "attach", "detach", "lab",
+        "run", "check", "show", "top", "flow", "keys", "attach", "detach", "lab",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
@@ -265,7 +265,7 @@ fn the_command_line_helps() {
         (&["show"], "<WHAT>"),
         (
             &["show", "nothing"],
-            "possible values: bindings, flows, paths",
+            "possible values: bindings, mobiles, flows, paths",
         ),
         (&["flow", "move", "--mn", "x"], "--fid"),
         (

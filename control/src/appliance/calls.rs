@@ -29,12 +29,15 @@ impl Control {
             Request::Alive
             | Request::Metrics
             | Request::Flows
+            | Request::Mobiles
             | Request::Paths
             | Request::Ports
             | Request::Workers
             | Request::Drops => {
                 let prefixes = if request == Request::Flows {
                     self.flow_prefixes()
+                } else if request == Request::Mobiles {
+                    self.mobile_prefixes()
                 } else {
                     Vec::new()
                 };

@@ -17,6 +17,7 @@ mod reports;
 mod restart_counter;
 mod rows;
 mod setup;
+mod traffic;
 mod ways;
 mod wiring;
 mod workers;

@@ -20,14 +20,15 @@ use crate::api::{
 };
 use crate::server::Request;
 
-/// Most prefixes whose per-flow counters are asked for in one `show flows`.
-const MAX_COUNTED_PREFIXES: usize = 1024;
+/// Most prefixes whose counters are asked for at once.
+pub(super) const MAX_COUNTED_PREFIXES: usize = 1024;
 
 impl Control {
     /// Answers a question now that every worker has.
     pub(super) fn answer_reported(&self, complete: Complete) {
         let answer = match complete.request {
             Request::Flows => rows(&self.flow_rows(&complete)),
+            Request::Mobiles => rows(&self.mobile_rows(&complete)),
             Request::Paths => rows(&self.path_rows(&complete.counters)),
             Request::Ports => rows(&self.port_rows(&complete.counters)),
             Request::Workers => rows(&self.worker_rows(&complete.counters)),

@@ -18,6 +18,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::{Api, Call, Request, ask, health, problem, stream};
 use crate::api::event::Event;
 use crate::api::explain::{Explain, Explanation};
+use crate::api::mobiles::MobileRow;
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
     FlowRow, KeysReload, PathRow, PeerRow, PortRow, Problem, Readiness, Reload, Reloaded,
@@ -75,6 +76,11 @@ impl Doors {
                 "/v1/explain",
                 "What would become of a packet, and why; nothing is sent",
                 |explain| Request::Explain(Box::new(explain)),
+            )
+            .list::<MobileRow>(
+                "/v1/mobiles",
+                "Mobiles that are registered, with the traffic of their prefixes",
+                Request::Mobiles,
             )
             .list::<PathRow>(
                 "/v1/paths",

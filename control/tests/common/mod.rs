@@ -16,6 +16,7 @@ pub mod appliances;
 pub mod browser;
 pub mod kernel;
 pub mod process;
+pub mod terminal;
 
 use std::fmt::Display;
 use std::fs;
