@@ -130,6 +130,16 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what a shell needs to complete these commands: `source <(flowmob completions bash)`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages of all commands.
+    Man {
+        /// Where to; made if it is not there.
+        directory: PathBuf,
+    },
     /// A whole network in network namespaces on this machine: CN, LMA, two MAGs and a mobile node.
     #[cfg(feature = "dpdk")]
     #[command(subcommand)]

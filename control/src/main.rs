@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use config::Config;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -83,6 +83,12 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             say(&show::mobile(&client, "attach", mobile, handoff)?)
         }
         Command::Detach(mobile) => say(&show::mobile(&client, "detach", mobile, None)?),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "flowmob", &mut script);
+            say(String::from_utf8_lossy(&script).trim_end())
+        }
+        Command::Man { directory } => manual(&directory),
         #[cfg(feature = "dpdk")]
         Command::Doctor { config, json } => examine(config.as_deref(), json),
         #[cfg(feature = "dpdk")]
@@ -96,6 +102,14 @@ fn say(text: &str) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Writes the manual pages.
+fn manual(directory: &Path) -> anyhow::Result<ExitCode> {
+    let what = || format!("cannot write manual pages to {}", directory.display());
+    std::fs::create_dir_all(directory).with_context(what)?;
+    clap_mangen::generate_to(Cli::command(), directory).with_context(what)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Serves a process's page until it is to end.

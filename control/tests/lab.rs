@@ -140,7 +140,7 @@ impl Drop for Lab {
 
 /// The page is there, and its data add up to what the report says.
 fn page_agrees(report: &Value, directory: &Path) {
-    for name in ["report.html", "packets.svg", "sequence.svg"] {
+    for name in ["report.html", "packets.svg", "moves.svg", "sequence.svg"] {
         let text = std::fs::read_to_string(directory.join(name)).unwrap();
         assert!(text.len() > 3000 && text.contains("<svg"), "{name}");
     }

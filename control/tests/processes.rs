@@ -251,6 +251,35 @@ fn check_reads_the_keys() {
 }
 
 #[test]
+fn shells_and_man_know_every_command() {
+    let script = flowmob(["completions", "bash"]).ok();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("flowmob.bash");
+    fs::write(&file, &script).unwrap();
+    let bash = Said::of(Command::new("bash").arg("-n").arg(&file));
+    bash.ok();
+    let pages = directory.path().join("deep/man");
+    flowmob(["man", pages.to_str().unwrap()]).ok();
+    let help = flowmob(["--help"]).ok();
+    let commands = help.split("Commands:").nth(1).unwrap();
+    let commands = commands.split("Options:").next().unwrap();
+    let starts = commands
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: Vec<&str> = starts
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names.into_iter().filter(|name| *name != "help") {
+        assert!(script.contains(&format!("flowmob,{name})")), "{name}");
+        let page = fs::read_to_string(pages.join(format!("flowmob-{name}.1"))).unwrap();
+        assert!(page.contains(".TH"), "{name}");
+    }
+    let below = fs::read_to_string(pages.join("flowmob-flow-move.1")).unwrap();
+    assert!(below.contains("\\-\\-fid"), "{below}");
+}
+
+#[test]
 fn the_command_line_helps() {
     let said = flowmob(["--version"]).ok();
     assert_eq!(said, format!("flowmob {}\n", env!("CARGO_PKG_VERSION")));

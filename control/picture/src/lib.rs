@@ -36,6 +36,8 @@ pub fn escaped(text: &str) -> String {
             '<' => out += "&lt;",
             '>' => out += "&gt;",
             '"' => out += "&quot;",
+            // XML has no way to write them.
+            other if other.is_control() && !matches!(other, '\n' | '\t') => out.push('\u{fffd}'),
             other => out.push(other),
         }
     }

@@ -178,12 +178,22 @@ impl Watcher {
     /// Packets of a flow per tunnel within a window.
     pub(crate) fn count(&self, flow: Flow, direction: Direction, window: Window) -> PerMag {
         let mut out = PerMag::default();
-        for seen in self.of(flow, direction) {
-            if window.from <= seen.time && seen.time < window.to {
-                out.add(seen.mag);
-            }
+        for (_, mag) in self.packets(flow, direction, window) {
+            out.add(mag);
         }
         out
+    }
+
+    /// Each packet of a flow within a window: when, and in which tunnel.
+    pub(crate) fn packets(
+        &self,
+        flow: Flow,
+        direction: Direction,
+        window: Window,
+    ) -> impl Iterator<Item = (Duration, Mag)> {
+        let within = move |seen: &&Sighting| window.from <= seen.time && seen.time < window.to;
+        let seen = self.of(flow, direction).filter(within);
+        seen.map(|seen| (seen.time, seen.mag))
     }
 
     /// From the first packet of any flow to the end of the last; `None` if there was none.

@@ -21,13 +21,16 @@ use super::signalling::Heard;
 pub(crate) fn write(report: &Report, directory: &Path) -> anyhow::Result<PathBuf> {
     let zero = zero(report);
     let packets = figures::packets(report, zero);
+    let moves = figures::moves(report);
     let sequence = figures::sequence(report, zero);
     let files = [
         ("packets.svg", picture::alone(&packets)),
         ("packets.csv", report.timeline.csv(zero)),
+        ("moves.svg", picture::alone(&moves)),
+        ("moves.csv", closely(report)),
         ("sequence.svg", picture::alone(&sequence)),
         ("signalling.csv", signalling(report, zero)),
-        ("report.html", page(report, &packets, &sequence)),
+        ("report.html", page(report, [&packets, &moves, &sequence])),
     ];
     for (name, text) in files {
         let path = directory.join(name);
@@ -59,6 +62,26 @@ fn ends(heard: &Heard) -> (&'static str, &'static str) {
     }
 }
 
+/// Each packet of flow Y about the moves, in microseconds from each command.
+fn closely(report: &Report) -> String {
+    let mut out = "move,microseconds,direction,mag\n".to_owned();
+    for (moved, packets) in report.moves.iter().zip(&report.timeline.closely) {
+        for (time, direction, mag) in packets {
+            // Writing into a string cannot fail.
+            let _infallible = writeln!(
+                out,
+                "{} to {},{:.0},{},{}",
+                moved.from.title(),
+                moved.to.title(),
+                after(moved.command, *time) * 1e6,
+                direction.name(),
+                mag.title()
+            );
+        }
+    }
+    out
+}
+
 fn signalling(report: &Report, zero: Duration) -> String {
     let mut out = "seconds,from,to,message,sequence,status,content\n".to_owned();
     for heard in &report.signalling {
@@ -78,7 +101,7 @@ fn signalling(report: &Report, zero: Duration) -> String {
     out
 }
 
-fn page(report: &Report, packets: &str, sequence: &str) -> String {
+fn page(report: &Report, [packets, moves, sequence]: [&str; 3]) -> String {
     let (scenario, dialect) = (report.scenario, report.dialect);
     let met = report
         .criteria
@@ -96,10 +119,14 @@ fn page(report: &Report, packets: &str, sequence: &str) -> String {
     body += &section(
         "What the core link showed",
         "Packets of each flow in each tunnel, counted piece by piece; dots are messages between the LMA and a MAG. \
-         Beside it every Mobility Header, decoded, in the order of the capture: point at a dot for what it says. \
+         The moves closely: each packet of flow Y by itself. And every Mobility Header, decoded, in the order of the capture: point at a dot for what it says. \
          Times are from the command of the first move.",
     );
-    let figures = [figure(packets, "packets"), figure(sequence, "sequence")];
+    let figures = [
+        figure(packets, "packets"),
+        figure(sequence, "sequence"),
+        figure(moves, "moves"),
+    ];
     let _infallible = writeln!(body, "<div class=\"figures\">\n{}</div>", figures.concat());
     body += &tables(report);
     body += &section(

@@ -203,7 +203,7 @@ fn measure(
         moves,
         started,
         signalling: watcher.heard().to_vec(),
-        timeline: Timeline::new(&watcher),
+        timeline: Timeline::new(&watcher, &[there.command, back.command]),
         capture: completeness,
     })
 }

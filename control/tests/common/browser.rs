@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::stream::MaybeTlsStream;
@@ -36,6 +39,7 @@ impl Browser {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn();
         let mut child = match child {
             Ok(child) => child,
@@ -143,8 +147,11 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Nothing more can be done about a child that cannot be ended.
-        let _ = self.child.kill();
+        // The program is a script, and the browser many processes: all of its group. Nothing more can be done about
+        // those that cannot be ended.
+        if let Ok(id) = self.child.id().try_into() {
+            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+        }
         let _ = self.child.wait();
     }
 }

@@ -186,7 +186,9 @@ impl Drop for Appliance {
             let _ = self.child.wait();
         }
         if std::thread::panicking() {
-            println!("---- what it logged\n{}", self.log());
+            // Its directory may have gone before it.
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            println!("---- what it logged\n{log}");
         }
     }
 }

@@ -6,6 +6,8 @@ use picture::{Anchor, Canvas, WIDTH};
 
 use super::super::analysis::{Direction, Flow, PerMag};
 use super::super::scenario::Report;
+use super::super::timeline::CLOSELY;
+use super::super::topology::Mag;
 use super::{after, ends};
 
 /// Where a panel's time axis begins and ends.
@@ -94,7 +96,7 @@ pub(super) fn packets(report: &Report, zero: Duration) -> String {
         canvas.text("v", (at + 3.0, begin + 10.0), Anchor::Start, title);
     }
     // Messages sit below the panels, the gateways' each in a row of its own.
-    for (row, mag) in super::super::topology::Mag::ALL.into_iter().enumerate() {
+    for (row, mag) in Mag::ALL.into_iter().enumerate() {
         let y = end + 16.0 + 14.0 * if row == 0 { 0.0 } else { 1.0 };
         canvas.text("l", (LEFT - 5.0, y + 4.0), Anchor::End, mag.title());
         for heard in report.signalling.iter().filter(|heard| heard.mag == mag) {
@@ -115,6 +117,78 @@ pub(super) fn packets(report: &Report, zero: Duration) -> String {
         canvas.line("g", (x(tick), end), (x(tick), end + 38.0));
     }
     canvas.finish(axis + 10.0, "Packets per second in each tunnel over time")
+}
+
+/// Each packet of flow Y about each move, in its tunnel, with what was said meanwhile.
+pub(super) fn moves(report: &Report) -> String {
+    const ROW: f64 = 18.0;
+    let (before, behind) = CLOSELY;
+    let (from, to) = (-before.as_secs_f64() * 1e3, behind.as_secs_f64() * 1e3);
+    let left = LEFT + 54.0;
+    let x = |ms: f64| left + (RIGHT - 12.0 - left) * ((ms - from) / (to - from)).clamp(0.0, 1.0);
+    let mut canvas = Canvas::default();
+    canvas.text(
+        "t",
+        (12.0, 20.0),
+        Anchor::Start,
+        "Each packet of flow Y about its moves",
+    );
+    let mut top = 44.0;
+    for (moved, packets) in report.moves.iter().zip(&report.timeline.closely) {
+        let title = format!("{} to {}", moved.from.title(), moved.to.title());
+        canvas.text("l", (12.0, top), Anchor::Start, title);
+        let begin = top + 8.0;
+        let mut y = begin + ROW / 2.0;
+        for direction in Direction::ALL {
+            for mag in Mag::ALL {
+                let name = format!("{} {}", mag.title(), direction.name());
+                canvas.text("l", (left - 6.0, y + 4.0), Anchor::End, name);
+                canvas.line("g", (left, y), (RIGHT, y));
+                let its = packets
+                    .iter()
+                    .filter(|(_, d, m)| (*d, *m) == (direction, mag));
+                for (time, ..) in its {
+                    let at = x(after(moved.command, *time) * 1e3);
+                    let class = if mag == Mag::Mag1 { "s s0" } else { "s s2" };
+                    canvas.line(class, (at, y - 6.0), (at, y + 6.0));
+                }
+                y += ROW;
+            }
+        }
+        // What was said, each at a height of its own, so that names do not meet.
+        let exchange = moved.add.iter().flat_map(|add| {
+            let answer = add.acknowledge.as_ref();
+            std::iter::once(&add.initiate).chain(answer)
+        });
+        let said =
+            exchange.map(|heard| (after(moved.command, heard.time) * 1e3, heard.kind.name()));
+        let answered = Duration::from_micros(moved.command_us).as_secs_f64() * 1e3;
+        let said = [(0.0, "command")]
+            .into_iter()
+            .chain(said)
+            .chain([(answered, "answer")]);
+        let mut name = y + 4.0;
+        for (ms, what) in said.filter(|(ms, _)| (from..=to).contains(ms)) {
+            canvas.line("a d", (x(ms), begin), (x(ms), name - 8.0));
+            canvas.text(
+                "l",
+                (x(ms) + 3.0, name),
+                Anchor::Start,
+                format!("{what} {ms:.2} ms"),
+            );
+            name += 14.0;
+        }
+        for tick in ticks(from, to).into_iter().filter(|tick| tick % 5.0 == 0.0) {
+            canvas.text(
+                "l",
+                (x(tick), name + 6.0),
+                Anchor::Middle,
+                format!("{tick:.0} ms"),
+            );
+        }
+        top = name + 36.0;
+    }
+    canvas.finish(top, "Each packet of flow Y about its moves, in its tunnel")
 }
 
 /// The messages between the LMA and its gateways, one below the other.
@@ -139,8 +213,8 @@ pub(super) fn sequence(report: &Report, zero: Duration) -> String {
     for (number, heard) in (0_u64..).zip(report.signalling.iter().take(MESSAGES)) {
         let y = top + ROW * count(number) + 18.0;
         let (mag, class) = match heard.mag {
-            super::super::topology::Mag::Mag1 => (mag1, "s s0"),
-            super::super::topology::Mag::Mag2 => (mag2, "s s2"),
+            Mag::Mag1 => (mag1, "s s0"),
+            Mag::Mag2 => (mag2, "s s2"),
         };
         let (from, to) = if heard.from_lma {
             (lma, mag)

@@ -48,6 +48,7 @@ fn report(messages: u16) -> Report {
             begin: Duration::from_secs(1),
             width: Duration::from_millis(10),
             rows: vec![(Flow::Y, Direction::Downlink, pieces)],
+            closely: vec![vec![(Duration::from_secs(1), Direction::Uplink, Mag::Mag2)]],
         },
         capture: Completeness::default(),
     }
@@ -65,7 +66,7 @@ fn everything_is_written_and_well_formed() {
     for messages in [0, 7, 900] {
         let page = write(&report(messages), directory.path()).unwrap();
         let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
-        for name in ["report.html", "packets.svg", "sequence.svg"] {
+        for name in ["report.html", "packets.svg", "moves.svg", "sequence.svg"] {
             let text = read(name);
             well_formed(&text.replace("<!DOCTYPE html>", ""));
             assert!(!text.contains("a <b>") && !text.contains("x < y"), "{name}");
