@@ -117,6 +117,8 @@ enum Timer {
 #[derive(Clone, Debug)]
 pub struct Lma {
     config: LmaConfig,
+    /// Whom commands have said to serve, or not to: another configuration does not change that.
+    service: BTreeMap<MnId, bool>,
     /// Prefixes of profiles: never lent by a pool.
     reserved: BTreeSet<Hnp>,
     pools: Vec<PrefixPool>,
@@ -231,6 +233,7 @@ impl Lma {
         }
         Self {
             config,
+            service: BTreeMap::new(),
             reserved,
             pools,
             cache: BindingCache::default(),

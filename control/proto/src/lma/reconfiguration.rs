@@ -1,7 +1,8 @@
 //! Another configuration for an LMA that runs.
 //!
 //! Bindings stay as they are. What holds for them from their start, such as the lifetime granted, holds until
-//! their next registration; a mobile that is no longer served keeps its bindings until then.
+//! their next registration; a mobile that is no longer served keeps its bindings until then. What commands have said
+//! about service holds on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,6 +102,10 @@ impl Lma {
     /// Takes another configuration, which must be without [`Lma::conflicts`]. The addresses stay.
     pub fn reconfigure(&mut self, now: Now, mut new: LmaConfig) {
         new.lmaas.clone_from(&self.config.lmaas);
+        for (mn_id, on) in &self.service {
+            let profile = new.profiles.entry(mn_id.clone());
+            profile.or_default().enabled = *on;
+        }
         self.replace_pools(&mut new);
         self.replace_peers(&new);
         let alive = self.heartbeats.reconfigure(now.monotonic, new.heartbeat);

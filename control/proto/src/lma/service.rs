@@ -21,6 +21,7 @@ impl Lma {
         let revoked = if on { 0 } else { self.revoke_all(now, mn_id)? };
         let profile = self.config.profiles.entry(mn_id.clone());
         profile.or_default().enabled = on;
+        self.service.insert(mn_id.clone(), on);
         Ok(revoked)
     }
 
@@ -37,6 +38,7 @@ impl Lma {
             self.revoke_all(now, mn_id)?
         };
         self.config.profiles.remove(mn_id);
+        self.service.remove(mn_id);
         Ok(revoked)
     }
 

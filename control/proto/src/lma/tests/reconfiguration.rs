@@ -168,6 +168,28 @@ fn profiles_come_and_go() {
 }
 
 #[test]
+fn a_mobile_that_a_command_has_barred_stays_barred() {
+    let mut lma = Lma::new(config(), 1);
+    lma.set_service(s(0), &mn(1), false).unwrap();
+    accepted(&mut lma, config());
+    assert!(prefix_at(&mut lma, 1, 1).is_err());
+    lma.set_service(s(1), &mn(1), true).unwrap();
+    let barring = LmaConfig {
+        profiles: [(
+            mn(1),
+            MobileProfile {
+                enabled: false,
+                ..MobileProfile::default()
+            },
+        )]
+        .into(),
+        ..config()
+    };
+    accepted(&mut lma, barring);
+    assert!(prefix_at(&mut lma, 1, 1).is_ok());
+}
+
+#[test]
 fn tunnels_in_use_change() {
     let mut lma = two_mobiles(config());
     let mut new = config();
