@@ -1,6 +1,6 @@
 //! What is different in another configuration, key by key, and whether a process that runs can take it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use toml::{Table, Value};
@@ -110,15 +110,13 @@ fn compare_values(
 /// are told apart by their order.
 fn entries(value: Option<&Value>) -> Option<BTreeMap<(String, usize), &Table>> {
     let tables: Option<Vec<&Table>> = value?.as_array()?.iter().map(Value::as_table).collect();
-    let mut named = BTreeMap::new();
+    let (mut named, mut met) = (BTreeMap::new(), HashMap::new());
     for table in tables? {
         let mut names = NAMES.iter().filter_map(|key| table.get(*key)?.as_str());
         let name = names.next()?;
-        let same = named
-            .keys()
-            .filter(|(other, _): &&(String, _)| other == name)
-            .count();
-        named.insert((name.to_owned(), same), table);
+        let same = met.entry(name).or_insert(0);
+        named.insert((name.to_owned(), *same), table);
+        *same += 1;
     }
     Some(named)
 }
@@ -203,6 +201,39 @@ mod tests {
                 "~ port[core].device: \"null\" -> \"ring\" (restart)",
                 "~ port[core].mtu: 1500 -> 1400 (restart)",
             ]
+        );
+    }
+
+    #[test]
+    fn entries_of_one_name_are_told_apart_by_their_order() {
+        let old = r#"
+            [[port]]
+            name = "core"
+            device = "null"
+            addresses = ["2001:db8::1/64"]
+            [[port]]
+            name = "wlan"
+            device = "null"
+            [mag]
+            address = "2001:db8::1"
+            access_ports = ["wlan"]
+            [[mag.peer]]
+            name = "lma"
+            address = "2001:db8::a"
+            protection = "none"
+            [[mag.mobile]]
+            id = "mn@x"
+            link_layer = "02:00:00:00:00:01"
+            access_technology = "wlan"
+            [[mag.mobile]]
+            id = "mn@x"
+            link_layer = "02:00:00:00:00:02"
+            access_technology = "wlan"
+        "#;
+        let new = old.replace("00:02", "00:03");
+        assert_eq!(
+            between(old, &new),
+            ["~ mag.mobile[mn@x].link_layer: \"02:00:00:00:00:02\" -> \"02:00:00:00:00:03\""]
         );
     }
 

@@ -75,7 +75,7 @@ pub(crate) enum Command {
     /// Serve the process's dashboard to browsers on this machine, until interrupted.
     Dashboard {
         /// Loopback address and port.
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = crate::server::page_address)]
         listen: std::net::SocketAddr,
     },
     /// Say what would become of a packet, and why: which binding, which rule, which path and outer header, and

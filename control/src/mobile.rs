@@ -9,8 +9,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde_json::json;
 
 use crate::Signals;
+use crate::api::config::{ConfigChange, Reload, Reloaded};
 use crate::api::event::What;
-use crate::api::{ConfigChange, Problem, Readiness, Reload, Reloaded, Status};
+use crate::api::{Problem, Readiness, Status};
 use crate::feed::feed;
 use crate::log::Level;
 use crate::mn::{self, AccessSettings, MnSettings, StatusHandle};
@@ -166,7 +167,7 @@ impl Process {
             | Request::Reregister(_)
             | Request::Attach(_)
             | Request::Detach(_) => Err(Problem::refused(
-                "this process is a mobile node: it has a status and `show mn`, nothing else",
+                "this process is a mobile node: it has a status, a configuration and `show mn`, nothing else",
             )),
         }
     }

@@ -29,13 +29,14 @@ use crossbeam::channel::Sender;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+use crate::api::config::Reload;
 use crate::api::explain::Explain;
 use crate::api::{
-    Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reload, Reregister, Revoke, Service,
+    Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reregister, Revoke, Service,
 };
 use crate::feed::{Feed, Keeper};
 
-pub(crate) use forward::Page;
+pub(crate) use forward::{Page, page_address};
 
 /// What can be asked of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]

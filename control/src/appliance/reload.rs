@@ -4,10 +4,12 @@
 //! force, asks every part whether it can take it, and only when all can tells them. Bindings, flows and packets
 //! on their way are not touched.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use config::{Change, Config, Report};
 use crossbeam::channel::{Receiver, Sender};
+use dataplane::WorkerConfig;
 use flow::{RouteNext, Update, WorkerId};
 use ipnet::Ipv6Net;
 use pmip_proto::{LmaConfig, MagConfig, Now};
@@ -16,8 +18,9 @@ use tokio::sync::oneshot;
 
 use super::control::Control;
 use super::{peers_and_routes, wiring, worker_config};
+use crate::api::Problem;
+use crate::api::config::{ConfigChange, Reload, Reloaded};
 use crate::api::event::What;
-use crate::api::{ConfigChange, Problem, Reload, Reloaded};
 use crate::keys::{PeerKeys, Source};
 use crate::log::Level;
 use crate::server::Answer;
@@ -99,7 +102,7 @@ impl Control {
             Ok(new) => self.reload(now, new, read.dry_run),
             Err(errors) => Err(Problem::refused(errors)),
         };
-        if let Err(problem) = &answer {
+        if let (Err(problem), false) = (&answer, read.dry_run) {
             tracing::error!("configuration not applied:\n{}", problem.detail);
         }
         // Whoever asked may have gone; a signal does not wait.
@@ -260,28 +263,29 @@ impl Control {
         let now = worker_config(new, &self.setup.ports, WorkerId(0));
         let mut told = Vec::new();
         if now.peers != self.worker.peers {
-            told.push(Update::Peers(now.peers));
+            told.push(Update::Peers(now.peers.clone()));
         }
-        if let (Some(old), Some(new)) = (&self.worker.lma, now.lma)
+        if let (Some(old), Some(new)) = (&self.worker.lma, &now.lma)
             && old.pools != new.pools
         {
-            told.push(Update::Pools(new.pools));
+            told.push(Update::Pools(new.pools.clone()));
         }
-        let routes = |of: &[(Ipv6Net, RouteNext)], prefix| {
-            of.iter()
-                .find(|(to, _)| *to == prefix)
-                .map(|(_, next)| *next)
+        let of = |config: &WorkerConfig| -> BTreeMap<Ipv6Net, RouteNext> {
+            config.routes.iter().copied().collect()
         };
-        let (old, new) = (&self.worker.routes, &now.routes);
-        for (prefix, _) in old.iter().chain(new) {
-            let next = routes(new, *prefix);
-            if routes(old, *prefix) != next {
-                told.push(Update::Route {
-                    prefix: *prefix,
-                    next,
-                });
-            }
-        }
+        let (old, new) = (of(&self.worker), of(&now));
+        let gone = old.keys().filter(|prefix| !new.contains_key(prefix));
+        told.extend(gone.map(|prefix| Update::Route {
+            prefix: *prefix,
+            next: None,
+        }));
+        let set = new
+            .iter()
+            .filter(|(prefix, next)| old.get(prefix) != Some(next));
+        told.extend(set.map(|(prefix, next)| Update::Route {
+            prefix: *prefix,
+            next: Some(*next),
+        }));
         told
     }
 }

@@ -78,7 +78,7 @@ pub(crate) struct UpArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     workers: u16,
     /// Also run flows X and Y, and serve the LMA's dashboard to browsers on this machine.
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080", value_parser = crate::server::page_address)]
     dashboard: Option<SocketAddr>,
 }
 

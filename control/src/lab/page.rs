@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use picture::{cell, escaped};
 
-use super::report::{flow_rows, move_rows, state_rows};
+use super::report::{FLOW_COLUMNS, STATE_COLUMNS, flow_rows, move_rows, state_rows};
 use super::scenario::Report;
 use super::signalling::Heard;
 
@@ -163,17 +163,7 @@ fn tables(report: &Report) -> String {
         "Tables",
         &format!("pref1 is {one}, pref2 is {two}; granted prefixes are in parentheses."),
     );
-    body += &table(
-        &[
-            "",
-            "LMA: Binding Cache",
-            "LMA: Flowmob State",
-            "MAG1: Routing State",
-            "MAG2: Routing State",
-        ],
-        &state_rows(report),
-        5,
-    );
+    body += &table(&STATE_COLUMNS, &state_rows(report), 5);
     body += &section(
         "Moves of flow Y",
         "From the command to the LMA, in microseconds, by the capture's clock.",
@@ -193,22 +183,7 @@ fn tables(report: &Report) -> String {
         "Flows",
         "By numbers in the packets, counted by the applications at both ends.",
     );
-    body += &table(
-        &[
-            "flow",
-            "direction",
-            "sent",
-            "received",
-            "lost",
-            "duplicated",
-            "reordered",
-            "delay: median",
-            "99 %",
-            "longest",
-        ],
-        &flow_rows(report),
-        2,
-    );
+    body += &table(&FLOW_COLUMNS, &flow_rows(report), 2);
     body += &section("Criteria", "What a run must show.");
     let criteria = report.criteria.iter().map(|criterion| {
         let mark = if criterion.passed { "met" } else { "NOT MET" };

@@ -78,16 +78,19 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
 }
 
 fn state_table(report: &Report) -> Table {
-    let mut out = table([
-        "",
-        "LMA: Binding Cache",
-        "LMA: Flowmob State",
-        "MAG1: Routing State",
-        "MAG2: Routing State",
-    ]);
+    let mut out = table(STATE_COLUMNS);
     out.add_rows(state_rows(report));
     out
 }
+
+/// Of [`state_rows`].
+pub(super) const STATE_COLUMNS: [&str; 5] = [
+    "",
+    "LMA: Binding Cache",
+    "LMA: Flowmob State",
+    "MAG1: Routing State",
+    "MAG2: Routing State",
+];
 
 /// The tables at each stage: the LMA's two, and each gateway's.
 pub(super) fn state_rows(report: &Report) -> Vec<[String; 5]> {
@@ -173,18 +176,7 @@ fn signalling_table(report: &Report) -> Table {
 }
 
 fn flow_table(report: &Report) -> Table {
-    let mut out = table([
-        "flow",
-        "direction",
-        "sent",
-        "received",
-        "lost",
-        "duplicated",
-        "reordered",
-        "delay: median",
-        "99 %",
-        "longest",
-    ]);
+    let mut out = table(FLOW_COLUMNS);
     for row in flow_rows(report) {
         let cells = row.into_iter().enumerate().map(|(column, text)| {
             let cell = Cell::new(text);
@@ -197,6 +189,20 @@ fn flow_table(report: &Report) -> Table {
     }
     out
 }
+
+/// Of [`flow_rows`].
+pub(super) const FLOW_COLUMNS: [&str; 10] = [
+    "flow",
+    "direction",
+    "sent",
+    "received",
+    "lost",
+    "duplicated",
+    "reordered",
+    "delay: median",
+    "99 %",
+    "longest",
+];
 
 /// What became of the packets of each flow and direction.
 pub(super) fn flow_rows(report: &Report) -> Vec<[String; 10]> {

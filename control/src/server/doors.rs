@@ -16,13 +16,14 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{Api, Call, Request, ask, health, problem, stream};
+use crate::api::config::{Reload, Reloaded};
 use crate::api::event::Event;
 use crate::api::explain::{Explain, Explanation};
 use crate::api::mobiles::MobileRow;
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
-    FlowRow, KeysReload, PathRow, PeerRow, PortRow, Problem, Readiness, Reload, Reloaded,
-    Reregister, Revoke, RouteRow, Service, Status, WorkerRow,
+    FlowRow, KeysReload, PathRow, PeerRow, PortRow, Problem, Readiness, Reregister, Revoke,
+    RouteRow, Service, Status, WorkerRow,
 };
 use crate::mn::status::MnStatus;
 

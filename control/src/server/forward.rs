@@ -17,6 +17,25 @@ use super::tcp::Tcp;
 use super::{dashboard, end, problem};
 use crate::api::Problem;
 
+/// Reads the address for a [`Page`] from the command line.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub(crate) fn page_address(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse();
+    only_here(address.map_err(|_| "expected an address and a port, such as 127.0.0.1:8080")?)
+}
+
+fn only_here(address: SocketAddr) -> Result<SocketAddr, String> {
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err(format!(
+        "{address} can be reached from elsewhere, and whoever does would rule the process: give a loopback \
+         address, or the process a [management] tcp with a token_file"
+    ))
+}
+
 /// A page that is served until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -31,11 +50,7 @@ impl Page {
     /// # Errors
     /// If the address is no loopback address or cannot be bound.
     pub(crate) fn serve(address: SocketAddr, socket: &Path) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            address.ip().is_loopback(),
-            "{address} can be reached from elsewhere, and whoever does would rule the process: give a loopback \
-             address, or the process a [management] tcp with a token_file"
-        );
+        only_here(address).map_err(anyhow::Error::msg)?;
         let tcp = Tcp::local(address)?;
         let address = tcp.address()?;
         let (stop, stopped) = watch::channel(false);
@@ -115,5 +130,12 @@ mod tests {
         let everywhere = "[::]:0".parse().unwrap();
         let error = Page::serve(everywhere, Path::new("/nowhere")).unwrap_err();
         assert!(error.to_string().contains("loopback"), "{error}");
+        assert!(
+            page_address("192.0.2.1:80")
+                .unwrap_err()
+                .contains("loopback")
+        );
+        assert!(page_address("8080").unwrap_err().contains("127.0.0.1:8080"));
+        assert_eq!(page_address("[::1]:80"), Ok("[::1]:80".parse().unwrap()));
     }
 }

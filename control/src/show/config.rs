@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::api::{Reload, Reloaded};
+use crate::api::config::{Reload, Reloaded};
 use crate::client::Client;
 
 /// Runs `flowmob config show`, returning what to print: a file that says all that is in force.
@@ -43,25 +43,24 @@ fn in_words(reloaded: &Reloaded) -> String {
         } else {
             "  (needs a restart)"
         };
-        lines.push(match (&change.from, &change.to) {
-            (Some(from), Some(to)) => format!("~ {}: {from} -> {to}{restart}", change.path),
-            (None, Some(to)) => format!("+ {}: {to}{restart}", change.path),
-            (Some(from), None) => format!("- {}: {from}{restart}", change.path),
-            (None, None) => continue,
-        });
+        lines.push(format!("{change}{restart}"));
     }
     let count = match reloaded.changes.len() {
         0 => "nothing is different".to_owned(),
         1 => "1 change".to_owned(),
         more => format!("{more} changes"),
     };
-    lines.push(if reloaded.applied {
-        format!("{count}: in force")
-    } else if reloaded.refused.is_empty() {
-        format!("{count}: flowmob reload would put it into force")
-    } else {
-        let refused = reloaded.refused.join("\n  ");
-        format!("{count}: cannot be put into force:\n  {refused}")
-    });
+    lines.push(
+        if reloaded.changes.is_empty() && reloaded.refused.is_empty() {
+            count
+        } else if reloaded.applied {
+            format!("{count}: in force")
+        } else if reloaded.refused.is_empty() {
+            format!("{count}: flowmob reload would put it into force")
+        } else {
+            let refused = reloaded.refused.join("\n  ");
+            format!("{count}: cannot be put into force:\n  {refused}")
+        },
+    );
     lines.join("\n")
 }
