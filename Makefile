@@ -33,8 +33,7 @@ demo: build
 .PHONY: check
 check: setup
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked -p dataplane --all-targets --features micro -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features dataplane/micro -- -D warnings
 	$(CARGO) clippy --locked -p flowmob --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked -q --workspace --no-deps --document-private-items
 	.ci/directions

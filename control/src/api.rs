@@ -1,6 +1,7 @@
 //! The management API's types, version 1: what the server sends, the client reads and
 //! `--json` prints. Field names are part of the interface.
 
+pub(crate) mod capture;
 pub(crate) mod config;
 pub(crate) mod event;
 pub(crate) mod explain;

@@ -81,6 +81,9 @@ pub(crate) enum Command {
     /// Say what would become of a packet, and why: which binding, which rule, which path and outer header, and
     /// what if an access were lost. Nothing is sent.
     Explain(Box<ExplainArgs>),
+    /// Capture packets as they come in and leave, each with what was decided about it: into a file for Wireshark, or a
+    /// line for each, until interrupted. One capture at a time; the packets of others do not notice.
+    Capture(Box<CaptureArgs>),
     /// Add, move or delete the flow rules of a mobile node (at its LMA).
     #[command(subcommand)]
     Flow(Flow),
@@ -312,6 +315,44 @@ pub(crate) struct ExplainArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Arguments of `flowmob capture`.
+#[derive(Debug, Args)]
+pub(crate) struct CaptureArgs {
+    /// File of pcapng to write; - is standard output [default: a line of text for each frame].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+    /// Packets from or to this mobile node, attached now or later, in or out of a tunnel.
+    #[arg(long, value_name = "ID")]
+    pub(crate) mn: Option<flow::MnId>,
+    /// Packets that go to or come from this MAG or LMA, by name or address: tunnelled ones, and signalling.
+    #[arg(long, visible_aliases = ["mag", "lma"], value_name = "PEER")]
+    pub(crate) peer: Option<String>,
+    /// Packets that the rule of this flow decided.
+    #[arg(long, value_name = "FID")]
+    pub(crate) fid: Option<u16>,
+    /// Packets dropped, for any reason or one of these (`any`, or names as in `flowmob show drops`).
+    #[arg(long, value_name = "REASON", num_args = 0.., value_delimiter = ',', default_missing_value = "any")]
+    pub(crate) drop: Vec<String>,
+    /// Frames on this port.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) port: Option<String>,
+    /// Frames that come in, or those that leave.
+    #[arg(long)]
+    pub(crate) direction: Option<crate::api::capture::FrameDirection>,
+    /// Octets kept of each frame [default: all].
+    #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) octets: Option<u32>,
+    /// Stop after so many frames.
+    #[arg(short, long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Stop after so many seconds.
+    #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) time: Option<u64>,
+    /// Stop before the file is larger.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub(crate) size: u64,
 }
 
 /// Arguments of `revoke`.

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use http_body_util::{BodyExt, Full};
@@ -66,6 +68,42 @@ impl Client {
                     if !each(&kind, &data)? {
                         return Ok(());
                     }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads whatever it is, in pieces, until `each` says `false`, the process ends it, or this one is told to end.
+    ///
+    /// # Errors
+    /// As for [`Client::get`], and those of `each`.
+    pub(crate) fn download(
+        &self,
+        path: &str,
+        told: &AtomicBool,
+        mut each: impl FnMut(&[u8]) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        /// How often to see whether this process is told to end.
+        const LOOK: Duration = Duration::from_millis(20);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let response = self.send(hyper::Method::GET, path, Bytes::new()).await?;
+            let mut body = read_if_well(response).await?;
+            while !told.load(Ordering::Relaxed) {
+                let Ok(frame) = tokio::time::timeout(LOOK, body.frame()).await else {
+                    continue;
+                };
+                let Some(frame) = frame else {
+                    break;
+                };
+                let Ok(octets) = frame.context("the stream was cut off")?.into_data() else {
+                    continue;
+                };
+                if !each(&octets)? {
+                    break;
                 }
             }
             Ok(())

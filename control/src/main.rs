@@ -6,11 +6,13 @@
 mod api;
 #[cfg(feature = "dpdk")]
 mod appliance;
+mod capture;
 mod cli;
 mod client;
 #[cfg(feature = "dpdk")]
 mod doctor;
 mod feed;
+mod frames;
 mod keys;
 #[cfg(feature = "dpdk")]
 mod lab;
@@ -69,6 +71,11 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Explain(arguments) => say(&show::explain(&client, *arguments)?),
+        Command::Capture(arguments) => {
+            let said = capture::capture(&client, &arguments)?;
+            writeln!(std::io::stderr(), "{said}")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Events { follow, json } => events(&client, follow, json),
         Command::Flow(command) => say(&show::flow(&client, command)?),
         Command::Revoke(request) => say(&show::revoke(&client, request)?),

@@ -158,6 +158,7 @@ impl Process {
             | Request::Drops
             | Request::Metrics
             | Request::Explain(_)
+            | Request::Capture(..)
             | Request::FlowAdd(_)
             | Request::FlowMove(_)
             | Request::FlowDelete(_)

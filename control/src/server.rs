@@ -3,6 +3,7 @@
 //! Requests are read and checked here, and answered by whoever owns the state: a [`Call`] goes over
 //! a channel to that thread, which answers when it can. Nothing here touches the packet path.
 
+mod capture;
 mod dashboard;
 mod doors;
 mod forward;
@@ -29,12 +30,14 @@ use crossbeam::channel::Sender;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+use crate::api::capture::CaptureQuery;
 use crate::api::config::Reload;
 use crate::api::explain::Explain;
 use crate::api::{
     Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reregister, Revoke, Service,
 };
 use crate::feed::{Feed, Keeper};
+use crate::frames::FrameSink;
 
 pub(crate) use forward::{Page, page_address};
 
@@ -71,6 +74,8 @@ pub(crate) enum Request {
     Mn,
     /// What would become of a packet: [`crate::api::explain::Explanation`].
     Explain(Box<Explain>),
+    /// Captures packets: [`crate::api::capture::CaptureStarted`].
+    Capture(Box<CaptureQuery>, FrameSink),
     /// Adds a flow rule.
     FlowAdd(FlowAdd),
     /// Moves a flow.

@@ -739,9 +739,14 @@ fn the_api_is_what_its_document_says() {
             let (status, body) = lma.http(&format!("POST {path}"));
             assert_eq!(status, 400, "{path}: {body}");
         }
-        let is_stream = path.ends_with("/stream");
-        if item["get"].is_object() && !is_stream {
-            let (status, body) = lma.http(&format!("GET {path}"));
+        // Some go on until their reader has enough.
+        let request = match path.as_str() {
+            "/v1/events/stream" => continue,
+            "/v1/capture" => "/v1/capture?packets=0",
+            path => path,
+        };
+        if item["get"].is_object() {
+            let (status, body) = lma.http(&format!("GET {request}"));
             // It is no mobile node.
             let expected = if path == "/v1/mn" { 409 } else { 200 };
             assert_eq!(status, expected, "{path}: {body}");

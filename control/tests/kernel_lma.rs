@@ -8,6 +8,8 @@
     reason = "tests"
 )]
 
+#[path = "kernel_lma/capture.rs"]
+mod capture;
 mod common;
 
 use std::net::Ipv6Addr;
@@ -62,7 +64,7 @@ struct AtLma {
     hnp: Hnp,
     mn: Ipv6Addr,
     network: Network,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl AtLma {
@@ -120,7 +122,7 @@ impl AtLma {
             hnp,
             mn,
             network,
-            _directory: directory,
+            directory,
         }
     }
 

@@ -154,6 +154,9 @@ impl<Io: PacketIo> Worker<Io> {
     /// As [`Worker::finish`], for all that are not sent as they are.
     #[inline(never)]
     pub(crate) fn end(&mut self, packet: Io::Packet, fate: Fate, arrival: &Arrival) {
+        if self.capture.is_some() {
+            self.note_end(&packet, &fate, arrival);
+        }
         match fate {
             Fate::Send(port) => self.send(port, packet),
             Fate::Hold { adjacency, inner } => {
@@ -212,11 +215,30 @@ impl<Io: PacketIo> Worker<Io> {
 
     /// Sends complete frames.
     pub(crate) fn send_all(&mut self, port: PortId, packets: &mut Burst<Io::Packet>) {
-        let (ports, io, peers) = (&mut self.ports, &mut self.io, &mut self.peers);
-        if let Err(reason) = send_all(ports, io, peers, port, packets) {
-            self.count_drops(reason, packets.len() as u64);
-            packets.clear();
+        if self.capture.is_none() {
+            self.pass_on(port, packets);
+            return;
         }
+        self.note_leaving(port, packets);
+        let refused = self.pass_on(port, packets);
+        self.note_refused(
+            refused.map(|(reason, _)| reason),
+            refused.map_or(0, |(_, count)| count),
+        );
+    }
+
+    /// Sends complete frames that another worker made, or this one; says why the last ones were not, and how many.
+    pub(crate) fn pass_on(
+        &mut self,
+        port: PortId,
+        packets: &mut Burst<Io::Packet>,
+    ) -> Option<(DropReason, usize)> {
+        let (ports, io, peers) = (&mut self.ports, &mut self.io, &mut self.peers);
+        let reason = send_all(ports, io, peers, port, packets).err()?;
+        let count = packets.len();
+        self.count_drops(reason, count as u64);
+        packets.clear();
+        Some((reason, count))
     }
 
     /// Offers every port what waits for it.

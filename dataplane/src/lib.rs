@@ -17,6 +17,7 @@
 //!   `decap`, `route`, `local` (echo, neighbour discovery, Mobility Header), `icmp` (errors),
 //!   `fragment` (outer packets cut and put together, inner ones that follow their first), `mtu` (what
 //!   tunnels' ways carry), `neighbour` and `egress`.
+//! * `capture` shows packets to whoever wants to see some.
 //! * `simd` compiles the stages for several processors and picks one at the start.
 //! * `table` holds one role's bindings and paths, laid out in cache lines.
 //!
@@ -44,6 +45,7 @@ pub mod ring;
 pub mod spread;
 pub mod worker;
 
+mod capture;
 mod classify;
 mod decap;
 mod egress;

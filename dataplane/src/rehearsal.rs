@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use flow::{
-    BindingCounters, Counters, DropReason, Fid, Hnp, PathId, PortId, Report, ReportRequest, Role,
-    Update,
+    BindingCounters, Counters, DropReason, End, Fid, Hnp, PathId, PortId, Report, ReportRequest,
+    Role, Update,
 };
 
 use crate::config::{FragmentLimits, NeighbourLimits, WorkerConfig};
@@ -38,21 +38,6 @@ pub struct Played {
     pub originated: bool,
     /// The path that a packet was put on.
     pub path: Option<(Role, PathId)>,
-}
-
-/// How a packet ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It was sent.
-    Sent,
-    /// It was dropped.
-    Dropped(DropReason),
-    /// It went to the control plane.
-    Punted,
-    /// It ended at the appliance itself.
-    Consumed,
-    /// It waits, for a neighbour or for the rest of its fragments.
-    Held,
 }
 
 impl Rehearsal {

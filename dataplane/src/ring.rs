@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use flow::{Hnp, Punt, Report, Role, TableUpdate, Update};
+use flow::{Hnp, Punt, Report, Role, Seen, TableUpdate, Update};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::table::Packed;
@@ -25,6 +25,8 @@ pub struct RingSizes {
     pub punts: usize,
     /// Reports waiting for the control thread.
     pub reports: usize,
+    /// Octets of captured frames that wait for the control thread. Memory is taken when the first of them come.
+    pub captured: usize,
 }
 
 impl Default for RingSizes {
@@ -33,12 +35,16 @@ impl Default for RingSizes {
             updates: 4096,
             punts: 4096,
             reports: 64,
+            captured: 1 << 20,
         }
     }
 }
 
 /// Most updates that a worker takes off its ring at once.
 pub(crate) const UPDATE_BATCH: usize = 32;
+
+/// Octets that a captured frame has at least, for as many places as frames can need.
+const LEAST_FRAME: usize = 64;
 
 /// An update on its way.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ struct Shared {
 pub struct WorkerRings {
     orders: Consumer<Order>,
     spent: Producer<Box<Packed>>,
+    seen: Producer<Seen>,
+    frames: Producer<u8>,
     shared: Arc<Shared>,
     applied: u64,
 }
@@ -70,6 +78,8 @@ pub struct WorkerRings {
 pub struct ControlRings {
     orders: Producer<Order>,
     spent: Consumer<Box<Packed>>,
+    seen: Consumer<Seen>,
+    frames: Consumer<u8>,
     shared: Arc<Shared>,
     pushed: u64,
 }
@@ -84,15 +94,21 @@ pub fn rings(sizes: RingSizes) -> (WorkerRings, ControlRings) {
     let (orders, next_order) = RingBuffer::new(sizes.updates.max(1));
     // As many boxes as can be on their way, in the worker's hands, and in the sender's.
     let (spend, spent) = RingBuffer::new(sizes.updates.max(1) + UPDATE_BATCH + 1);
+    let (tell, seen) = RingBuffer::new(sizes.captured.div_ceil(LEAST_FRAME).max(1));
+    let (copy, frames) = RingBuffer::new(sizes.captured.max(1));
     let worker = WorkerRings {
         orders: next_order,
         spent: spend,
+        seen: tell,
+        frames: copy,
         shared: Arc::clone(&shared),
         applied: 0,
     };
     let control = ControlRings {
         orders,
         spent,
+        seen,
+        frames,
         shared,
         pushed: 0,
     };
@@ -140,6 +156,20 @@ impl WorkerRings {
     /// Places in the punt ring.
     pub fn punt_capacity(&self) -> usize {
         self.shared.punts.capacity()
+    }
+
+    /// Shows a captured frame, all or some of whose octets are given, to the control plane.
+    ///
+    /// # Errors
+    /// Gives back what is told of it if there is no room; nothing is shown then.
+    pub fn push_seen(&mut self, seen: Seen, frame: &[u8]) -> Result<(), Seen> {
+        if self.seen.slots() == 0 || self.frames.push_entire_slice(frame).is_err() {
+            return Err(seen);
+        }
+        // Second: whoever finds this finds the octets too.
+        self.seen
+            .push(seen)
+            .map_err(|rtrb::PushError::Full(seen)| seen)
     }
 
     /// Answers a report request.
@@ -208,6 +238,19 @@ impl ControlRings {
         self.shared.punts.pop()
     }
 
+    /// The next captured frame, whose octets replace what is in `frame`.
+    pub fn pop_seen(&mut self, frame: &mut Vec<u8>) -> Option<Seen> {
+        let seen = self.seen.pop().ok()?;
+        frame.clear();
+        if let Ok(octets) = self.frames.read_chunk(seen.captured as usize) {
+            let (first, second) = octets.as_slices();
+            frame.extend_from_slice(first);
+            frame.extend_from_slice(second);
+            octets.commit_all();
+        }
+        Some(seen)
+    }
+
     /// The next report.
     pub fn pop_report(&mut self) -> Option<Report> {
         self.shared.reports.pop()
@@ -226,6 +269,7 @@ mod tests {
             updates: 1,
             punts: 4,
             reports: 1,
+            captured: 128,
         });
         assert_eq!(control.push(Update::Stop), Ok(()));
         assert_eq!(control.push(Update::Stop), Err(Update::Stop));

@@ -12,6 +12,7 @@ use arrayvec::ArrayVec;
 use flow::{DropReason, MacAddr, PortId, Report, Role};
 use ipnet::Ipv6Net;
 
+use crate::capture::Capture;
 use crate::config::{Idle, PortConfig, WorkerConfig};
 use crate::egress::{Port, total_len};
 use crate::fib::Fib;
@@ -91,12 +92,14 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) rings: WorkerRings,
     /// Updates taken off their ring and not applied yet: none, unless a report found its ring full.
     orders: ArrayVec<Order, UPDATE_BATCH>,
-    id: flow::WorkerId,
+    pub(crate) id: flow::WorkerId,
     /// What the processor has.
     level: Level,
     idle: Idle,
     clock: Clock,
     clock_turns: u64,
+    /// Who wants to see packets; `None` while nobody does.
+    pub(crate) capture: Option<Box<Capture>>,
     /// The other workers; `None` if this is the only one.
     pub(crate) peers: Option<Peers<Io::Packet>>,
     pub(crate) ports: Vec<Port<Io::Packet>>,
@@ -160,6 +163,7 @@ impl<Io: PacketIo> Worker<Io> {
             idle: config.idle,
             clock,
             clock_turns: u64::from(config.clock_turns.max(1)),
+            capture: None,
             peers: None,
             ports: Vec::new(),
             own: OwnAddresses::default(),

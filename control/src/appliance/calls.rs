@@ -54,6 +54,7 @@ impl Control {
                 return;
             }
             Request::Config => rows(&self.reloads.running().to_table()),
+            Request::Capture(query, to) => self.start_capture(now, &query, to),
             Request::Mn => Err(not_an_mn()),
             Request::FlowAdd(request) => self.add_flow(now, &request),
             Request::FlowMove(request) => match self.move_flow(now, &request) {

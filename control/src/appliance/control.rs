@@ -18,6 +18,7 @@ use pmip_proto::{Command, Lma, Mag, Now, Probe, Receiver, Reply};
 use pmip_wire::Message;
 
 use super::calls::WaitingMoves;
+use super::capture::Captures;
 use super::log_rate::LogRate;
 use super::metrics::Times;
 use super::mobiles::MobileTable;
@@ -59,6 +60,7 @@ pub(crate) struct Control {
     pub(super) ways: Ways,
     pub(super) moves: WaitingMoves,
     pub(super) reloads: Reloads,
+    pub(super) captures: Captures,
     pub(super) log_rate: LogRate,
     pub(super) events: EventMaker,
     pub(super) times: Times,
@@ -116,6 +118,7 @@ impl Control {
         let mut work = self.take_punts(now);
         work |= self.take_calls(now);
         work |= self.take_reports();
+        work |= self.take_captured(now);
         work |= self.take_reads(now);
         self.handle_timeouts(now);
         work |= self.carry_out(now);

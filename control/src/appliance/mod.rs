@@ -2,6 +2,7 @@
 
 mod bindings;
 mod calls;
+mod capture;
 mod control;
 mod events;
 mod explain;
@@ -40,6 +41,7 @@ use flow::{Role, RouteNext, WorkerId};
 use nd::{NdPort, NeighbourDiscovery};
 use pmip_proto::{Lma, Mag, Receiver};
 
+use self::capture::Captures;
 use self::control::Control;
 use self::log_rate::LogRate;
 use self::metrics::Times;
@@ -365,6 +367,7 @@ fn build_control(
         reports: Reports::default(),
         ways: Ways::new(config.process.path_mtu_lifetime),
         moves: calls::WaitingMoves::default(),
+        captures: Captures::default(),
         reloads: Reloads::new(file, config.clone(), counter, level),
         log_rate: LogRate::default(),
         events,

@@ -44,6 +44,7 @@ impl Control {
             | Request::Config
             | Request::Reload(_)
             | Request::Explain(_)
+            | Request::Capture(..)
             | Request::FlowAdd(_)
             | Request::FlowMove(_)
             | Request::FlowDelete(_)

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use dataplane::ring::ControlRings;
-use flow::{Punt, Report, Update};
+use flow::{Punt, Report, Seen, Update};
 
 /// A point in the stream of updates of every worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +139,12 @@ impl WorkerSet {
             }
         }
         None
+    }
+
+    /// The next captured frame from a worker; its octets replace what is in `frame`.
+    pub(crate) fn pop_seen(&mut self, frame: &mut Vec<u8>) -> Option<Seen> {
+        let mut ends = self.ends.iter_mut();
+        ends.find_map(|end| end.rings.pop_seen(frame))
     }
 
     /// The next answer from a worker.

@@ -13,9 +13,10 @@ use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, Object, Schema};
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder,
 };
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::{Api, Call, Request, ask, health, problem, stream};
+use super::{Api, Call, Request, ask, capture, health, problem, stream};
+use crate::api::capture::{CaptureQuery, FrameDirection};
 use crate::api::config::{Reload, Reloaded};
 use crate::api::event::Event;
 use crate::api::explain::{Explain, Explanation};
@@ -150,6 +151,14 @@ impl Doors {
             [after].into(),
             get(stream::follow),
         )
+        .other(
+            "/v1/capture",
+            "Packets as they come in and leave, with what was decided about each, as pcapng, until the reader goes",
+            (capture::PCAPNG, Object::new().into()),
+            CaptureQuery::into_params(|| Some(ParameterIn::Query)),
+            get(capture::capture),
+        )
+        .knows::<FrameDirection>()
         .other(
             "/livez",
             "200 if the control thread and all workers turn",

@@ -144,13 +144,15 @@ impl Appliance {
         serde_json::from_str(&self.command(["show", what, "--json"]).ok()).unwrap()
     }
 
-    /// One request as others than our own client make them: `GET /path`. Gives status and body.
+    /// One request as others than our own client make them: `GET /path`. Gives status and body, as far as that is
+    /// text.
     pub fn http(&self, request: &str) -> (u16, String) {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, body.to_owned())

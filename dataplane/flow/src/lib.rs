@@ -9,8 +9,10 @@
 //! * [`path`]: where to (tunnels towards an LMA or a MAG, links towards a mobile);
 //! * [`update`]: what the control plane tells a worker;
 //! * [`punt`]: what a worker hands to the control plane;
+//! * [`capture`]: which packets somebody wants to see, and what is told about them;
 //! * [`mod@drop`]: every reason a packet can end without being forwarded.
 
+pub mod capture;
 pub mod drop;
 pub mod id;
 pub mod path;
@@ -18,6 +20,7 @@ pub mod punt;
 pub mod selector;
 pub mod update;
 
+pub use crate::capture::{Direction, End, Filter, PacketNumber, Seen};
 pub use crate::drop::DropReason;
 pub use crate::id::{
     AccessTechnology, Bid, Fid, FidPriority, HandoffIndicator, Hnp, HnpError, Lmaa, MacAddr, MnId,

@@ -5,10 +5,12 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
+use crate::capture::Filter;
 use crate::drop::DropReason;
 use crate::id::{Fid, FidPriority, Hnp, MacAddr, MobileId, PathId, PortId, WorkerId};
 use crate::path::Path;
@@ -157,6 +159,8 @@ pub enum Update {
     Pools(Vec<Ipv6Net>),
     /// Whose signalling is expected, in place of what was said before.
     Peers(Vec<Ipv6Addr>),
+    /// Begins, changes or (with `None`) ends a capture.
+    Capture(Option<Arc<Filter>>),
     /// Sends a packet that the control plane made.
     Transmit(Box<Transmit>),
     /// Asks for a [`Report`].

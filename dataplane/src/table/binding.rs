@@ -10,7 +10,7 @@
 
 use std::num::NonZeroU32;
 
-use flow::{BindingCounters, Hnp};
+use flow::{BindingCounters, Fid, Hnp, MobileId};
 
 use super::TableError;
 use super::hash::{Seed, halves, reduce};
@@ -377,10 +377,7 @@ impl Bindings {
         let slot = self.slot_of(hnp)?;
         let down = self.downlink.get(slot.index())?;
         let up = self.uplink.get(slot.index())?;
-        let rules = match self.extended.get(down.extended as usize) {
-            Some(set) => set.counters().collect(),
-            None => record::rule_hits(down, up).collect(),
-        };
+        let rules = self.rule_counters(slot).collect();
         Some(BindingCounters {
             downlink_packets: down.packets,
             downlink_octets: down.octets,
@@ -388,6 +385,25 @@ impl Bindings {
             uplink_octets: up.octets,
             rules,
         })
+    }
+
+    /// Packets that each rule of the prefix at `slot` has decided.
+    pub(crate) fn rule_counters(&self, slot: Slot) -> impl Iterator<Item = (Fid, u64)> {
+        let records = self
+            .downlink
+            .get(slot.index())
+            .zip(self.uplink.get(slot.index()));
+        let set = records.and_then(|(down, _)| self.extended.get(down.extended as usize));
+        let own = records.filter(|_| set.is_none());
+        let own = own
+            .into_iter()
+            .flat_map(|(down, up)| record::rule_hits(down, up));
+        set.into_iter().flat_map(RuleSet::counters).chain(own)
+    }
+
+    /// Whose the prefix at `slot` is.
+    pub(crate) fn mobile(&self, slot: Slot) -> Option<MobileId> {
+        self.uplink.get(slot.index()).map(|record| record.mobile)
     }
 
     /// The slot of exactly this prefix.

@@ -33,11 +33,20 @@ impl<Io: PacketIo> Worker<Io> {
     /// Handles a burst that came in on the port at `place`.
     pub(super) fn handle(&mut self, place: usize, burst: &mut Burst<Io::Packet>) {
         let mut passages = std::mem::take(&mut self.passages);
-        self.go(place, burst, &mut passages);
+        if self.capture.is_none() {
+            self.go(place, burst, &mut passages);
+        } else {
+            self.handle_watched(place, burst, &mut passages);
+        }
         self.passages = passages;
     }
 
-    fn go(&mut self, place: usize, burst: &mut Burst<Io::Packet>, passages: &mut [Passage]) {
+    pub(crate) fn go(
+        &mut self,
+        place: usize,
+        burst: &mut Burst<Io::Packet>,
+        passages: &mut [Passage],
+    ) {
         let (Some(port), Some(passages)) = (self.ports.get(place), passages.get_mut(..burst.len()))
         else {
             return;

@@ -99,6 +99,10 @@ impl<Io: PacketIo> Worker<Io> {
                 self.police.set_peers(&peers);
                 Ok(())
             }
+            Update::Capture(filter) => {
+                self.set_capture(filter);
+                Ok(())
+            }
             Update::Transmit(transmit) => {
                 self.transmit(&transmit);
                 Ok(())

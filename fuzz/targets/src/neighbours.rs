@@ -101,6 +101,7 @@ fn drain(nd: &mut NeighbourDiscovery) {
             | Update::Pools(_)
             | Update::Peers(_)
             | Update::Report(_)
+            | Update::Capture(_)
             | Update::Stop) => {
                 panic!("{other:?}")
             }

@@ -16,8 +16,9 @@ use dataplane::{
     Worker, WorkerConfig, peers, rings,
 };
 use flow::{
-    Binding, Fid, FidPriority, Hnp, Interval, Link, MacAddr, MobileId, Path, PathId, PortId, Punt,
-    Role, Rule, RuleAction, Selector, TableUpdate, Transmit, TransmitTo, Tunnel, Update, WorkerId,
+    Binding, Fid, FidPriority, Filter, Hnp, Interval, Link, MacAddr, MobileId, Path, PathId,
+    PortId, Punt, Role, Rule, RuleAction, Selector, TableUpdate, Transmit, TransmitTo, Tunnel,
+    Update, WorkerId,
 };
 use nd::packet::{checksum, next_header};
 
@@ -41,6 +42,8 @@ const MAG: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0xa);
 const LMA: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0xb);
 const CN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 5);
 
+/// The prefixes of the mobiles at the LMA.
+const POOL: &str = "2001:db8:100::/60";
 const BUFFERS: usize = 96;
 const STEPS: usize = 32;
 
@@ -107,6 +110,7 @@ impl Rig {
                 updates: 128,
                 punts: 16,
                 reports: 4,
+                captured: 4096,
             });
             let hand = Arc::clone(&clock);
             let time = Clock::new(move || Duration::from_millis(hand.load(Ordering::Relaxed)));
@@ -174,7 +178,7 @@ impl Rig {
     fn change(&mut self, choice: &mut Choice<'_>) -> Result<()> {
         let n = choice.pick(&[1, 2, 3, 16])?;
         let role = choice.pick(&[Role::Lma, Role::Mag])?;
-        match choice.below(6)? {
+        match choice.below(9)? {
             0 => {
                 let rules = choice.pick(&[0, 1, 4, 5, 16, 64])?;
                 let path = choice.pick(&[0, 1, 2])?;
@@ -200,6 +204,30 @@ impl Rig {
                 let packet = nd::packet::ipv6_packet(LMAA, to, header, 64, body);
                 let to = choice.pick(&[TransmitTo::Routed, TransmitTo::Link(ACCESS, STATION)])?;
                 self.update(&Update::Transmit(Box::new(Transmit { packet, to })));
+            }
+            5 => {
+                let mobiles =
+                    choice.perhaps(&[(Role::Lma, MobileId(1)), (Role::Mag, MobileId(16))])?;
+                let filter = Filter {
+                    mobiles: mobiles.map(|mobile| vec![mobile]),
+                    peer: choice.perhaps(&[MAG, LMA])?,
+                    port: choice.perhaps(&PORTS)?,
+                    octets: choice.pick(&[0, 60])?,
+                    ..Filter::default()
+                };
+                let filter = choice.perhaps(&[Arc::new(filter)])?;
+                self.update(&Update::Capture(filter));
+            }
+            6 => {
+                let peers = choice.pick(&[&[MAG, LMA][..], &[CN], &[]])?;
+                self.update(&Update::Peers(peers.to_vec()));
+            }
+            7 => {
+                // One that prefixes may be in stays.
+                let other = choice.perhaps(&["2001:db8:200::/40", "2001:db8:200:1::/80"])?;
+                let pools = std::iter::once(POOL).chain(other);
+                let pools = pools.map(|pool| pool.parse().expect("a prefix"));
+                self.update(&Update::Pools(pools.collect()));
             }
             _ => {
                 if let Some((port, address)) = self.asked.last().copied() {
@@ -249,6 +277,13 @@ impl Rig {
                 Punt::Resolve { port, next_hop } => self.asked.push((port, next_hop)),
                 Punt::PathMtu { mtu, .. } => assert!(mtu >= 1280),
                 Punt::UnknownMobile { port, .. } => assert_eq!(port, ACCESS),
+            }
+        }
+        let mut frame = Vec::new();
+        for seat in &mut self.seats {
+            while let Some(seen) = seat.control.pop_seen(&mut frame) {
+                assert_eq!(seen.captured as usize, frame.len());
+                assert!(seen.captured <= seen.len);
             }
         }
         self.check();
@@ -336,7 +371,7 @@ fn config(id: WorkerId) -> WorkerConfig {
     ];
     let lma = LmaConfig {
         addresses: vec![LMAA],
-        pools: vec!["2001:db8:100::/60".parse().expect("a prefix")],
+        pools: vec![POOL.parse().expect("a prefix")],
         expected_bindings: 8,
         other_lengths: 8,
     };

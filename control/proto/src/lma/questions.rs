@@ -1,6 +1,6 @@
 //! Questions about what the workers know, and what they would be told if something were otherwise.
 
-use flow::{Bid, Binding, Hnp, MnId, ProxyCoa, TableUpdate};
+use flow::{Bid, Binding, Hnp, MnId, MobileId, ProxyCoa, TableUpdate};
 
 use super::Lma;
 use super::binding_cache::BceState;
@@ -19,6 +19,16 @@ pub struct WhatIf {
 }
 
 impl Lma {
+    /// The number of a mobile in the workers' tables.
+    pub fn mobile_id(&self, mn_id: &MnId) -> Option<MobileId> {
+        self.cache.id_of(mn_id)
+    }
+
+    /// The mobile of that number.
+    pub fn mobile_name(&self, id: MobileId) -> Option<&MnId> {
+        self.cache.get(id).map(|mobile| &mobile.mn_id)
+    }
+
     /// What the workers were told about a prefix, if it is a mobile's.
     pub fn installed(&self, hnp: Hnp) -> Option<(&MnId, Binding)> {
         let mobile = self.cache.get(self.cache.owner(hnp)?)?;

@@ -388,6 +388,11 @@ impl Mag {
         self.bul.sessions.values()
     }
 
+    /// The mobile of that number.
+    pub fn mobile_name(&self, id: MobileId) -> Option<&MnId> {
+        self.bul.mobiles.get(&id).map(|mobile| &mobile.mn_id)
+    }
+
     /// What the workers were told about a prefix, if it is routed to a mobile.
     pub fn installed(&self, hnp: Hnp) -> Option<(&MnId, Binding)> {
         let id = self.routes.owner(hnp)?;

@@ -2,9 +2,9 @@
 
 use std::net::Ipv6Addr;
 
-use dataplane::rehearsal::{End, Played, Rehearsal};
+use dataplane::rehearsal::{Played, Rehearsal};
 use flow::{
-    Binding, MacAddr, MobileId, PathId, PortId, Role, Rule, RuleAction, Selector, TableUpdate,
+    Binding, End, MacAddr, MobileId, PathId, PortId, Role, Rule, RuleAction, Selector, TableUpdate,
     TrafficSelector, Update,
 };
 use nd::packet::{Ipv6, be32};
