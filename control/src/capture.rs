@@ -46,10 +46,13 @@ pub(crate) fn capture(client: &Client, arguments: &CaptureArgs) -> anyhow::Resul
     } else {
         String::new()
     };
-    Ok(format!(
-        "{} frames, {} missed{full}",
-        pieces.frames, pieces.missed
-    ))
+    let frames = if pieces.frames == 1 {
+        "frame"
+    } else {
+        "frames"
+    };
+    let (count, missed) = (pieces.frames, pieces.missed);
+    Ok(format!("{count} {frames}, {missed} missed{full}"))
 }
 
 fn query(arguments: &CaptureArgs) -> CaptureQuery {

@@ -54,7 +54,13 @@ impl Control {
                 return;
             }
             Request::Config => rows(&self.reloads.running().to_table()),
-            Request::Capture(query, to) => self.start_capture(now, &query, to),
+            Request::Capture(query, to) => match self.start_capture(now, &query, to) {
+                Ok(()) => {
+                    self.captures.wait(&self.workers, reply);
+                    return;
+                }
+                Err(problem) => Err(problem),
+            },
             Request::Mn => Err(not_an_mn()),
             Request::FlowAdd(request) => self.add_flow(now, &request),
             Request::FlowMove(request) => match self.move_flow(now, &request) {

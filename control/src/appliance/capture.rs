@@ -6,9 +6,11 @@ use std::time::Duration;
 use dataplane::BURST;
 use flow::{Direction, DropReason, End, Fid, Filter, MnId, MobileId, Role, Seen, Update};
 use pmip_proto::{Lma, Mag, Now};
+use tokio::sync::oneshot;
 
-use super::calls::rows;
+use super::calls::{answered, rows};
 use super::control::Control;
+use super::workers::{Mark, WorkerSet};
 use crate::api::Problem;
 use crate::api::capture::{CaptureQuery, CaptureStarted, FrameDirection};
 use crate::frames::{Frame, FrameSink};
@@ -41,6 +43,17 @@ struct Running {
     missed: u64,
     /// When to see which numbers the mobile has.
     look: Duration,
+    /// Who is told that it has begun, and when every worker has heard of it.
+    waiting: Option<(Mark, oneshot::Sender<Answer>)>,
+}
+
+impl Captures {
+    /// Has somebody told that the capture has begun once it has, at every worker.
+    pub(super) fn wait(&mut self, workers: &WorkerSet, reply: oneshot::Sender<Answer>) {
+        if let Some(running) = &mut self.running {
+            running.waiting = Some((workers.mark(), reply));
+        }
+    }
 }
 
 impl Control {
@@ -50,7 +63,7 @@ impl Control {
         now: Now,
         query: &CaptureQuery,
         to: FrameSink,
-    ) -> Answer {
+    ) -> Result<(), Problem> {
         self.end_capture_unread();
         if self.captures.running.is_some() {
             let why = "somebody captures here already, and one capture is all there is at a time";
@@ -69,12 +82,25 @@ impl Control {
             filter,
             missed: 0,
             look: now.monotonic + LOOK,
+            waiting: None,
         });
+        Ok(())
+    }
+
+    /// Tells who waits for the capture that it has begun, if it has.
+    fn tell_begun(&mut self) {
+        let Some(running) = &mut self.captures.running else {
+            return;
+        };
+        let workers = &self.workers;
+        let begun = running.waiting.take_if(|(mark, _)| workers.reached(mark));
+        let Some((_, reply)) = begun else { return };
         let ports = self.setup.ports.iter().map(|port| port.name.clone());
-        rows(&CaptureStarted {
+        let started = CaptureStarted {
             name: self.setup.name.clone(),
             interfaces: ports.chain([NOWHERE.to_owned()]).collect(),
-        })
+        };
+        answered(reply, rows(&started));
     }
 
     /// What a query says, in numbers.
@@ -136,6 +162,7 @@ impl Control {
             return false;
         }
         self.end_capture_unread();
+        self.tell_begun();
         self.follow_mobile(now);
         let mut octets = std::mem::take(&mut self.captures.octets);
         let mut taken = 0;
