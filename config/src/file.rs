@@ -59,6 +59,7 @@ fn process(process: &Process) -> Value {
             directory.map(|path| text(path.display())),
         ),
         ("path_mtu_lifetime", seconds(process.path_mtu_lifetime)),
+        ("recorded_turns", Some(number(process.recorded_turns))),
         ("fragments", Some(Value::Table(fragments))),
     ]))
 }

@@ -188,6 +188,8 @@ pub struct Process {
     pub state_directory: Option<PathBuf>,
     /// How long a router's word on the MTU of a tunnel's way is believed (RFC 8201 §4).
     pub path_mtu_lifetime: Duration,
+    /// Turns of the protocol that the flight recorder keeps; 0 is no recorder.
+    pub recorded_turns: u32,
     /// What fragments may take up.
     pub fragments: Fragments,
 }

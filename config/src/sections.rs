@@ -72,6 +72,7 @@ fn process(t: &mut Table<'_>) -> Process {
         spread: t.or("spread", Spread::Auto),
         state_directory: t.optional("state_directory").map(|Directory(path)| path),
         path_mtu_lifetime: t.seconds("path_mtu_lifetime", 600, 300..=DAY),
+        recorded_turns: t.number("recorded_turns", 4096, 0..=1_000_000),
         fragments: t.section("fragments", fragments),
     }
 }

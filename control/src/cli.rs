@@ -84,6 +84,21 @@ pub(crate) enum Command {
     /// Capture packets as they come in and leave, each with what was decided about it: into a file for Wireshark, or a
     /// line for each, until interrupted. One capture at a time; the packets of others do not notice.
     Capture(Box<CaptureArgs>),
+    /// Hand over what the flight recorder of an LMA or MAG has kept: its last signalling messages and decisions.
+    #[command(subcommand)]
+    Recorder(Recorder),
+    /// Put a recording through the state machines again and say whether they decide the same; fails if not. Speaks to no
+    /// process.
+    Replay {
+        /// The recording.
+        file: PathBuf,
+        /// Print what went in and came out instead, a line each.
+        #[arg(long)]
+        list: bool,
+        /// Print only lines with this text in them: a mobile's identifier, or an address.
+        #[arg(long, value_name = "TEXT", requires = "list")]
+        about: Option<String>,
+    },
     /// Add, move or delete the flow rules of a mobile node (at its LMA).
     #[command(subcommand)]
     Flow(Flow),
@@ -197,6 +212,16 @@ pub(crate) enum ConfigCommand {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+}
+
+/// `flowmob recorder ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Recorder {
+    /// Write it to a file, for `flowmob replay`. It names mobiles and their addresses.
+    Dump {
+        /// The file.
+        file: PathBuf,
     },
 }
 

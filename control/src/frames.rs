@@ -1,11 +1,14 @@
 //! Captured frames on their way from the control thread to whoever captures.
 //!
-//! The control thread never waits: what there is no room for is counted, and told with the next frame.
+//! What there is no room for is counted, and told with the next frame.
 
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use crate::sink::Sink;
 
 /// Frames that may wait for a slow reader.
-const WAITING: usize = 4096;
+pub(crate) const WAITING: usize = 4096;
+
+/// Takes frames.
+pub(crate) type FrameSink = Sink<Frame>;
 
 /// A frame, and what is known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,35 +28,3 @@ pub(crate) struct Frame {
     /// Whose it is and what became of it, in words.
     pub(crate) comment: String,
 }
-
-/// Takes frames. Two are the same if they lead to the same reader.
-#[derive(Clone, Debug)]
-pub(crate) struct FrameSink(Sender<Frame>);
-
-/// A sink, and where its frames arrive.
-pub(crate) fn frames() -> (FrameSink, Receiver<Frame>) {
-    let (to, from) = channel(WAITING);
-    (FrameSink(to), from)
-}
-
-impl FrameSink {
-    /// Whether nobody reads any more.
-    #[cfg(feature = "dpdk")]
-    pub(crate) fn is_closed(&self) -> bool {
-        self.0.is_closed()
-    }
-
-    /// Hands a frame over; `false` if there is no room for it.
-    #[cfg(feature = "dpdk")]
-    pub(crate) fn offer(&self, frame: Frame) -> bool {
-        self.0.try_send(frame).is_ok()
-    }
-}
-
-impl PartialEq for FrameSink {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.same_channel(&other.0)
-    }
-}
-
-impl Eq for FrameSink {}

@@ -19,10 +19,12 @@ mod lab;
 mod log;
 mod mn;
 mod mobile;
+mod recording;
 #[cfg(feature = "dpdk")]
 mod selector_text;
 mod server;
 mod show;
+mod sink;
 mod top;
 
 use std::io::Write;
@@ -37,7 +39,7 @@ use clap::{CommandFactory, Parser};
 use config::Config;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::cli::{Cli, Command, ConfigCommand, Keys};
+use crate::cli::{Cli, Command, ConfigCommand, Keys, Recorder};
 use crate::client::Client;
 
 fn main() -> ExitCode {
@@ -90,6 +92,8 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             say(&show::mobile(&client, "attach", mobile, handoff)?)
         }
         Command::Detach(mobile) => say(&show::mobile(&client, "detach", mobile, None)?),
+        Command::Recorder(Recorder::Dump { file }) => say(&recording::dump(&client, &file)?),
+        Command::Replay { file, list, about } => replay(&file, list, about.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "flowmob", &mut script);
@@ -133,6 +137,20 @@ fn dashboard(address: std::net::SocketAddr, socket: &Path) -> anyhow::Result<Exi
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what a recording decides now; fails if that is something else.
+fn replay(path: &Path, list: bool, about: Option<&str>) -> anyhow::Result<ExitCode> {
+    let octets = std::fs::read(path);
+    let octets = octets.with_context(|| format!("cannot read {}", path.display()))?;
+    let recording = recording::FlightRecording::read(&octets);
+    let recording = recording.with_context(|| path.display().to_string())?;
+    if list {
+        return say(&recording::list(&recording, about));
+    }
+    let (text, same) = recording::replay(&recording);
+    let said = say(&text)?;
+    Ok(if same { said } else { ExitCode::FAILURE })
 }
 
 /// Prints what another configuration changes; fails if it cannot be put into force.

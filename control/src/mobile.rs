@@ -159,6 +159,7 @@ impl Process {
             | Request::Metrics
             | Request::Explain(_)
             | Request::Capture(..)
+            | Request::Recorder(_)
             | Request::FlowAdd(_)
             | Request::FlowMove(_)
             | Request::FlowDelete(_)

@@ -8,6 +8,7 @@ mod dashboard;
 mod doors;
 mod forward;
 mod health;
+mod recorder;
 mod stream;
 mod tcp;
 
@@ -38,6 +39,7 @@ use crate::api::{
 };
 use crate::feed::{Feed, Keeper};
 use crate::frames::FrameSink;
+use crate::sink::Sink;
 
 pub(crate) use forward::{Page, page_address};
 
@@ -76,6 +78,8 @@ pub(crate) enum Request {
     Explain(Box<Explain>),
     /// Captures packets: [`crate::api::capture::CaptureStarted`].
     Capture(Box<CaptureQuery>, FrameSink),
+    /// What the flight recorder has kept: a file.
+    Recorder(Sink<Vec<u8>>),
     /// Adds a flow rule.
     FlowAdd(FlowAdd),
     /// Moves a flow.

@@ -5,12 +5,13 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use flow::{AccessTechnology, Binding, Hnp, Lmaa, MacAddr, MnId, Path, ProxyCoa, Tunnel};
+use serde::{Deserialize, Serialize};
 
 use crate::heartbeat::HeartbeatConfig;
 use crate::pool::PrefixPool;
 
 /// How a peer signals flow mobility. Configured, never guessed from traffic.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Dialect {
     /// FMI and FMA of `draft-bernardos-netext-pmipv6-flowmob`, one change a message, as MH type 11.
     #[default]
@@ -20,7 +21,7 @@ pub enum Dialect {
 }
 
 /// How a message without answer is repeated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Retransmission {
     /// Time between two copies.
     pub interval: Duration,
@@ -29,7 +30,7 @@ pub struct Retransmission {
 }
 
 /// The outer header of a peer's tunnel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TunnelConfig {
     /// Outer hop limit (RFC 2473 §6.3).
     pub hop_limit: u8,
@@ -75,7 +76,7 @@ impl Default for TunnelConfig {
 }
 
 /// A MAG that an LMA serves. A PBU from anyone else is refused with 154 (RFC 5213 §5.3.1).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MagPeer {
     /// Its end of the tunnel, and the source of its messages.
     pub proxy_coa: ProxyCoa,
@@ -97,7 +98,7 @@ impl MagPeer {
 }
 
 /// Which prefixes a mobile's second access gets when its MAG asks for any.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum PrefixModel {
     /// Prefixes of its own (RFC 7864 §3.2.2), unless its MAG asks to share with HI = 6.
     #[default]
@@ -109,7 +110,7 @@ pub enum PrefixModel {
 }
 
 /// What an LMA knows about one mobile in advance.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MobileProfile {
     /// Whether it is entitled to service; otherwise its PBUs are refused with 152.
     pub enabled: bool,
@@ -140,7 +141,7 @@ impl Default for MobileProfile {
 
 /// Everything an LMA needs to know. [`LmaConfig::new`] gives the defaults of the RFCs, but asks no peer
 /// whether it is alive.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LmaConfig {
     /// The LMA's own addresses; messages to others are ignored.
     pub lmaas: Vec<Lmaa>,
@@ -245,7 +246,7 @@ impl LmaConfig {
 }
 
 /// An LMA that a MAG may use.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LmaPeer {
     /// Its end of the tunnel, and the source of its messages.
     pub lmaa: Lmaa,
@@ -268,7 +269,7 @@ impl LmaPeer {
 
 /// Everything a MAG needs to know. [`MagConfig::new`] gives the defaults of the RFCs, but asks no peer
 /// whether it is alive.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MagConfig {
     /// The MAG's end of its tunnels, and the source of its messages.
     pub proxy_coa: ProxyCoa,

@@ -18,6 +18,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use pmip_wire::{Heartbeat, HeartbeatKind, RestartCounter};
+use serde::{Deserialize, Serialize};
 
 use crate::outbox::Outbox;
 use crate::random::Random;
@@ -31,7 +32,7 @@ const ANSWERS: (u32, u32) = (100, 100);
 const HINT_SPACING: Duration = Duration::from_millis(100);
 
 /// How liveness is watched (RFC 5847 §5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HeartbeatConfig {
     /// HEARTBEAT_INTERVAL, at least 100 ms here; `None` asks nobody. Requests are answered all the same.
     pub interval: Option<Duration>,
@@ -53,7 +54,7 @@ impl Default for HeartbeatConfig {
 }
 
 /// What is known of a peer's liveness.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Liveness {
     /// It has not been asked, or has not answered yet.
     Unknown,
@@ -79,7 +80,7 @@ pub struct HeartbeatView {
 }
 
 /// Heartbeats exchanged with one peer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct HeartbeatCounters {
     /// Requests sent.
     pub requests: u64,
@@ -102,7 +103,7 @@ pub struct HeartbeatCounters {
 }
 
 /// What a heartbeat, or the lack of one, means for the sessions with a peer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     /// It does not answer any more.
     Down,
@@ -119,7 +120,7 @@ pub(crate) enum Verdict {
 
 /// A message without answer that a Binding Error may be about: it does not say which one it means. Who
 /// answered a kind of message before knows that kind; otherwise it is about the latest.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(crate) struct Suspect {
     /// Whether the peer has never answered one of its kind.
     pub(crate) never_answered: bool,
@@ -127,7 +128,7 @@ pub(crate) struct Suspect {
     pub(crate) sent: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Peer {
     local: Ipv6Addr,
     /// Whether it was told that we have begun.
@@ -145,7 +146,7 @@ struct Peer {
 }
 
 /// The heartbeats of one role with all of its peers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Heartbeats {
     config: HeartbeatConfig,
     peers: BTreeMap<Ipv6Addr, Peer>,

@@ -32,6 +32,7 @@ mod timer;
 
 pub mod lma;
 pub mod mag;
+pub mod recording;
 
 pub use command::{AdvertisedPrefix, Command, RouterAdvertisement};
 pub use config::{

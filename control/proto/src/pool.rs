@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use flow::Hnp;
+use serde::{Deserialize, Serialize};
 
 use crate::timer::Timers;
 
@@ -12,7 +13,7 @@ use crate::timer::Timers;
 ///
 /// A prefix that came back rests for a while and then waits behind all that were never lent, so
 /// that packets still on their way to its last holder do not reach the next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PrefixPool {
     range: Hnp,
     len: u8,
@@ -25,7 +26,7 @@ pub struct PrefixPool {
 }
 
 /// Indexes of prefixes that are lent: bits, because most of a pool's first ones are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Used {
     count: usize,
     /// By index / 64; never 0.

@@ -1,8 +1,10 @@
 //! A small deterministic generator: the only randomness here, and it comes from the caller's seed.
 
+use serde::{Deserialize, Serialize};
+
 /// SplitMix64: every seed gives a full period, which is all that initial sequence numbers and
 /// interface identifiers need. Nothing secret is drawn from it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -1,9 +1,10 @@
 //! A token bucket on the caller's clock.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Lets `burst` events through at once and `per_second` on average.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RateLimit {
     per_second: u32,
     burst: u32,

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use pmip_wire::{BindingError, DecodeError, Message, Reaction};
+use serde::{Deserialize, Serialize};
 
 use crate::rate::RateLimit;
 use crate::time::Now;
@@ -15,14 +16,14 @@ const IPV6_HEADER: usize = 40;
 /// decoded, at a limited rate (RFC 6275 §9.2, §9.3.3).
 ///
 /// PBU and FMA are for the [`Lma`](crate::Lma), PBA and FMI for the [`Mag`](crate::Mag).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Receiver {
     limit: RateLimit,
     counters: ReceiverCounters,
 }
 
 /// What a receiver has counted since it began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ReceiverCounters {
     /// Messages decoded.
     pub decoded: u64,
@@ -39,7 +40,7 @@ pub struct ReceiverCounters {
 }
 
 /// What is owed to the sender of a message that could not be decoded.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// Send a Binding Error.
     BindingError {

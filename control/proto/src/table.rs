@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrayvec::ArrayVec;
 use flow::{Binding, Hnp, MobileId, Path, PathId, Rule, RuleAction, TableUpdate};
+use serde::{Deserialize, Serialize};
 
 use crate::exact;
 use crate::outbox::Outbox;
 
 /// Numbers for paths. A path exists as long as a binding names it: it is created before the first
 /// such binding and removed after the last, and only then is its number given to another.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "K: Ord + Deserialize<'de>"))]
 pub(crate) struct PathTable<K> {
     ids: BTreeMap<K, PathId>,
     /// By number: whose it is, and how often bindings name it.
@@ -108,11 +110,11 @@ impl<K: Copy + Ord> PathTable<K> {
 }
 
 /// The bindings in force for some prefixes, in ascending order of prefix.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Installed(Vec<Told>);
 
 /// A binding as the workers were told it, in little room: there is one for every prefix.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Told {
     hnp: Hnp,
     mobile: MobileId,

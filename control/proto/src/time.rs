@@ -1,9 +1,10 @@
 //! The two clocks that callers bring, and the order of sequence numbers.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// One reading of both clocks. Nothing in this crate reads a clock: every input comes with one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Now {
     /// Never runs backwards, with any origin: all timers are measured on it.
     pub monotonic: Duration,

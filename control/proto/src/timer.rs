@@ -1,10 +1,12 @@
 //! Deadlines, ordered: the next one is known without looking at the others.
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// At most one deadline per key. Timers with the same deadline fire in the order of their keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "K: Ord + Deserialize<'de>"))]
 pub(crate) struct Timers<K> {
     by_deadline: BTreeSet<(Deadline, K)>,
     by_key: BTreeMap<K, Deadline>,
@@ -12,7 +14,7 @@ pub(crate) struct Timers<K> {
 
 /// In nanoseconds: half of what a `Duration` takes, and there is one for each session. The last one,
 /// in the year 584 of the clock, stands for all after it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Deadline(u64);
 
 impl From<Duration> for Deadline {

@@ -61,6 +61,15 @@ impl Control {
                 }
                 Err(problem) => Err(problem),
             },
+            Request::Recorder(to) => match &self.recorder {
+                Some(recorder) => {
+                    recorder.take(to);
+                    Ok(Value::Null)
+                }
+                None => Err(Problem::refused(
+                    "nothing is recorded: [process] recorded_turns is 0",
+                )),
+            },
             Request::Mn => Err(not_an_mn()),
             Request::FlowAdd(request) => self.add_flow(now, &request),
             Request::FlowMove(request) => match self.move_flow(now, &request) {

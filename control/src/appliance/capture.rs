@@ -135,8 +135,8 @@ impl Control {
 
     /// The numbers that a mobile has now.
     fn numbers_of(&self, mn: &MnId) -> Vec<(Role, MobileId)> {
-        let lma = self.lma.as_ref().and_then(|lma| lma.mobile_id(mn));
-        let mag = self.mag.as_ref().and_then(|mag| mag.mobile_id(mn));
+        let lma = self.lma.as_deref().and_then(|lma| lma.mobile_id(mn));
+        let mag = self.mag.as_deref().and_then(|mag| mag.mobile_id(mn));
         let lma = lma.map(|id| (Role::Lma, id));
         lma.into_iter()
             .chain(mag.map(|id| (Role::Mag, id)))
@@ -234,8 +234,14 @@ impl Control {
         for (word, mobile) in [("from", seen.from), ("to", seen.to)] {
             if let Some((role, id)) = mobile {
                 let name = match role {
-                    Role::Lma => self.lma.as_ref().and_then(|lma: &Lma| lma.mobile_name(id)),
-                    Role::Mag => self.mag.as_ref().and_then(|mag: &Mag| mag.mobile_name(id)),
+                    Role::Lma => self
+                        .lma
+                        .as_deref()
+                        .and_then(|lma: &Lma| lma.mobile_name(id)),
+                    Role::Mag => self
+                        .mag
+                        .as_deref()
+                        .and_then(|mag: &Mag| mag.mobile_name(id)),
                 };
                 let name = name.map_or_else(|| format!("mobile {}", id.0), ToString::to_string);
                 parts.push(format!("{word} {name}"));

@@ -14,7 +14,7 @@ use dataplane::WorkerConfig;
 use flow::{Lmaa, MacAddr, PortId, Punt, Role, TransmitTo, Update};
 use nd::packet::{Ipv6, ipv6_packet, next_header};
 use nd::{NeighbourDiscovery, icmp6};
-use pmip_proto::{Command, Lma, Mag, Now, Probe, Receiver, Reply};
+use pmip_proto::{Command, Now, Probe, Receiver, Reply};
 use pmip_wire::Message;
 
 use super::calls::WaitingMoves;
@@ -24,6 +24,7 @@ use super::metrics::Times;
 use super::mobiles::MobileTable;
 use super::outbox::Outbox;
 use super::protection::{Admitted, Protection, Sender};
+use super::recorder::{FlightTape, RecordedLma, RecordedMag};
 use super::reload::Reloads;
 use super::reports::Reports;
 use super::setup::Setup;
@@ -48,8 +49,10 @@ const NAP: Duration = Duration::from_micros(100);
 /// The control thread's state.
 pub(crate) struct Control {
     pub(super) setup: Setup,
-    pub(super) lma: Option<Lma>,
-    pub(super) mag: Option<Mag>,
+    pub(super) lma: Option<RecordedLma>,
+    pub(super) mag: Option<RecordedMag>,
+    /// For what does not get as far as these.
+    pub(super) recorder: Option<FlightTape>,
     pub(super) protection: Protection,
     pub(super) receiver: Receiver,
     pub(super) mobiles: MobileTable,
@@ -212,6 +215,9 @@ impl Control {
             Ok(message) => message,
             Err(rejected) => {
                 tracing::debug!(%from, error = %rejected.error, "message rejected");
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.rejected(now.wall, from, &rejected.error, &header);
+                }
                 self.reject(packet, to, sender, rejected.reply);
                 return;
             }
@@ -340,15 +346,15 @@ impl Control {
     /// Performs what the state machines decided, in their order.
     fn carry_out(&mut self, now: Now) -> bool {
         let mut any = false;
-        while let Some(command) = self.lma.as_mut().and_then(Lma::poll_command) {
+        while let Some(command) = self.lma.as_mut().and_then(RecordedLma::poll_command) {
             any = true;
             self.command(Role::Lma, command);
         }
-        while let Some(command) = self.mag.as_mut().and_then(Mag::poll_command) {
+        while let Some(command) = self.mag.as_mut().and_then(RecordedMag::poll_command) {
             any = true;
             self.command(Role::Mag, command);
         }
-        while let Some(probe) = self.mag.as_mut().and_then(Mag::poll_probe) {
+        while let Some(probe) = self.mag.as_mut().and_then(RecordedMag::poll_probe) {
             any = true;
             self.probe(&probe);
         }
@@ -360,10 +366,10 @@ impl Control {
                 self.workers.broadcast(&update);
             }
         }
-        while let Some(event) = self.lma.as_mut().and_then(Lma::poll_event) {
+        while let Some(event) = self.lma.as_mut().and_then(RecordedLma::poll_event) {
             self.lma_event(&event, now);
         }
-        while let Some(event) = self.mag.as_mut().and_then(Mag::poll_event) {
+        while let Some(event) = self.mag.as_mut().and_then(RecordedMag::poll_event) {
             self.mag_event(&event, now);
         }
         any

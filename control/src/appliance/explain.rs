@@ -83,8 +83,8 @@ impl Control {
                     .iter()
                     .any(|(r, known, ..)| (*r, *known) == (role, hnp));
                 let installed = match role {
-                    Role::Lma => self.lma.as_ref().and_then(|lma| lma.installed(hnp)),
-                    Role::Mag => self.mag.as_ref().and_then(|mag| mag.installed(hnp)),
+                    Role::Lma => self.lma.as_deref().and_then(|lma| lma.installed(hnp)),
+                    Role::Mag => self.mag.as_deref().and_then(|mag| mag.installed(hnp)),
                 };
                 if let Some((mn_id, binding)) = installed.filter(|_| !known) {
                     let path = binding.default_path;

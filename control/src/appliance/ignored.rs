@@ -16,15 +16,27 @@ impl Control {
         let mut all = self.ignored_by_anyone().to_vec();
         all.extend(ignored_by_protection(self.protection.counters()));
         all.extend(self.ignored_heartbeats());
-        all.extend(self.lma.iter().map(Lma::counters).flat_map(ignored_by_lma));
-        all.extend(self.mag.iter().map(Mag::counters).flat_map(ignored_by_mag));
+        all.extend(
+            self.lma
+                .as_deref()
+                .into_iter()
+                .map(Lma::counters)
+                .flat_map(ignored_by_lma),
+        );
+        all.extend(
+            self.mag
+                .as_deref()
+                .into_iter()
+                .map(Mag::counters)
+                .flat_map(ignored_by_mag),
+        );
         all
     }
 
     fn ignored_heartbeats(&self) -> [Ignored; 2] {
-        let mags = self.lma.iter().flat_map(Lma::peers);
+        let mags = self.lma.as_deref().into_iter().flat_map(Lma::peers);
         let mags = mags.filter_map(|mag| mag.heartbeat);
-        let lmas = self.mag.iter().flat_map(Mag::peers);
+        let lmas = self.mag.as_deref().into_iter().flat_map(Mag::peers);
         let lmas = lmas.map(|(_, heartbeat)| heartbeat);
         let (mut stray, mut suppressed) = (0, 0);
         for heartbeat in mags.chain(lmas) {

@@ -254,11 +254,11 @@ impl Control {
 
     fn table_metrics(&self, scrape: &mut Scrape) {
         let mut bindings: BTreeMap<(Role, String), u64> = BTreeMap::new();
-        for (_, bce) in self.lma.iter().flat_map(Lma::bindings) {
+        for (_, bce) in self.lma.as_deref().into_iter().flat_map(Lma::bindings) {
             let state = super::rows::bce_state(bce.state).to_owned();
             *bindings.entry((Role::Lma, state)).or_default() += 1;
         }
-        for bule in self.mag.iter().flat_map(Mag::bul) {
+        for bule in self.mag.as_deref().into_iter().flat_map(Mag::bul) {
             let state = super::rows::bule_state(bule.state);
             // A refusal's status is in the counters of refusals.
             let state = state.split(':').next().unwrap_or_default().to_owned();
@@ -272,7 +272,7 @@ impl Control {
         scrape.gauges("bindings", help, values);
 
         let mut flows: BTreeMap<(Role, String), u64> = BTreeMap::new();
-        for (_, entry, state) in self.lma.iter().flat_map(Lma::flows) {
+        for (_, entry, state) in self.lma.as_deref().into_iter().flat_map(Lma::flows) {
             let state = super::rows::flow_state(state);
             let state = if entry.moving.is_some() {
                 "moving"
@@ -281,7 +281,7 @@ impl Control {
             };
             *flows.entry((Role::Lma, state.to_owned())).or_default() += 1;
         }
-        for bule in self.mag.iter().flat_map(Mag::bul) {
+        for bule in self.mag.as_deref().into_iter().flat_map(Mag::bul) {
             let count = u64::try_from(bule.flows.len()).unwrap_or(u64::MAX);
             *flows.entry((Role::Mag, "active".to_owned())).or_default() += count;
         }

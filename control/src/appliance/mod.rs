@@ -13,6 +13,7 @@ mod mobiles;
 mod outbox;
 mod ports;
 mod protection;
+mod recorder;
 mod reload;
 mod reports;
 mod restart_counter;
@@ -39,6 +40,7 @@ use dataplane::{FragmentLimits, LmaConfig, MagConfig, WorkerConfig, WorkerError}
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
 use nd::{NdPort, NeighbourDiscovery};
+use pmip_proto::recording::Recorded;
 use pmip_proto::{Lma, Mag, Receiver};
 
 use self::capture::Captures;
@@ -355,11 +357,23 @@ fn build_control(
         });
     let nd = NeighbourDiscovery::new(nd_ports.collect());
     let worker = worker_config(config, &infos, WorkerId(0));
+    let lma = lma.map(|lma| Lma::new(lma, seed));
+    let mag = mag.map(|mag| Mag::new(mag, seed.rotate_left(32)));
+    let recorder = match config.process.recorded_turns {
+        0 => None,
+        turns => {
+            let turns = usize::try_from(turns).unwrap_or(usize::MAX);
+            let tape = recorder::start(&config.name, lma.as_ref(), mag.as_ref(), turns)?;
+            tape.save_on_panic(&config.name, &recordings(config));
+            Some(tape)
+        }
+    };
     Ok(Control {
         protection,
         receiver: Receiver::new(ANSWERS_PER_SECOND),
-        lma: lma.map(|lma| Lma::new(lma, seed)),
-        mag: mag.map(|mag| Mag::new(mag, seed.rotate_left(32))),
+        lma: lma.map(|lma| Recorded::new(lma, recorder.clone())),
+        mag: mag.map(|mag| Recorded::new(mag, recorder.clone())),
+        recorder,
         mobiles: MobileTable::new(config.mag.iter().flat_map(wiring::mobiles)),
         nd,
         workers: WorkerSet::new(rings),
@@ -378,6 +392,13 @@ fn build_control(
         worker,
         setup: build_setup(config, infos, cores),
     })
+}
+
+/// Where a process that panics leaves its recording: with what outlives it, or else beside its socket.
+fn recordings(config: &Config) -> PathBuf {
+    let socket = config.management.socket.parent();
+    let beside = || socket.map(Path::to_owned).unwrap_or_default();
+    config.state_directory().unwrap_or_else(beside)
 }
 
 /// The peers and static routes of a configuration, for people.

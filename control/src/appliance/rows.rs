@@ -45,6 +45,7 @@ impl Control {
             | Request::Reload(_)
             | Request::Explain(_)
             | Request::Capture(..)
+            | Request::Recorder(_)
             | Request::FlowAdd(_)
             | Request::FlowMove(_)
             | Request::FlowDelete(_)
@@ -71,54 +72,60 @@ impl Control {
     }
 
     pub(super) fn binding_rows(&self, now: Now) -> Vec<BindingRow> {
-        let anchored = self
-            .lma
-            .iter()
-            .flat_map(Lma::bindings)
-            .map(|(mn_id, bce)| BindingRow {
-                role: Role::Lma,
-                mn: mn_id.clone(),
-                bid: Some(bce.bid.0.get()),
-                bid_priority: Some(bce.bid_priority),
-                access_technology: bce.access.to_string(),
-                link_layer: bce.ll_id.as_ref().map(ToString::to_string),
-                prefixes: bce.hnps.clone(),
-                granted: bce.granted().into_iter().collect(),
-                peer: self.setup.peer_name(Role::Lma, bce.proxy_coa.0),
-                peer_address: bce.proxy_coa.0,
-                state: bce_state(bce.state).to_owned(),
-                remaining_seconds: bce.expires.saturating_sub(now.monotonic).as_secs(),
-                port: None,
+        let anchored =
+            self.lma
+                .as_deref()
+                .into_iter()
+                .flat_map(Lma::bindings)
+                .map(|(mn_id, bce)| BindingRow {
+                    role: Role::Lma,
+                    mn: mn_id.clone(),
+                    bid: Some(bce.bid.0.get()),
+                    bid_priority: Some(bce.bid_priority),
+                    access_technology: bce.access.to_string(),
+                    link_layer: bce.ll_id.as_ref().map(ToString::to_string),
+                    prefixes: bce.hnps.clone(),
+                    granted: bce.granted().into_iter().collect(),
+                    peer: self.setup.peer_name(Role::Lma, bce.proxy_coa.0),
+                    peer_address: bce.proxy_coa.0,
+                    state: bce_state(bce.state).to_owned(),
+                    remaining_seconds: bce.expires.saturating_sub(now.monotonic).as_secs(),
+                    port: None,
+                });
+        let attached = self
+            .mag
+            .as_deref()
+            .into_iter()
+            .flat_map(Mag::bul)
+            .map(|bule| BindingRow {
+                role: Role::Mag,
+                mn: bule.attachment.mn_id.clone(),
+                bid: None,
+                bid_priority: None,
+                access_technology: bule.attachment.access.to_string(),
+                link_layer: bule.attachment.ll_id.as_ref().map(ToString::to_string),
+                prefixes: bule.hnps.clone(),
+                granted: bule.off_link().into_iter().collect(),
+                peer: self.setup.peer_name(Role::Mag, bule.lmaa.0),
+                peer_address: bule.lmaa.0,
+                state: bule_state(bule.state),
+                remaining_seconds: bule.expires.saturating_sub(now.monotonic).as_secs(),
+                port: Some(self.setup.port_name(bule.attachment.port).to_owned()),
             });
-        let attached = self.mag.iter().flat_map(Mag::bul).map(|bule| BindingRow {
-            role: Role::Mag,
-            mn: bule.attachment.mn_id.clone(),
-            bid: None,
-            bid_priority: None,
-            access_technology: bule.attachment.access.to_string(),
-            link_layer: bule.attachment.ll_id.as_ref().map(ToString::to_string),
-            prefixes: bule.hnps.clone(),
-            granted: bule.off_link().into_iter().collect(),
-            peer: self.setup.peer_name(Role::Mag, bule.lmaa.0),
-            peer_address: bule.lmaa.0,
-            state: bule_state(bule.state),
-            remaining_seconds: bule.expires.saturating_sub(now.monotonic).as_secs(),
-            port: Some(self.setup.port_name(bule.attachment.port).to_owned()),
-        });
         anchored.chain(attached).collect()
     }
 
     pub(super) fn peer_rows(&self) -> Vec<PeerRow> {
         let mut sessions = BTreeMap::new();
-        for (_, bce) in self.lma.iter().flat_map(Lma::bindings) {
+        for (_, bce) in self.lma.as_deref().into_iter().flat_map(Lma::bindings) {
             *sessions.entry((Role::Lma, bce.proxy_coa.0)).or_insert(0) += 1;
         }
-        for bule in self.mag.iter().flat_map(Mag::bul) {
+        for bule in self.mag.as_deref().into_iter().flat_map(Mag::bul) {
             *sessions.entry((Role::Mag, bule.lmaa.0)).or_insert(0) += 1;
         }
-        let mags = self.lma.iter().flat_map(Lma::peers);
+        let mags = self.lma.as_deref().into_iter().flat_map(Lma::peers);
         let mags = mags.filter_map(|mag| Some(((Role::Lma, mag.proxy_coa.0), mag.heartbeat?)));
-        let lmas = self.mag.iter().flat_map(Mag::peers);
+        let lmas = self.mag.as_deref().into_iter().flat_map(Mag::peers);
         let lmas = lmas.map(|(lmaa, heartbeat)| ((Role::Mag, lmaa.0), heartbeat));
         let heartbeats: BTreeMap<_, HeartbeatView> = mags.chain(lmas).collect();
         let row = |peer: &super::setup::PeerInfo| {
@@ -150,14 +157,14 @@ impl Control {
 
     pub(super) fn route_rows(&self) -> Vec<RouteRow> {
         let mut owners: BTreeMap<(Role, Hnp), MnId> = BTreeMap::new();
-        for (mn_id, bce) in self.lma.iter().flat_map(Lma::bindings) {
+        for (mn_id, bce) in self.lma.as_deref().into_iter().flat_map(Lma::bindings) {
             owners.extend(
                 bce.hnps
                     .iter()
                     .map(|hnp| ((Role::Lma, *hnp), mn_id.clone())),
             );
         }
-        for bule in self.mag.iter().flat_map(Mag::bul) {
+        for bule in self.mag.as_deref().into_iter().flat_map(Mag::bul) {
             let granted = bule.off_link();
             let all = bule.hnps.iter().chain(granted.iter());
             owners.extend(all.map(|hnp| ((Role::Mag, *hnp), bule.attachment.mn_id.clone())));
@@ -194,7 +201,7 @@ impl Control {
     }
 
     fn flow_rows(&self, complete: &Complete) -> Vec<FlowRow> {
-        let anchored = self.lma.iter().flat_map(|lma| {
+        let anchored = self.lma.as_deref().into_iter().flat_map(|lma| {
             lma.flows().map(|(mn_id, entry, state)| {
                 let view = lma.binding(mn_id);
                 let session = view.and_then(|v| v.sessions.iter().find(|s| s.bid == entry.bid));
@@ -218,20 +225,25 @@ impl Control {
                 }
             })
         });
-        let signalled = self.mag.iter().flat_map(Mag::bul).flat_map(|bule| {
-            bule.flows.iter().map(|flow| FlowRow {
-                role: Role::Mag,
-                mn: bule.attachment.mn_id.clone(),
-                fid: None,
-                priority: None,
-                selector_text: flow.selector.to_string(),
-                selector: flow.selector.clone(),
-                bid: None,
-                via: None,
-                state: "active".to_owned(),
-                packets: 0,
-            })
-        });
+        let signalled = self
+            .mag
+            .as_deref()
+            .into_iter()
+            .flat_map(Mag::bul)
+            .flat_map(|bule| {
+                bule.flows.iter().map(|flow| FlowRow {
+                    role: Role::Mag,
+                    mn: bule.attachment.mn_id.clone(),
+                    fid: None,
+                    priority: None,
+                    selector_text: flow.selector.to_string(),
+                    selector: flow.selector.clone(),
+                    bid: None,
+                    via: None,
+                    state: "active".to_owned(),
+                    packets: 0,
+                })
+            });
         anchored.chain(signalled).collect()
     }
 

@@ -21,16 +21,16 @@ struct Held {
 impl Control {
     fn mobiles(&self) -> BTreeMap<(Role, MnId), Held> {
         let mut mobiles: BTreeMap<(Role, MnId), Held> = BTreeMap::new();
-        for (mn_id, bce) in self.lma.iter().flat_map(Lma::bindings) {
+        for (mn_id, bce) in self.lma.as_deref().into_iter().flat_map(Lma::bindings) {
             let held = mobiles.entry((Role::Lma, mn_id.clone())).or_default();
             held.accesses += 1;
             held.prefixes.extend(&bce.hnps);
         }
-        for (mn_id, ..) in self.lma.iter().flat_map(Lma::flows) {
+        for (mn_id, ..) in self.lma.as_deref().into_iter().flat_map(Lma::flows) {
             let held = mobiles.entry((Role::Lma, mn_id.clone())).or_default();
             held.flows += 1;
         }
-        for bule in self.mag.iter().flat_map(Mag::bul) {
+        for bule in self.mag.as_deref().into_iter().flat_map(Mag::bul) {
             let mn_id = bule.attachment.mn_id.clone();
             let held = mobiles.entry((Role::Mag, mn_id)).or_default();
             held.accesses += 1;

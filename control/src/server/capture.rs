@@ -22,7 +22,8 @@ use tokio::time::Instant;
 use super::{ANSWER_TIMEOUT, Api, Request, answer, problem};
 use crate::api::Problem;
 use crate::api::capture::{CaptureQuery, CaptureStarted};
-use crate::frames::{Frame, frames};
+use crate::frames::{Frame, WAITING};
+use crate::sink::sink;
 
 /// The type of what is answered.
 pub(super) const PCAPNG: &str = "application/x-pcapng";
@@ -53,7 +54,7 @@ pub(super) async fn capture(
         Err(rejection) => return problem(&Problem::bad_request(rejection.body_text())),
     };
     let (left, seconds) = (query.packets.unwrap_or(u64::MAX), query.seconds);
-    let (to, from) = frames();
+    let (to, from) = sink(WAITING);
     let request = Request::Capture(Box::new(query), to);
     let started = match answer(&api.calls, request, ANSWER_TIMEOUT).await {
         Ok(started) => {

@@ -15,7 +15,7 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::{Api, Call, Request, ask, capture, health, problem, stream};
+use super::{Api, Call, Request, ask, capture, health, problem, recorder, stream};
 use crate::api::capture::{CaptureQuery, FrameDirection};
 use crate::api::config::{Reload, Reloaded};
 use crate::api::event::Event;
@@ -159,6 +159,13 @@ impl Doors {
             get(capture::capture),
         )
         .knows::<FrameDirection>()
+        .other(
+            "/v1/recorder",
+            "The last signalling messages and decisions of an LMA or MAG, as a file for flowmob replay",
+            (recorder::RECORDING, Object::new().into()),
+            Vec::new(),
+            get(recorder::recorder),
+        )
         .other(
             "/livez",
             "200 if the control thread and all workers turn",

@@ -10,7 +10,9 @@ macro_rules! code {
         }
     ) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+        #[derive(
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize,
+        )]
         pub struct $name(pub $int);
 
         impl $name {
@@ -43,7 +45,7 @@ macro_rules! flags {
         $name:ident($int:ty) { $($(#[doc = $text:literal])+ $flag:ident = $value:literal,)+ }
     ) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
         pub struct $name(pub $int);
 
         impl $name {

@@ -1,5 +1,6 @@
 //! Reading and writing octets at known offsets.
 
+use serde::{Deserialize, Serialize};
 use std::net::Ipv6Addr;
 
 use crate::checksum;
@@ -53,7 +54,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Where an option may start: `multiple`·n + `residue` octets into the message (RFC 6275 §6.2.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Alignment {
     multiple: usize,
     residue: usize,

@@ -8,6 +8,7 @@ use flow::{
     AccessTechnology, Bid, HandoffIndicator, Hnp, Lmaa, MnId, MnLinkLayerId, MobileId, ProxyCoa,
 };
 use pmip_wire::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::fallback::Rescue;
 use super::flow_mobility::FmcEntry;
@@ -17,7 +18,7 @@ use crate::exact;
 use crate::table::Installed;
 
 /// Where a session is in its life (RFC 5213 §5.3.5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum BceState {
     /// Registered.
     Active,
@@ -45,7 +46,7 @@ impl BceState {
 
 /// Binding cache entry: one session of a mobile, which is one attached interface (RFC 5213 §5.1,
 /// RFC 7864 §5.1).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bce {
     /// Number of the session among those of the mobile.
     pub bid: Bid,
@@ -119,7 +120,7 @@ impl Bce {
 }
 
 /// A mobile and everything known about it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Mobile {
     pub(crate) id: MobileId,
     pub(crate) mn_id: MnId,
@@ -140,7 +141,7 @@ pub(crate) struct Mobile {
 }
 
 /// What tells interfaces of a mobile apart (RFC 5213 §5.4.1).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Interface {
     pub(crate) access: AccessTechnology,
     pub(crate) ll_id: Option<MnLinkLayerId>,
@@ -266,7 +267,7 @@ impl Mobile {
 }
 
 /// All mobiles, by number and by name, and the owner of each prefix in use.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct BindingCache {
     mobiles: Vec<Option<Box<Mobile>>>,
     free: BTreeSet<MobileId>,

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flow::{Fid, FidPriority, Hnp, TrafficSelector};
+use serde::{Deserialize, Serialize};
 
 use crate::event::MoveFailure;
 
 /// What a MAG is told about one flow.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Statement {
     /// The flow's place among those of the mobile.
     pub(crate) priority: FidPriority,
@@ -29,7 +30,7 @@ impl Statement {
 }
 
 /// A prefix in a statement.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct StatedPrefix {
     pub(crate) hnp: Hnp,
     /// Whether the MAG does not host it, and so needs a route for it (RFC 7864 §4.1).
@@ -40,7 +41,7 @@ pub(crate) struct StatedPrefix {
 pub(crate) type Statements = BTreeMap<Fid, Statement>;
 
 /// A change of a MAG's flow state: the command that every dialect has to express.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Change {
     /// The MAG shall serve the flow, for all prefixes in the statement and no others.
     Add(Fid, Statement),
@@ -65,7 +66,7 @@ impl Change {
 }
 
 /// What one message says.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// One change, the rest stays as it is (draft-bernardos-netext-pmipv6-flowmob).
     Change(Change),
@@ -89,7 +90,7 @@ impl Request {
 }
 
 /// How an exchange ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     /// Done; for this long, or for ever.
     Accepted(Option<Duration>),
@@ -121,7 +122,7 @@ impl Outcome {
 
 /// The message on its way. There is never a second one for the same mobile and MAG: reordered on
 /// the way, they would undo each other.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Outstanding {
     pub(crate) request: Request,
     pub(crate) sequence: u16,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flow::{MnId, ProxyCoa};
+use serde::{Deserialize, Serialize};
 
 /// Most that is remembered; then what is over gives way, and if nothing is, what is new.
 const MOST: usize = 1 << 16;
@@ -12,7 +13,7 @@ const MOST: usize = 1 << 16;
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Notes about mobiles at MAGs, each with a time at which it is void.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Fading<T> {
     notes: BTreeMap<(ProxyCoa, MnId), (Duration, T)>,
     next_sweep: Duration,

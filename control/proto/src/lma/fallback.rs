@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use flow::{Bid, Fid, FidPriority, Hnp, Interval, Selector, TrafficSelector};
+use serde::{Deserialize, Serialize};
 
 use super::Lma;
 use super::binding_cache::{Bce, Mobile};
@@ -18,7 +19,7 @@ use crate::event::LmaEvent;
 use crate::selector::can_match;
 
 /// A prefix whose MAG cannot serve it, and the session that does instead.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Rescue {
     hnp: Hnp,
     bid: Bid,
@@ -28,7 +29,7 @@ pub(crate) struct Rescue {
 }
 
 /// Where a flow's packets go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Course {
     /// Over the flow's own access, or wherever they go until its MAG has acknowledged.
     Own,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flow::{Bid, Fid, FidPriority, Hnp, MnId, SelectorError, TrafficSelector};
+use serde::{Deserialize, Serialize};
 
 use super::binding_cache::{Bce, Mobile};
 use super::change::{StatedPrefix, Statement, Statements};
@@ -13,7 +14,7 @@ use crate::event::{LmaEvent, MoveTimes};
 use crate::selector::can_match;
 
 /// A flow to add.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FlowRequest {
     /// The mobile.
     pub mn_id: MnId,
@@ -77,7 +78,7 @@ pub enum FlowError {
 }
 
 /// What came of asking for a move.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum MoveStarted {
     /// The MAG has been asked: [`LmaEvent::FlowMoved`] or [`LmaEvent::FlowMoveFailed`] follows.
     Signalling,
@@ -88,7 +89,7 @@ pub enum MoveStarted {
 }
 
 /// A flow as the cache has it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FmcEntry {
     /// The flow.
     pub fid: Fid,
@@ -107,7 +108,7 @@ pub struct FmcEntry {
 }
 
 /// A move that has begun.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Moving {
     /// Where to.
     pub to: Bid,
@@ -128,7 +129,7 @@ impl Moving {
 }
 
 /// Whether a flow's packets take the access that its entry names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum FlowState {
     /// They do.
     Active,

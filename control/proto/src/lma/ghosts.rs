@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use flow::{Bid, HandoffIndicator, Hnp, Lmaa, MnId, ProxyCoa};
 use pmip_wire::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::Lma;
 use super::binding_cache::Mobile;
@@ -17,7 +18,7 @@ use super::sync::LINGER;
 use crate::event::RequestOutcome;
 
 /// Sessions of a mobile that a MAG had.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Ghost {
     lmaa: Lmaa,
     hnps: Vec<Hnp>,

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use flow::{AccessTechnology, Bid, HandoffIndicator, Hnp, MnLinkLayerId, ProxyCoa};
 use pmip_wire::BindingStatus;
+use serde::{Deserialize, Serialize};
 
 use super::binding_cache::{Bce, BceState, Mobile};
 
 /// What of a PBU identifies its session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     /// Non-zero prefixes.
     pub(crate) hnps: BTreeSet<Hnp>,
@@ -28,7 +29,7 @@ impl Request {
 }
 
 /// The rules that an LMA's policy decides.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Policy {
     /// Sessions of the mobile may share prefixes without HI = 6.
     pub(crate) sharing: bool,
@@ -37,7 +38,7 @@ pub(crate) struct Policy {
 }
 
 /// The session of a PBU.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Lookup {
     /// An existing one.
     Update(Bid),

@@ -83,6 +83,7 @@ use ghosts::Ghost;
 use notifications::Notifications;
 use peers::Peer;
 use revocation::Revocations;
+use serde::{Deserialize, Serialize};
 use sync::Recent;
 use tables::Tunnels;
 
@@ -90,7 +91,7 @@ use tables::Tunnels;
 const UNKNOWN_PEER_ANSWERS: (u32, u32) = (10, 10);
 
 /// What wakes the LMA.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 enum Timer {
     /// When a PBU has waited long enough for another session's de-registration.
     Deferred,
@@ -114,7 +115,7 @@ enum Timer {
 /// * After each input, fetch [`Lma::poll_command`] until it is empty and carry the commands out in
 ///   order; then [`Lma::poll_event`]; then [`Lma::poll_timeout`].
 /// * Call [`Lma::handle_timeout`] when that time has come. Calling it early or often is harmless.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lma {
     config: LmaConfig,
     /// Whom commands have said to serve, or not to: another configuration does not change that.
@@ -136,6 +137,8 @@ pub struct Lma {
     notifications: Notifications,
     tunnels: Tunnels,
     timers: Timers<(MobileId, Timer)>,
+    /// Empty once all has been fetched.
+    #[serde(skip)]
     outbox: Outbox<LmaEvent>,
     random: Random,
     strangers: RateLimit,
@@ -143,7 +146,7 @@ pub struct Lma {
 }
 
 /// What an LMA has counted since it began.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct LmaCounters {
     /// PBAs by status.
     pub pbas: BTreeMap<u8, u64>,

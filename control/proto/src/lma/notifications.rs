@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use flow::{AccessTechnology, Bid, Hnp, Lmaa, MnId, MnLinkLayerId, MobileId, ProxyCoa};
 use pmip_wire::{HnpOption, NotificationReason, Upa, UpaStatus, Upn};
+use serde::{Deserialize, Serialize};
 
 use super::binding_cache::{Bce, BceState, Mobile};
 use super::liveness::sessions_at;
@@ -49,7 +50,7 @@ pub enum ReregistrationError {
 }
 
 /// What was sent to a MAG.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Notification {
     lmaa: Lmaa,
     mn_id: MnId,
@@ -61,7 +62,7 @@ struct Notification {
 }
 
 /// What tells a session from others of the mobile at the MAG.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Named {
     mobile: MobileId,
     bid: Bid,
@@ -71,7 +72,7 @@ struct Named {
 }
 
 /// Notifications that wait for their acknowledgements.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Notifications {
     outstanding: BTreeMap<(ProxyCoa, u16), Notification>,
     timers: Timers<(ProxyCoa, u16)>,

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use flow::{AccessTechnology, HandoffIndicator, Hnp, MnId, MobileId, ProxyCoa};
 use pmip_wire::{BindingStatus, MnIdOption, Pbu, PbuFlags, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::binding_cache::BceState;
 use super::lookup::{Lookup, Policy, Request, lookup};
@@ -12,7 +13,7 @@ use crate::config::{MobileProfile, PrefixModel};
 use crate::time::{Now, is_newer};
 
 /// A PBU and where it came from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Arrival {
     pub(super) from: Ipv6Addr,
     pub(super) to: Ipv6Addr,
@@ -21,11 +22,11 @@ pub(crate) struct Arrival {
 }
 
 /// A PBU that waits up to MaxDelayBeforeNewBCEAssign for another session's de-registration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Deferred(Arrival);
 
 /// Why a PBU was not accepted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) enum Stop {
     /// It is answered with a status.
     Refuse(BindingStatus),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use flow::{Bid, MobileId, ProxyCoa};
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Dialect, MagPeer};
 use crate::heartbeat::{HeartbeatView, Suspect};
@@ -14,7 +15,7 @@ use crate::rate::RateLimit;
 const MAX_RESERVED: usize = 1024;
 
 /// A MAG as the LMA knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Peer {
     pub(crate) dialect: Dialect,
     /// Whether it answered an FMI with a Binding Error: it does not know them.
@@ -40,7 +41,7 @@ pub(crate) struct Peer {
 const REPORTS: (u32, u32) = (1, 10);
 
 /// What was said to and heard from one MAG.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PeerCounters {
     /// PBUs that could be read, duplicates included.
     pub pbus: u64,

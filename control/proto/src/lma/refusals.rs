@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use flow::ProxyCoa;
+use serde::{Deserialize, Serialize};
 
 use super::Lma;
 use crate::config::Dialect;
@@ -13,7 +14,7 @@ use crate::event::LmaEvent;
 use crate::heartbeat::Suspect;
 
 /// The kinds of messages that a MAG may not know.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 enum Optional {
     Fmi,
     Reregistration,

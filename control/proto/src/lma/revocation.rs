@@ -20,6 +20,7 @@ mod table;
 
 pub(super) use table::Revocations;
 
+use serde::{Deserialize, Serialize};
 use table::{MAX_OUTSTANDING, Revocation};
 
 /// InitMINDelayBRIs (RFC 5846 §11).
@@ -33,7 +34,7 @@ const RETRIES: u32 = 1;
 const NOBODY: MobileId = MobileId(u32::MAX);
 
 /// Which bindings to revoke.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RevocationScope {
     /// All bindings of a mobile.
     Mobile(MnId),

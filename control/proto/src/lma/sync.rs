@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flow::{Fid, Hnp, TrafficSelector};
+use serde::{Deserialize, Serialize};
 
 use super::change::{Change, Outcome, Outstanding, Request, Statement, Statements};
 use crate::config::Dialect;
@@ -18,7 +19,7 @@ use crate::config::Dialect;
 pub(super) const LINGER: Duration = Duration::from_mins(1);
 
 /// What is known of one flow's state at the MAG.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Held {
     /// What was last stated; after an exchange without answer, everything the MAG may have.
     statement: Statement,
@@ -58,7 +59,7 @@ impl Held {
 /// What a MAG was asked to add last for a mobile. A copy that is late is known by its number, but not to a MAG
 /// that has restarted: when that registers the mobile anew it is asked to delete this, and so has a later
 /// number.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Recent {
     fid: Fid,
     statement: Statement,
@@ -78,7 +79,7 @@ impl Recent {
 }
 
 /// The flow state of one session at its MAG, seen from the LMA.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sync {
     /// Boxed, as is the message: there is a `Sync` for every session, and a map has room for eleven.
     held: BTreeMap<Fid, Box<Held>>,

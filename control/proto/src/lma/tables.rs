@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{Binding, Hnp, Lmaa, Path, PathId, ProxyCoa, Rule, RuleAction};
+use serde::{Deserialize, Serialize};
 
 use super::binding_cache::{Bce, Mobile};
 use crate::config::{MagPeer, TunnelConfig};
@@ -12,7 +13,7 @@ use crate::selector::can_match;
 use crate::table::PathTable;
 
 /// The tunnels of an LMA, shared by all mobiles (RFC 5213 §5.6.1).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tunnels {
     paths: PathTable<(Lmaa, ProxyCoa)>,
     configs: BTreeMap<ProxyCoa, TunnelConfig>,

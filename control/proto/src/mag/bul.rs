@@ -9,6 +9,7 @@ use flow::{
     PortId, TrafficSelector,
 };
 use pmip_wire::{Bra, Message, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::presence::Presence;
 use crate::rate::RateLimit;
@@ -17,7 +18,7 @@ use crate::table::Installed;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A mobile that appeared on an access link.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Attachment {
     /// The mobile.
     pub mn_id: MnId,
@@ -38,11 +39,11 @@ pub struct Attachment {
 }
 
 /// Number of an attached interface.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(crate) struct SessionId(pub(crate) u32);
 
 /// Where an attached interface is in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum BuleState {
     /// The LMA has been asked and has not accepted; nothing is forwarded.
     Registering,
@@ -58,7 +59,7 @@ pub enum BuleState {
 }
 
 /// Binding update list entry: one attached interface of a mobile (RFC 5213 §6.1).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bule {
     pub(crate) id: SessionId,
     pub(crate) mobile: MobileId,
@@ -128,7 +129,7 @@ impl Bule {
 }
 
 /// A flow that the LMA put on a session.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FlowEntry {
     /// Its number, where the LMA's dialect has one (RFC 7864 §3.4).
     pub fid: Option<Fid>,
@@ -141,7 +142,7 @@ pub struct FlowEntry {
 }
 
 /// The PBU without answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) sequence: u16,
     pub(crate) handoff: HandoffIndicator,
@@ -157,7 +158,7 @@ pub(crate) struct Request {
 }
 
 /// A mobile at this MAG: its sessions, and what is known about the mobile as a whole.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct MobileEntry {
     pub(crate) mn_id: MnId,
     pub(crate) sessions: BTreeSet<SessionId>,
@@ -171,7 +172,7 @@ pub(crate) struct MobileEntry {
 }
 
 /// An FMI that was answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Answered {
     pub(crate) lmaa: Lmaa,
     pub(crate) sequence: u16,
@@ -184,7 +185,7 @@ pub(crate) struct Answered {
 }
 
 /// All attached interfaces.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bul {
     pub(crate) sessions: BTreeMap<SessionId, Bule>,
     by_link: BTreeMap<(PortId, MacAddr), SessionId>,

@@ -52,6 +52,7 @@ pub use reconfiguration::MagConflict;
 
 use bul::{Bul, SessionId};
 use revocation::GlobalRevocations;
+use serde::{Deserialize, Serialize};
 use tables::Routes;
 
 /// How long a mobile's last FMI is remembered after it left: longer than a copy may be on its way.
@@ -61,7 +62,7 @@ const LINGER: Duration = Duration::from_mins(1);
 const STRANGER_ANSWERS: (u32, u32) = (10, 10);
 
 /// What wakes the MAG.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 enum Timer {
     /// When a PBU was not answered in time.
     Request(SessionId),
@@ -88,12 +89,14 @@ enum Timer {
 /// * After each input, fetch [`Mag::poll_command`] until it is empty and carry the commands out in
 ///   order; then [`Mag::poll_probe`] and [`Mag::poll_event`]; then [`Mag::poll_timeout`].
 /// * Call [`Mag::handle_timeout`] when that time has come. Calling it early or often is harmless.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mag {
     config: MagConfig,
     bul: Bul,
     routes: Routes,
     timers: Timers<Timer>,
+    /// Empty once all has been fetched.
+    #[serde(skip)]
     outbox: Outbox<MagEvent>,
     probes: VecDeque<Probe>,
     next_sequence: u16,
@@ -107,7 +110,7 @@ pub struct Mag {
 }
 
 /// What a MAG has counted since it began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct MagCounters {
     /// PBUs sent, each copy counted.
     pub pbus: u64,

@@ -7,6 +7,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use flow::{MacAddr, PortId};
+use serde::{Deserialize, Serialize};
 
 use super::bul::{BuleState, SessionId};
 use super::{Mag, Timer};
@@ -20,7 +21,7 @@ const PROBES: u32 = 3;
 
 /// A Neighbour Solicitation to a mobile that may have left. Sent to the address itself, and to `mac`
 /// alone on the link (RFC 4861 §7.3.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Probe {
     /// The access port.
     pub port: PortId,
@@ -122,7 +123,7 @@ impl Mag {
 }
 
 /// What is known about a mobile's presence on its link.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Presence {
     /// When it appeared or was last heard of.
     heard: Duration,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use flow::{Hnp, Lmaa, MobileId};
 use pmip_wire::{Bra, Bri, MnIdOption, RevocationFlags, RevocationStatus, RevocationTrigger};
+use serde::{Deserialize, Serialize};
 
 use super::bul::{BuleState, SessionId};
 use super::{Mag, Timer};
@@ -16,7 +17,7 @@ use crate::time::Now;
 
 /// The last BRI for all sessions of each LMA: its number and our answer. A copy that is late must not end
 /// sessions that began since.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct GlobalRevocations(BTreeMap<Lmaa, (u16, Bra)>);
 
 impl GlobalRevocations {

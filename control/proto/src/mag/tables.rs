@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use flow::{Binding, Hnp, Link, Lmaa, MacAddr, MobileId, Path, PathId, PortId};
+use serde::{Deserialize, Serialize};
 
 use super::bul::{Bul, Bule};
 use crate::config::MagConfig;
@@ -12,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::table::PathTable;
 
 /// What tells paths of a MAG apart.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 enum PathKey {
     /// The tunnel to an LMA.
     Tunnel(Lmaa),
@@ -21,7 +22,7 @@ enum PathKey {
 }
 
 /// The routes of a MAG: prefixes to links, links to tunnels (RFC 5213 §6.10).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Routes {
     paths: PathTable<PathKey>,
     owners: BTreeMap<Hnp, MobileId>,

@@ -13,7 +13,7 @@ use pmip_wire::{BindingError, Message, UpaStatus};
 use crate::model::Tables;
 use crate::seeds::for_seeds;
 use crate::world::{
-    COAS, Dice, LMAA, Weather, World, bid, fid, lma_config, mag_config, mn, speak, udp,
+    COAS, Dice, LMAA, Weather, World, bid, fid, lma_config, mag_config, mn, speak, taped, udp,
 };
 
 const Y: u16 = 5004;
@@ -445,7 +445,7 @@ fn a_mag_registers_again_what_it_is_asked_to_or_says_that_it_has_no_such_mobile(
     world.check_agreement();
     // It lost the mobile without a restart: the binding is void.
     let seed = world.dice.roll();
-    world.mags[0] = Mag::new(world.mag_config[0].clone(), seed);
+    world.mags[0] = taped(Mag::new(world.mag_config[0].clone(), seed), seed);
     world.mag_tables[0] = Tables::default();
     let now = world.now();
     let at = Some(COAS[0]);

@@ -52,11 +52,11 @@ fn a_mobile_that_answers_is_refreshed() {
         source: MacAddr::MAG.link_local(),
         target: OWN,
     };
-    assert_eq!(world.mags[0].poll_probe(), Some(expected));
+    assert_eq!(world.probes.pop_front(), Some(expected));
     show(&mut world, OWN);
     assert_eq!(pbus(&world), [false]);
     world.run_ms(5000);
-    assert_eq!(world.mags[0].poll_probe(), None);
+    assert_eq!(world.probes.pop_front(), None);
     assert_eq!(world.mags[0].bul().next().unwrap().state, BuleState::Active);
     assert!(world.mags[0].bul().next().unwrap().expires > world.clock + Duration::from_secs(290));
 }
@@ -66,7 +66,7 @@ fn a_mobile_that_does_not_answer_is_deregistered() {
     let mut world = attached(true);
     show(&mut world, OWN);
     world.run_ms(152_000);
-    let probes = std::iter::from_fn(|| world.mags[0].poll_probe());
+    let probes = world.probes.drain(..);
     assert_eq!(probes.count(), 3, "a second apart");
     assert_eq!(pbus(&world), [false; 0]);
     world.run_ms(2000);
@@ -91,19 +91,19 @@ fn who_was_heard_of_a_moment_ago_or_cannot_be_asked_is_not() {
     world.run_ms(149_000);
     show(&mut world, OWN);
     world.run_ms(5000);
-    assert_eq!((pbus(&world).len(), world.mags[0].poll_probe()), (1, None));
+    assert_eq!((pbus(&world).len(), world.probes.pop_front()), (1, None));
     // No address is known, or one that is none.
     let mut world = attached(true);
     for nobody in ["::", "ff02::1", "::1"] {
         show(&mut world, nobody.parse().unwrap());
     }
     world.run_ms(155_000);
-    assert_eq!((pbus(&world).len(), world.mags[0].poll_probe()), (1, None));
+    assert_eq!((pbus(&world).len(), world.probes.pop_front()), (1, None));
     // Link events alone tell.
     let mut world = attached(false);
     show(&mut world, OWN);
     world.run_ms(155_000);
-    assert_eq!((pbus(&world).len(), world.mags[0].poll_probe()), (1, None));
+    assert_eq!((pbus(&world).len(), world.probes.pop_front()), (1, None));
 }
 
 /// Copies of a PBU that the LMA does not answer are for mobiles that are there.
@@ -129,7 +129,7 @@ fn a_mobile_that_appears_again_is_asked_anew() {
     let mut world = attached(true);
     show(&mut world, OWN);
     world.run_ms(151_500);
-    assert!(world.mags[0].poll_probe().is_some());
+    assert!(world.probes.pop_front().is_some());
     let now = world.now();
     let again = attachment(&mn(1), 0, HandoffIndicator::UNKNOWN);
     world.mags[0].attach(now, again).unwrap();

@@ -1,7 +1,7 @@
 //! One LMA and its MAGs on a virtual clock, joined by a network that carries real octets and can
 //! lose, delay, reorder and repeat them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use flow::{
     AccessTechnology, Bid, Fid, FlowKey, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId,
     MnLinkLayerId, Path, PortId, ProxyCoa, Selector, TrafficSelector,
 };
+use pmip_proto::recording::{Machine, Recorded, Recorder, Recording};
 use pmip_proto::{
     Attachment, Command, Dialect, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig,
-    MagEvent, MagPeer, Now, PrefixPool, Receiver, RouterAdvertisement,
+    MagEvent, MagPeer, Now, PrefixPool, Probe, Receiver, RouterAdvertisement,
 };
 use pmip_wire::{HnpOption, Message, NotificationReason};
 
@@ -89,10 +90,45 @@ pub(crate) struct Sent {
 /// Decides about single messages, before the weather does: `true` loses it.
 type Filter = Box<dyn FnMut(&Sent) -> bool>;
 
+/// A machine that writes down what it does.
+pub(crate) type Taped<M> = Recorded<M, Recorder<M>>;
+
+/// So few turns are kept that most tests have more.
+const KEPT: usize = 16;
+
+/// Tapes every eighth schedule, and the tests that are no schedules.
+pub(crate) fn taped<M: Machine>(machine: M, seed: u64) -> Taped<M> {
+    let tape = seed < 16 || seed.is_multiple_of(8);
+    let tape = tape.then(|| Recorder::new(machine.clone(), KEPT));
+    Recorded::new(machine, tape)
+}
+
+/// The last turns, carried somewhere else, are decided there as they were here.
+fn check_recording<M: Machine>(machine: &Taped<M>) {
+    let Some(tape) = machine.tape() else {
+        return;
+    };
+    let recording = tape.recording();
+    let mut octets = Vec::new();
+    ciborium::into_writer(&recording, &mut octets).unwrap();
+    let elsewhere: Recording<M> = ciborium::from_reader(octets.as_slice()).unwrap();
+    let difference = elsewhere.replay();
+    assert_eq!(difference, None, "{:#?}", recording.turns);
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            check_recording(&self.lma);
+            self.mags.iter().for_each(check_recording);
+        }
+    }
+}
+
 pub(crate) struct World {
     pub(crate) clock: Duration,
-    pub(crate) lma: Lma,
-    pub(crate) mags: Vec<Mag>,
+    pub(crate) lma: Taped<Lma>,
+    pub(crate) mags: Vec<Taped<Mag>>,
     pub(crate) lma_tables: Tables,
     pub(crate) mag_tables: Vec<Tables>,
     pub(crate) mag_config: Vec<MagConfig>,
@@ -106,6 +142,8 @@ pub(crate) struct World {
     pub(crate) lma_events: Vec<LmaEvent>,
     pub(crate) mag_events: Vec<MagEvent>,
     pub(crate) advertisements: Vec<RouterAdvertisement>,
+    /// Not looked at yet.
+    pub(crate) probes: VecDeque<Probe>,
     /// Where each interface is attached.
     pub(crate) attached: BTreeMap<(MnId, u8), usize>,
     /// Mobiles of which a MAG refreshed a session that the LMA had not, or elsewhere. The draft's
@@ -237,10 +275,11 @@ impl World {
         // A MAG that is not there would be dead to the LMA.
         let there = |peer: &MagPeer| mags.iter().any(|mag| mag.proxy_coa == peer.proxy_coa);
         lma.peers.retain(there);
-        let begin = |(config, n): (&MagConfig, u64)| Mag::new(config.clone(), seed ^ n);
+        let begin =
+            |(config, n): (&MagConfig, u64)| taped(Mag::new(config.clone(), seed ^ n), seed);
         Self {
             clock: Duration::ZERO,
-            lma: Lma::new(lma.clone(), seed),
+            lma: taped(Lma::new(lma.clone(), seed), seed),
             mags: mags.iter().zip(1..).map(begin).collect(),
             lma_tables: Tables::default(),
             mag_tables: mags.iter().map(|_| Tables::default()).collect(),
@@ -254,6 +293,7 @@ impl World {
             lma_events: Vec::new(),
             mag_events: Vec::new(),
             advertisements: Vec::new(),
+            probes: VecDeque::new(),
             attached: BTreeMap::new(),
             contested: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
@@ -330,7 +370,8 @@ impl World {
     pub(crate) fn restart(&mut self, mag: usize) {
         let seed = self.dice.roll();
         self.mag_config[mag].heartbeat.restart_counter += 1;
-        self.mags[mag] = Mag::new(self.mag_config[mag].clone(), seed);
+        check_recording(&self.mags[mag]);
+        self.mags[mag] = taped(Mag::new(self.mag_config[mag].clone(), seed), seed);
         self.mag_tables[mag] = Tables::default();
         let there: Vec<(MnId, u8)> = self
             .attached
@@ -347,7 +388,8 @@ impl World {
     pub(crate) fn restart_lma(&mut self) {
         let seed = self.dice.roll();
         self.lma_config.heartbeat.restart_counter += 1;
-        self.lma = Lma::new(self.lma_config.clone(), seed);
+        check_recording(&self.lma);
+        self.lma = taped(Lma::new(self.lma_config.clone(), seed), seed);
         self.lma_tables = Tables::default();
         self.acknowledged.clear();
         self.asked.clear();
@@ -408,6 +450,8 @@ impl World {
                     Command::Advertise(ra) => self.advertisements.push(ra),
                 }
             }
+            let probes = std::iter::from_fn(|| self.mags[mag].poll_probe());
+            self.probes.extend(probes);
             let events = std::iter::from_fn(|| self.mags[mag].poll_event());
             self.mag_events.extend(events);
         }
@@ -457,7 +501,7 @@ impl World {
     /// When something happens next.
     fn next(&self) -> Option<Duration> {
         let wire = self.wire.keys().next().map(|(at, _)| *at);
-        let mags = self.mags.iter().map(Mag::poll_timeout);
+        let mags = self.mags.iter().map(|mag| mag.poll_timeout());
         let timers = mags.chain([self.lma.poll_timeout(), wire]);
         timers.flatten().min()
     }

@@ -1,5 +1,6 @@
 //! Binding Error (RFC 6275 §6.1.9).
 
+use serde::{Deserialize, Serialize};
 use std::net::Ipv6Addr;
 
 use crate::code::code;
@@ -19,7 +20,7 @@ code! {
 }
 
 /// Binding Error: the peer could not make sense of a message. It does not say of which one.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BindingError {
     /// Why.
     pub status: BindingErrorStatus,

@@ -1,5 +1,7 @@
 //! Flow Mobility Acknowledge (draft-bernardos-netext-pmipv6-flowmob).
 
+use serde::{Deserialize, Serialize};
+
 use crate::code::code;
 use crate::codec::Writer;
 use crate::error::DecodeError;
@@ -41,7 +43,7 @@ impl FmaStatus {
 /// |I|  Reserved   |    Status     |         Lifetime (s)          |
 /// +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Fma {
     /// That of the request.
     pub sequence: u16,

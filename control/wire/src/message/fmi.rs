@@ -1,6 +1,7 @@
 //! Flow Mobility Initiate (draft-bernardos-netext-pmipv6-flowmob).
 
 use flow::{AccessTechnology, MnLinkLayerId};
+use serde::{Deserialize, Serialize};
 
 use crate::codec::Writer;
 use crate::error::DecodeError;
@@ -31,7 +32,7 @@ pub(super) fn is_fmi(frame: Frame<'_>) -> Result<bool, DecodeError> {
 /// ```
 ///
 /// The lifetime alone says what to do: zero deletes, anything else adds or refreshes.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Fmi {
     /// Matches the acknowledgement to the request.
     pub sequence: u16,

@@ -1,5 +1,7 @@
 //! Heartbeat (RFC 5847 §3.3).
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::Writer;
 use crate::error::DecodeError;
 use crate::frame::Frame;
@@ -11,7 +13,7 @@ const UNSOLICITED: u8 = 0x02;
 const RESPONSE: u8 = 0x01;
 
 /// What a heartbeat is for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum HeartbeatKind {
     /// Is the peer alive? Always answered.
     Request,
@@ -30,7 +32,7 @@ pub enum HeartbeatKind {
 /// |                        Sequence Number                        |
 /// +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Request or response.
     pub kind: HeartbeatKind,

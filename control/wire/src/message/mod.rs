@@ -1,5 +1,6 @@
 //! Mobility Header messages, one file each.
 
+use serde::{Deserialize, Serialize};
 use std::net::Ipv6Addr;
 
 use crate::codec::Writer;
@@ -48,7 +49,7 @@ pub mod mh_type {
 }
 
 /// A message of any type.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// Proxy Binding Update.
     Pbu(Pbu),

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use flow::{AccessTechnology, HandoffIndicator, MnLinkLayerId};
+use serde::{Deserialize, Serialize};
 
 use crate::code::{code, flags};
 use crate::codec::Writer;
@@ -85,7 +86,7 @@ flags! {
 /// |          Sequence #           |        Lifetime (4 s)         |
 /// +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Pba {
     /// What became of the request.
     pub status: BindingStatus,

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use flow::{AccessTechnology, HandoffIndicator, MnLinkLayerId, ProxyCoa};
+use serde::{Deserialize, Serialize};
 
 use crate::code::flags;
 use crate::codec::Writer;
@@ -51,7 +52,7 @@ flags! {
 /// |A|H|L|K|M|R|P|F|T|B| Reserved  |        Lifetime (4 s)         |
 /// +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Pbu {
     /// Matches the acknowledgement to the request; also their order when timestamps are not used.
     pub sequence: u16,

@@ -1,5 +1,7 @@
 //! Binding Revocation Indication and Acknowledgement (RFC 5846 §5).
 
+use serde::{Deserialize, Serialize};
+
 use super::Message;
 use crate::code::{code, flags};
 use crate::codec::Writer;
@@ -92,7 +94,7 @@ flags! {
 /// |          Sequence #           |P|V|G|        Reserved         |
 /// +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Bri {
     /// Why.
     pub trigger: RevocationTrigger,
@@ -110,7 +112,7 @@ pub struct Bri {
 
 /// Binding Revocation Acknowledgement: the answer to a [`Bri`], laid out as that but with B.R. Type
 /// 2 and a status in place of the trigger.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Bra {
     /// What became of the indication.
     pub status: RevocationStatus,

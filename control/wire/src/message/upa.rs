@@ -1,6 +1,8 @@
 //! Update Notification Acknowledgement (RFC 7077 §4.2), which is RFC 7864's Flow Mobility
 //! Acknowledge.
 
+use serde::{Deserialize, Serialize};
+
 use crate::code::code;
 use crate::codec::Writer;
 use crate::error::DecodeError;
@@ -39,7 +41,7 @@ impl UpaStatus {
 /// |  Status Code  |                    Reserved                   |
 /// +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Upa {
     /// That of the notification.
     pub sequence: u16,

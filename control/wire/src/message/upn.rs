@@ -1,6 +1,7 @@
 //! Update Notification (RFC 7077 §4.1), which is RFC 7864's Flow Mobility Initiate.
 
 use flow::{AccessTechnology, MnLinkLayerId};
+use serde::{Deserialize, Serialize};
 
 use crate::code::code;
 use crate::codec::Writer;
@@ -38,7 +39,7 @@ code! {
 /// |      Notification Reason      |A|D|         Reserved          |
 /// +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Upn {
     /// Matches the acknowledgement to the request.
     pub sequence: u16,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use flow::Bid;
+use serde::{Deserialize, Serialize};
 
 use super::{OptionRef, WireOption, kind};
 use crate::codec::{Alignment, Writer};
@@ -14,7 +15,9 @@ const HOME: u8 = 0x80;
 
 /// Priority of a binding among those of a mobile, 1 to 127; the lowest is preferred. 0 is what
 /// senders without RFC 6089 leave there.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct BidPriority(u8);
 
 impl BidPriority {
@@ -35,7 +38,7 @@ impl BidPriority {
 
 /// A binding among several of a mobile. RFC 7864 §5.1 keeps these numbers inside the LMA; the
 /// option is for peers that send them anyway.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct BidOption {
     /// The binding's number.
     pub bid: Bid,

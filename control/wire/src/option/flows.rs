@@ -1,6 +1,7 @@
 //! Flow Identification and Flow Summary options (RFC 6089 §4.2).
 
 use flow::{Bid, Fid, FidPriority};
+use serde::{Deserialize, Serialize};
 
 use super::{OptionRef, Options, RawOption, SelectorOption, WireOption, kind};
 use crate::code::code;
@@ -52,7 +53,7 @@ impl FlowStatus {
 /// +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 /// |     Sub-options (optional) ...
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct FlowIdentification {
     /// The flow's number.
     pub fid: Fid,
@@ -133,7 +134,7 @@ impl WireOption for FlowIdentification {
 }
 
 /// Flows of earlier messages that stay as they are, at most 127 (RFC 6089 §4.2.2).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct FlowSummary(pub Vec<Fid>);
 
 impl WireOption for FlowSummary {

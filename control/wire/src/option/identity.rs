@@ -3,6 +3,7 @@
 use std::fmt;
 
 use flow::MnId;
+use serde::{Deserialize, Serialize};
 
 use super::{OptionRef, WireOption, kind};
 use crate::codec::{Alignment, Writer};
@@ -15,7 +16,7 @@ const NAI: u8 = 1;
 ///
 /// An identifier of another kind is no reason to drop a message: a PBA has to repeat what its PBU
 /// had (RFC 5213 §5.3.6), and no such mobile being known, that PBA is a refusal.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum MnIdOption {
     /// A network access identifier that is text.
     Nai(MnId),

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use flow::{AccessTechnology, HandoffIndicator, MnLinkLayerId, ProxyCoa};
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{Alignment, Reader, Writer};
 use crate::error::{DecodeError, DecodeErrorKind};
@@ -77,7 +78,7 @@ pub mod kind {
 
 /// An option as it is on the wire: how those are kept that this crate or the message that carries
 /// them has no field for.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct RawOption {
     kind: u8,
     data: Box<[u8]>,

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use flow::Hnp;
+use serde::{Deserialize, Serialize};
 
 use super::{OptionRef, WireOption, kind};
 use crate::codec::{Alignment, Writer};
@@ -19,7 +20,7 @@ const OFF_LINK: u8 = 0x80;
 /// +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 /// |                 Home Network Prefix, 16 octets                |
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct HnpOption {
     /// The prefix.
     pub prefix: Hnp,

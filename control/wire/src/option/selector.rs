@@ -1,6 +1,7 @@
 //! Traffic selectors inside options: readable ones, and those to answer with an error.
 
 use flow::TrafficSelector;
+use serde::{Deserialize, Serialize};
 
 use super::{OptionRef, WireOption, kind};
 use crate::codec::{Alignment, Writer};
@@ -11,7 +12,7 @@ use crate::selector::{self, SelectorFault};
 ///
 /// One that cannot be read does not spoil the message: its sender is owed an answer that names the
 /// flow and what is wrong (RFC 6089 §5.3.2.1).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum SelectorOption {
     /// A selector.
     Readable(TrafficSelector),
@@ -20,10 +21,28 @@ pub enum SelectorOption {
 }
 
 /// A selector of an unknown format, or one that breaks the rules of its format.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Box<[u8]>", into = "Box<[u8]>")]
 pub struct UnreadableSelector {
     octets: Box<[u8]>,
     fault: SelectorFault,
+}
+
+impl From<UnreadableSelector> for Box<[u8]> {
+    fn from(unreadable: UnreadableSelector) -> Self {
+        unreadable.octets
+    }
+}
+
+impl TryFrom<Box<[u8]>> for UnreadableSelector {
+    type Error = &'static str;
+
+    fn try_from(octets: Box<[u8]>) -> Result<Self, Self::Error> {
+        match selector::decode(&octets) {
+            Ok(_) => Err("a selector that can be read"),
+            Err(fault) => Ok(Self { octets, fault }),
+        }
+    }
 }
 
 impl UnreadableSelector {

@@ -1,5 +1,6 @@
 //! Times and lifetimes, and the counter that says when a peer began anew.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::error::DecodeError;
 
 /// A time since 1970-01-01 00:00 UTC: 48 bits of seconds, 16 bits of 1/65536 s (RFC 5213 §8.8).
 /// Not the NTP format.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
@@ -51,7 +52,7 @@ impl WireOption for Timestamp {
 }
 
 /// How often a peer lost its sessions (RFC 5847 §3.4).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct RestartCounter(pub u32);
 
 impl WireOption for RestartCounter {
@@ -67,7 +68,9 @@ impl WireOption for RestartCounter {
 }
 
 /// Lifetime of a binding in PBU and PBA: a number of 4-second units (RFC 6275 §6.1.7).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct BindingLifetime {
     units: u16,
 }
@@ -109,7 +112,7 @@ impl BindingLifetime {
 }
 
 /// Lifetime of flow state in the draft's FMI and FMA: seconds, 0 to end it, 0xffff for ever.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct FlowLifetime {
     seconds: u16,
 }

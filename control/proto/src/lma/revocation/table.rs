@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flow::{Bid, Hnp, Lmaa, MnId, MobileId, ProxyCoa};
 use pmip_wire::RevocationTrigger;
+use serde::{Deserialize, Serialize};
 
 use crate::heartbeat::Suspect;
 use crate::timer::Timers;
@@ -13,7 +14,7 @@ use crate::timer::Timers;
 pub(super) const MAX_OUTSTANDING: usize = 0x8000;
 
 /// What was sent to a MAG.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Revocation {
     pub(super) lmaa: Lmaa,
     pub(super) trigger: RevocationTrigger,
@@ -26,7 +27,7 @@ pub(super) struct Revocation {
 }
 
 /// Revocations that wait for their acknowledgements.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::lma) struct Revocations {
     next_sequence: u16,
     pub(super) outstanding: BTreeMap<(ProxyCoa, u16), Revocation>,

@@ -1,0 +1,26 @@
+//! What the flight recorder has kept.
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+
+use super::{ANSWER_TIMEOUT, Api, Request, answer, problem};
+use crate::api::Problem;
+use crate::sink::sink;
+
+/// The type of what is answered.
+pub(super) const RECORDING: &str = "application/octet-stream";
+
+/// `GET /v1/recorder`.
+pub(super) async fn recorder(State(api): State<Api>) -> Response {
+    let (to, mut from) = sink(1);
+    if let Err(error) = answer(&api.calls, Request::Recorder(to), ANSWER_TIMEOUT).await {
+        return problem(&error);
+    }
+    match tokio::time::timeout(ANSWER_TIMEOUT, from.recv()).await {
+        Ok(Some(octets)) => ([(CONTENT_TYPE, RECORDING)], octets).into_response(),
+        Ok(None) | Err(_) => problem(&Problem::unavailable(
+            "the flight recorder has not answered",
+        )),
+    }
+}
