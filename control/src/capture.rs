@@ -3,7 +3,6 @@
 mod line;
 mod pieces;
 
-use std::fs::File;
 use std::io::{ErrorKind, Write, stdout};
 use std::path::Path;
 
@@ -13,10 +12,13 @@ use self::pieces::Pieces;
 use crate::api::capture::CaptureQuery;
 use crate::cli::CaptureArgs;
 use crate::client::Client;
+use crate::recording::private;
 use crate::top::told_to_end;
 
 /// Octets in a mebibyte.
 const MIB: u64 = 1 << 20;
+/// How large a file becomes if nothing is said.
+const FILE_MIB: u64 = 1024;
 
 /// Captures until told to end, or as long as the arguments say, and says how much it was.
 ///
@@ -26,7 +28,9 @@ pub(crate) fn capture(client: &Client, arguments: &CaptureArgs) -> anyhow::Resul
     let query = serde_urlencoded::to_string(query(arguments))?;
     let told = told_to_end()?;
     let mut out = Out::Nowhere;
-    let mut pieces = Pieces::new(arguments.size.saturating_mul(MIB));
+    let to_file = arguments.write.as_deref().is_some_and(|file| file != "-");
+    let most = arguments.size.or_else(|| to_file.then_some(FILE_MIB));
+    let mut pieces = Pieces::new(most.map_or(u64::MAX, |most| most.saturating_mul(MIB)));
     let mut more = true;
     client.download(&format!("/v1/capture?{query}"), &told, |octets| {
         if matches!(out, Out::Nowhere) {
@@ -42,7 +46,7 @@ pub(crate) fn capture(client: &Client, arguments: &CaptureArgs) -> anyhow::Resul
         Ok(more)
     })?;
     let full = if pieces.is_full() {
-        format!("; {} MiB are full (--size)", arguments.size)
+        format!("; {} MiB are full (--size)", most.unwrap_or(0))
     } else {
         String::new()
     };
@@ -84,11 +88,7 @@ impl Out {
         Ok(match file {
             None => Self::Lines,
             Some(file) if file == "-" => Self::File(Box::new(stdout())),
-            Some(file) => {
-                let made = File::create(file);
-                let made = made.with_context(|| format!("cannot make {}", file.display()))?;
-                Self::File(Box::new(made))
-            }
+            Some(file) => Self::File(Box::new(private(file)?)),
         })
     }
 

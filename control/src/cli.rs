@@ -375,9 +375,9 @@ pub(crate) struct CaptureArgs {
     /// Stop after so many seconds.
     #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) time: Option<u64>,
-    /// Stop before the file is larger.
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
-    pub(crate) size: u64,
+    /// Stop before it is larger [default: 1024 for a file].
+    #[arg(long, value_name = "MIB")]
+    pub(crate) size: Option<u64>,
 }
 
 /// Arguments of `revoke`.

@@ -4,6 +4,9 @@
 //! that it does not, and what the worker does with each is noted: nothing is decided here, and order is kept.
 //! While there is none, this costs a look whether there is one for each burst, and for each packet that is
 //! refused.
+//!
+//! Of packets that wait, for a neighbour or for the rest of their fragments, the rule is not known any more when
+//! they go on. What has no room on its way to another worker is dropped before anyone looks at it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,11 +15,12 @@ use flow::{
     Direction, DropReason, End, Fid, Filter, MobileId, PacketNumber, PathId, PortId, Role, Seen,
 };
 
-use crate::fate::{Arrival, Fate};
+use crate::fate::Fate;
 use crate::ingress::{Lane, Passage};
 use crate::io::{Burst, PacketIo};
 use crate::packet::PacketBuf;
-use crate::packet::header::{ETHERNET_LEN, Frame, IPV6_LEN, Ipv6, next_header};
+use crate::packet::header::{ETHERNET_LEN, Frame, Ipv6, next_header};
+use crate::packet::walk;
 use crate::table::Slot;
 use crate::table::path::MAX_PATH;
 use crate::worker::Worker;
@@ -68,6 +72,8 @@ struct Owners {
     to: Option<Mobile>,
     /// The binding whose rules decide.
     rules: Option<(Role, Slot)>,
+    /// It is a piece of a packet to us, and does not show whose.
+    hidden: bool,
 }
 
 /// What is counted of how packets end.
@@ -77,7 +83,8 @@ struct Ends {
     punted: u64,
     consumed: u64,
     reassembled: u64,
-    held: usize,
+    gathering: usize,
+    waiting: usize,
 }
 
 impl Capture {
@@ -99,6 +106,9 @@ impl Capture {
         let Some(wanted) = &self.filter.mobiles else {
             return true;
         };
+        if owners.hidden {
+            return true;
+        }
         let mobiles = [owners.from, owners.to].into_iter().flatten();
         mobiles.into_iter().any(|mobile| wanted.contains(&mobile))
     }
@@ -114,7 +124,9 @@ impl Capture {
             let left = self.left.iter().map(|left| &left.frame);
             std::iter::once(&self.came).chain(left)
         };
-        self.may_want(owners)
+        let visible = filter.mobiles.is_none() || !owners.hidden;
+        visible
+            && self.may_want(owners)
             && filter.fid.is_none_or(|wanted| fid == Some(wanted))
             && filter.dropped.as_ref().is_none_or(dropped)
             && filter
@@ -217,6 +229,8 @@ impl<Io: PacketIo> Worker<Io> {
             return;
         };
         let end = self.ends().since(before);
+        let shown = capture.left.first().map(|left| self.owners(&left.frame));
+        let owners = &shown.filter(|_| owners.hidden).unwrap_or(*owners);
         let rules = owners.rules.and_then(|(role, slot)| {
             let state = self.role(role)?;
             Some(state.table.bindings.rule_counters(slot))
@@ -289,10 +303,25 @@ impl<Io: PacketIo> Worker<Io> {
         }
     }
 
+    /// Notes frames that another worker made, if they do not leave: it has shown them as they left it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn pass_on_watched(&mut self, port: PortId, packets: &mut Burst<Io::Packet>) {
+        self.note_leaving(port, packets);
+        let Some((reason, count)) = self.pass_on(port, packets) else {
+            return;
+        };
+        if let Some(capture) = &mut self.capture {
+            let sent = capture.left.len().saturating_sub(count);
+            capture.left.drain(..sent);
+        }
+        self.note_refused(Some(reason), count);
+    }
+
     /// Notes that a packet ends which is not on its way from a port: it waited, or the appliance made it.
     #[cold]
     #[inline(never)]
-    pub(crate) fn note_end(&mut self, packet: &Io::Packet, fate: &Fate, arrival: &Arrival) {
+    pub(crate) fn note_end(&mut self, packet: &Io::Packet, fate: &Fate) {
         let (Fate::Drop(reason) | Fate::Refuse(reason, _)) = fate else {
             return;
         };
@@ -301,7 +330,7 @@ impl<Io: PacketIo> Worker<Io> {
         {
             capture.left.clear();
             capture.left.push(Left {
-                port: arrival.port,
+                port: Seen::NO_PORT,
                 frame: packet.data().to_vec(),
                 refused: Some(*reason),
             });
@@ -391,11 +420,21 @@ impl<Io: PacketIo> Worker<Io> {
             return Owners::default();
         };
         let ours = |address: u128| self.own.is_ours(address);
-        if ip.next_header == next_header::IPV6
-            && (ours(ip.source.get()) || ours(ip.destination.get()))
-            && let Some(inner) = frame.get(ETHERNET_LEN + IPV6_LEN..).and_then(Ipv6::of)
-        {
-            ip = inner;
+        if ours(ip.source.get()) || ours(ip.destination.get()) {
+            let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
+            let upper = walk::upper(ip, packet);
+            if upper.fragmented && upper.later_fragment {
+                let hidden = upper.next_header == next_header::IPV6;
+                return Owners {
+                    hidden,
+                    ..Owners::default()
+                };
+            }
+            if upper.next_header == next_header::IPV6
+                && let Some(inner) = packet.get(upper.offset..).and_then(Ipv6::of)
+            {
+                ip = inner;
+            }
         }
         let owner = |address: u128| {
             [Role::Lma, Role::Mag].into_iter().find_map(|role| {
@@ -410,13 +449,15 @@ impl<Io: PacketIo> Worker<Io> {
             from: from.map(|(mobile, _)| mobile),
             to: to.map(|(mobile, _)| mobile),
             rules: to.map(|((role, _), slot)| (role, slot)),
+            hidden: false,
         }
     }
 
     /// The tunnel of ours that a frame is in, on its way out.
     fn tunnel_of(&self, frame: &[u8]) -> Option<(Role, PathId)> {
         let (mut back, _) = <Frame as zerocopy::FromBytes>::read_from_prefix(frame).ok()?;
-        if back.ip.next_header != next_header::IPV6 {
+        let upper = walk::upper(&back.ip, frame.get(ETHERNET_LEN..)?);
+        if upper.next_header != next_header::IPV6 {
             return None;
         }
         std::mem::swap(&mut back.ip.source, &mut back.ip.destination);
@@ -432,7 +473,8 @@ impl<Io: PacketIo> Worker<Io> {
             punted: self.punted,
             consumed: self.consumed,
             reassembled: self.reassembled,
-            held: self.neighbours.held() + self.gathering.held(),
+            gathering: self.gathering.held(),
+            waiting: self.neighbours.held(),
         }
     }
 }
@@ -440,10 +482,13 @@ impl<Io: PacketIo> Worker<Io> {
 impl Ends {
     /// How a packet ended that was alone on its way since.
     fn since(&self, before: &Self) -> End {
+        if self.gathering > before.gathering {
+            return End::Held;
+        }
         let mut reasons = DropReason::ALL.iter().zip(self.drops).zip(before.drops);
         match reasons.find(|((_, now), before)| now > before) {
             Some(((reason, _), _)) => End::Dropped(*reason),
-            None if self.held > before.held => End::Held,
+            None if self.waiting > before.waiting => End::Held,
             None if self.punted > before.punted => End::Punted,
             // The last fragment of a packet goes on in its place.
             None if self.reassembled > before.reassembled => End::Sent,

@@ -155,7 +155,7 @@ impl<Io: PacketIo> Worker<Io> {
     #[inline(never)]
     pub(crate) fn end(&mut self, packet: Io::Packet, fate: Fate, arrival: &Arrival) {
         if self.capture.is_some() {
-            self.note_end(&packet, &fate, arrival);
+            self.note_end(&packet, &fate);
         }
         match fate {
             Fate::Send(port) => self.send(port, packet),

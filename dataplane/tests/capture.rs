@@ -199,7 +199,7 @@ fn what_waits_is_seen_when_it_leaves_or_is_given_up() {
             End::Sent
         } else {
             // And its sender is told.
-            assert_eq!((seen.port, later.len()), (CORE, 2));
+            assert_eq!((seen.port, later.len()), (Seen::NO_PORT, 2));
             End::Dropped(DropReason::Neighbour)
         };
         assert_eq!(seen.end, end);
@@ -226,17 +226,62 @@ fn fragments_wait_and_go_on_whole_and_packets_leave_in_fragments() {
     );
     assert_eq!([&all[1].1, &all[2].1], [&left[0], &left[1]]);
     // At the other end the first one waits for the second, which goes on with it.
-    let mut mag = Rig::mag();
-    capture(&mut mag, Filter::default());
-    for (mut frame, ends) in left.into_iter().zip([&[End::Held][..], &[End::Sent; 2]]) {
-        frame[..6].copy_from_slice(&PORT_MACS[0].0);
-        mag.rx(CORE, &frame);
-        let all = shown(&mut mag);
-        assert_eq!(
-            all.iter().map(|(seen, _)| seen.end).collect::<Vec<_>>(),
-            ends
-        );
-    }
+    let through = |filter: Filter| {
+        let mut mag = Rig::mag();
+        capture(&mut mag, filter);
+        let mut ends = Vec::new();
+        for mut frame in left.clone() {
+            frame[..6].copy_from_slice(&PORT_MACS[0].0);
+            mag.rx(CORE, &frame);
+            ends.extend(shown(&mut mag).iter().map(|(seen, _)| (seen.end, seen.to)));
+        }
+        ends
+    };
+    let to = Some((Role::Mag, MobileId(1)));
+    let whole = [(End::Sent, to), (End::Sent, to)];
+    let all = through(Filter::default());
+    assert_eq!(all, [&[(End::Held, to)][..], &whole].concat());
+    // The second shows whose it is only when it goes on.
+    let mobiles = |n| Filter {
+        mobiles: Some(vec![(Role::Mag, MobileId(n))]),
+        ..Filter::default()
+    };
+    assert_eq!(through(mobiles(1)), all);
+    assert_eq!(through(mobiles(2)), []);
+}
+
+#[test]
+fn a_packet_with_a_limit_is_a_mobiles_too() {
+    let mut rig = lma();
+    rig.path(Role::Lma, 1, Some(limited_tunnel(lmaa(), mag1(), 4)));
+    rig.turn();
+    let mobiles = Some(vec![(Role::Lma, MobileId(1))]);
+    capture(
+        &mut rig,
+        Filter {
+            mobiles,
+            ..Filter::default()
+        },
+    );
+    rig.rx(EDGE, &down(1, 7001));
+    let all = shown(&mut rig);
+    assert_eq!(all.len(), 2);
+    assert!(
+        all.iter()
+            .all(|(seen, _)| seen.path == Some((Role::Lma, PathId(1))))
+    );
+    let frame = &all[1].1;
+    assert_eq!(frame[20], 60, "destination options");
+    let mut up = frame.clone();
+    up[..6].copy_from_slice(&PORT_MACS[0].0);
+    let (source, destination) = up[22..54].split_at_mut(16);
+    source.swap_with_slice(destination);
+    let (source, destination) = up[70..102].split_at_mut(16);
+    source.swap_with_slice(destination);
+    rig.rx(CORE, &up);
+    let all = shown(&mut rig);
+    assert_eq!(all[0].0.from, Some((Role::Lma, MobileId(1))));
+    assert_eq!((all.len(), all[0].0.end), (2, End::Sent));
 }
 
 #[test]

@@ -96,12 +96,15 @@ pub struct Difference {
 }
 
 impl<M: Machine> Recording<M> {
-    /// Puts the turns through the machine again, and compares what comes out; the first difference.
-    pub fn replay(&self) -> Option<Difference> {
+    /// Puts the turns through the machine again, and compares what comes out; the first difference. `begin` is told
+    /// the number of each turn before it is decided.
+    pub fn replay(&self, mut begin: impl FnMut(usize)) -> Option<Difference> {
         let mut machine = self.before.clone();
         let last = self.turns.len().saturating_sub(1);
         for (number, turn) in self.turns.iter().enumerate() {
-            let mut decided = again(&mut machine, turn);
+            begin(number);
+            let decided = decide(&mut machine, &turn.inputs);
+            let mut decided: Vec<_> = decided.iter().map(Output::text).collect();
             if self.open && number == last {
                 decided.truncate(turn.outputs.len());
             }
@@ -115,14 +118,12 @@ impl<M: Machine> Recording<M> {
 }
 
 /// What a machine decides on the inputs of a turn.
-fn again<M: Machine>(machine: &mut M, turn: &Turn<M::Input>) -> Vec<String> {
+fn decide<M: Machine>(machine: &mut M, inputs: &[(Now, M::Input)]) -> Vec<Output> {
     let mut decided = Vec::new();
-    for (now, input) in &turn.inputs {
-        decided.extend(machine.apply(*now, input));
+    for (now, input) in inputs {
+        decided.extend(machine.apply(*now, input).map(Output::Answer));
     }
-    while let Some(output) = machine.poll() {
-        decided.push(output.text());
-    }
+    decided.extend(std::iter::from_fn(|| machine.poll()));
     decided
 }
 
@@ -133,43 +134,63 @@ fn first_difference(then: &[String], now: &[String]) -> Option<(Option<String>, 
         .find(|(then, now)| then != now)
 }
 
+/// A turn as it is kept: words take longer to make than there is time while much happens.
+#[derive(Clone, Debug)]
+struct Kept<I> {
+    inputs: Vec<(Now, I)>,
+    outputs: Vec<Output>,
+}
+
+impl<I> Kept<I> {
+    fn items(&self) -> usize {
+        self.inputs.len() + self.outputs.len()
+    }
+}
+
 /// Keeps the last turns of a machine.
 #[derive(Clone, Debug)]
 pub struct Recorder<M: Machine> {
     /// As the machine was before the turns that are kept.
     before: M,
     /// What the machine had to say before its first input.
-    owed: VecDeque<String>,
+    owed: VecDeque<Output>,
     forgotten: u64,
-    turns: VecDeque<Turn<M::Input>>,
+    turns: VecDeque<Kept<M::Input>>,
     room: usize,
+    /// Inputs and outputs in all turns.
+    items: usize,
     /// The last turn goes on.
     open: bool,
 }
 
 impl<M: Machine> Recorder<M> {
+    /// Inputs and outputs that are kept for each turn there is room for, all turns together.
+    pub const ITEMS_PER_TURN: usize = 16;
+
     /// For a machine that has seen nothing yet; keeps so many turns, but at least one.
     pub fn new(machine: M, room: usize) -> Self {
         let mut before = machine;
-        let owed = std::iter::from_fn(|| before.poll().map(|output| output.text()));
         Self {
-            owed: owed.collect(),
+            owed: decide(&mut before, &[]).into(),
             before,
             forgotten: 0,
             turns: VecDeque::new(),
             room: room.max(1),
+            items: 0,
             open: false,
         }
     }
 
     fn begin(&mut self) {
-        while self.turns.len() >= self.room
+        let most = self.room.saturating_mul(Self::ITEMS_PER_TURN);
+        while (self.turns.len() >= self.room || self.items > most)
             && let Some(oldest) = self.turns.pop_front()
         {
-            again(&mut self.before, &oldest);
+            self.items -= oldest.items();
+            decide(&mut self.before, &oldest.inputs);
             self.forgotten += 1;
         }
-        self.turns.push_back(Turn {
+        self.turns.push_back(Kept {
             inputs: Vec::new(),
             outputs: Vec::new(),
         });
@@ -178,10 +199,14 @@ impl<M: Machine> Recorder<M> {
 
     /// What is kept now.
     pub fn recording(&self) -> Recording<M> {
+        let turn = |kept: &Kept<M::Input>| Turn {
+            inputs: kept.inputs.clone(),
+            outputs: kept.outputs.iter().map(Output::text).collect(),
+        };
         Recording {
             before: self.before.clone(),
             forgotten: self.forgotten,
-            turns: self.turns.iter().cloned().collect(),
+            turns: self.turns.iter().map(turn).collect(),
             open: self.open,
         }
     }
@@ -194,15 +219,16 @@ impl<M: Machine> Tape<M> for Recorder<M> {
         }
         if let Some(turn) = self.turns.back_mut() {
             turn.inputs.push((now, input));
+            self.items += 1;
         }
     }
 
     fn output(&mut self, output: Output) {
-        let output = output.text();
         if self.owed.front() == Some(&output) {
             self.owed.pop_front();
         } else if let Some(turn) = self.turns.back_mut() {
             turn.outputs.push(output);
+            self.items += 1;
         }
     }
 

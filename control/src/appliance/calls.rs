@@ -62,10 +62,8 @@ impl Control {
                 Err(problem) => Err(problem),
             },
             Request::Recorder(to) => match &self.recorder {
-                Some(recorder) => {
-                    recorder.take(to);
-                    Ok(Value::Null)
-                }
+                Some(recorder) if recorder.take(to) => Ok(Value::Null),
+                Some(_) => Err(Problem::refused("somebody takes the recording already")),
                 None => Err(Problem::refused(
                     "nothing is recorded: [process] recorded_turns is 0",
                 )),

@@ -278,6 +278,10 @@ fn reasons(names: &str) -> Result<Vec<DropReason>, Problem> {
         return Ok(DropReason::ALL.to_vec());
     }
     let reason = |name: &str| {
+        if name == DropReason::SpreadRing.name() {
+            let why = "such packets are dropped on their way to another worker, before anyone looks at them";
+            return Err(Problem::bad_request(format!("drop: {name}: {why}")));
+        }
         let mut all = DropReason::ALL.iter();
         let known = all.find(|reason| reason.name() == name).copied();
         known.ok_or_else(|| {

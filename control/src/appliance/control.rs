@@ -215,7 +215,10 @@ impl Control {
             Ok(message) => message,
             Err(rejected) => {
                 tracing::debug!(%from, error = %rejected.error, "message rejected");
-                if let Some(recorder) = &mut self.recorder {
+                // Strangers shall not replace what peers have said.
+                if let (Some(recorder), Sender::Claimed | Sender::Authentic) =
+                    (&mut self.recorder, sender)
+                {
                     recorder.rejected(now.wall, from, &rejected.error, &header);
                 }
                 self.reject(packet, to, sender, rejected.reply);

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -29,15 +31,18 @@ const THREAD: &str = "recorder";
 const MOST_WAITING: usize = 1_000_000;
 /// Octets of a message that are kept of one that is rejected.
 const MOST_OCTETS: usize = 256;
-/// How long a process that panics waits for its recording.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a process that panics waits for its recording, with its ports as they are.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Recordings that panics leave in a directory.
+const MOST_FILES: usize = 4;
 
 /// Something to be kept, or what is kept to be handed over.
 #[derive(Debug)]
 enum Note {
     Lma(Entry<LmaInput>),
     Mag(Entry<MagInput>),
-    Remark(Remark),
+    /// A message that did not get as far as a machine.
+    Rejected(Duration, Ipv6Addr, DecodeError, Vec<u8>),
     /// No more will come: it is not known what is missing.
     Ended(String),
     Take(Sink<Vec<u8>>),
@@ -58,16 +63,18 @@ enum Entry<I> {
 pub(super) struct FlightTape {
     to: Sender<Note>,
     /// Too much waited once; nothing has been said since.
-    ended: bool,
+    ended: Arc<AtomicBool>,
+    /// Somebody waits for what is kept.
+    taking: Arc<AtomicBool>,
 }
 
 impl FlightTape {
     fn note(&mut self, note: Note) {
-        if self.ended {
+        if self.ended.load(Ordering::Relaxed) {
             return;
         }
-        self.ended = self.to.len() > MOST_WAITING;
-        let note = if self.ended {
+        let note = if self.to.len() > MOST_WAITING {
+            self.ended.store(true, Ordering::Relaxed);
             tracing::error!("the flight recorder does not keep up, and ends here");
             Note::Ended("the recorder did not keep up".to_owned())
         } else {
@@ -85,17 +92,18 @@ impl FlightTape {
         error: &DecodeError,
         header: &[u8],
     ) {
-        let mut text = format!("rejected, from {from}: {error}: ");
-        for octet in header.iter().take(MOST_OCTETS) {
-            // Writing to a text does not fail.
-            let _ = write!(text, "{octet:02x}");
-        }
-        self.note(Note::Remark(Remark { time, text }));
+        let octets = header.iter().copied().take(MOST_OCTETS).collect();
+        self.note(Note::Rejected(time, from, *error, octets));
     }
 
-    /// Has what is kept handed over.
-    pub(super) fn take(&self, to: Sink<Vec<u8>>) {
+    /// Has what is kept handed over; `false` if somebody waits for that already.
+    pub(super) fn take(&self, to: Sink<Vec<u8>>) -> bool {
+        if self.taking.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        // The thread ends after whoever could say something.
         let _ = self.to.send(Note::Take(to));
+        true
     }
 
     /// Has what is kept written to a file, as soon as any thread of this process panics.
@@ -170,6 +178,7 @@ pub(super) fn start(
     turns: usize,
 ) -> anyhow::Result<FlightTape> {
     let (to, notes) = unbounded();
+    let (ended, taking) = (Arc::default(), Arc::<AtomicBool>::default());
     let keeper = Keeper {
         name: name.to_owned(),
         turns,
@@ -177,12 +186,13 @@ pub(super) fn start(
         mag: mag.map(|mag| Recorder::new(mag.clone(), turns)),
         remarks: VecDeque::new(),
         ended: None,
+        taking: Arc::clone(&taking),
     };
     std::thread::Builder::new()
         .name(THREAD.into())
         .spawn(move || keeper.run(&notes))
         .context("no thread for the flight recorder")?;
-    Ok(FlightTape { to, ended: false })
+    Ok(FlightTape { to, ended, taking })
 }
 
 /// What the thread keeps.
@@ -193,6 +203,7 @@ struct Keeper {
     mag: Option<Recorder<Mag>>,
     remarks: VecDeque<Remark>,
     ended: Option<String>,
+    taking: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -202,19 +213,25 @@ impl Keeper {
             match note {
                 Note::Lma(entry) => keep(self.lma.as_mut(), entry),
                 Note::Mag(entry) => keep(self.mag.as_mut(), entry),
-                Note::Remark(remark) => {
+                Note::Rejected(time, from, error, octets) => {
                     if self.remarks.len() >= self.turns {
                         self.remarks.pop_front();
                     }
-                    self.remarks.push_back(remark);
+                    self.remarks.push_back(rejected(time, from, error, &octets));
                 }
                 Note::Ended(why) => self.ended = Some(why),
-                Note::Take(to) => match self.file("by command") {
+                Note::Take(to) => {
                     // Whoever asked may have gone.
-                    Ok(octets) => drop(to.offer(octets)),
-                    Err(error) => tracing::error!("{error:#}"),
-                },
+                    if !to.is_closed() {
+                        match self.file("by command") {
+                            Ok(octets) => drop(to.offer(octets)),
+                            Err(error) => tracing::error!("{error:#}"),
+                        }
+                    }
+                    self.taking.store(false, Ordering::Relaxed);
+                }
                 Note::Save(path, reply) => {
+                    forget_older(&path, &self.name);
                     let written = self.file("by a panic");
                     // Whoever waits may have lost patience.
                     let _ = reply.send(written.and_then(|octets| save(&path, &octets)));
@@ -246,6 +263,45 @@ fn keep<M: pmip_proto::recording::Machine>(
         Entry::Input(now, input) => recorder.input(now, input),
         Entry::Output(output) => recorder.output(*output),
         Entry::EndTurn => recorder.end_turn(),
+    }
+}
+
+/// A message that was rejected, in words.
+fn rejected(time: Duration, from: Ipv6Addr, error: DecodeError, octets: &[u8]) -> Remark {
+    let mut text = format!("rejected, from {from}: {error}: ");
+    for octet in octets {
+        // Writing to a text does not fail.
+        let _ = write!(text, "{octet:02x}");
+    }
+    Remark { time, text }
+}
+
+/// Leaves only the newest of the recordings that panics have left: a process that panics at every start shall not
+/// fill its disk. What cannot be read or removed stays.
+fn forget_older(path: &Path, name: &str) {
+    let Some(files) = path
+        .parent()
+        .and_then(|directory| directory.read_dir().ok())
+    else {
+        return;
+    };
+    let prefix = format!("{name}-");
+    let ours = |file: &PathBuf| {
+        let stem = file.file_stem().and_then(|stem| stem.to_str());
+        let number = stem.and_then(|stem| stem.strip_prefix(&prefix));
+        file.extension()
+            .is_some_and(|extension| extension == "recording")
+            && number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let mut files: Vec<_> = files
+        .flatten()
+        .map(|file| file.path())
+        .filter(ours)
+        .collect();
+    files.sort();
+    files.truncate(files.len().saturating_sub(MOST_FILES - 1));
+    for file in files {
+        let _ = std::fs::remove_file(file);
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct WorkerSet {
     ends: Vec<End>,
     /// Whose punts are taken next, so that a busy worker does not starve the others.
     turn: usize,
+    /// Whose captured frames are taken next, likewise.
+    seen_turn: usize,
 }
 
 impl WorkerSet {
@@ -63,6 +65,7 @@ impl WorkerSet {
         Self {
             ends: rings.into_iter().map(end).collect(),
             turn: 0,
+            seen_turn: 0,
         }
     }
 
@@ -143,8 +146,14 @@ impl WorkerSet {
 
     /// The next captured frame from a worker; its octets replace what is in `frame`.
     pub(crate) fn pop_seen(&mut self, frame: &mut Vec<u8>) -> Option<Seen> {
-        let mut ends = self.ends.iter_mut();
-        ends.find_map(|end| end.rings.pop_seen(frame))
+        for _ in 0..self.ends.len() {
+            self.seen_turn = (self.seen_turn + 1) % self.ends.len();
+            let end = self.ends.get_mut(self.seen_turn);
+            if let Some(seen) = end.and_then(|end| end.rings.pop_seen(frame)) {
+                return Some(seen);
+            }
+        }
+        None
     }
 
     /// The next answer from a worker.

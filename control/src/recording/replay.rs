@@ -1,6 +1,8 @@
 //! `flowmob replay`: a recording is decided again, or read.
 
 use std::fmt::Write;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use pmip_proto::recording::{Machine, Recording};
@@ -38,7 +40,12 @@ fn again<M: Machine>(role: &str, recording: &Recording<M>) -> (String, bool) {
         let _ = write!(text, " from {} to {}", clock(first.wall), clock(last.wall));
     }
     let _ = write!(text, ", {} before them forgotten: ", recording.forgotten);
-    let Some(difference) = recording.replay() else {
+    let at = At::hook(role);
+    let difference = recording.replay(|turn| {
+        let inputs = recording.turns.get(turn).map(|turn| &turn.inputs);
+        at.set(format!("{inputs:?}"));
+    });
+    let Some(difference) = difference else {
         text += "decided the same\n";
         return (text, true);
     };
@@ -52,6 +59,36 @@ fn again<M: Machine>(role: &str, recording: &Recording<M>) -> (String, bool) {
     let now = difference.now.unwrap_or_else(nothing);
     let _ = writeln!(text, "  then: {then}\n  now:  {now}");
     (text, false)
+}
+
+/// Says on what, if this program panics on a recording: that is what there was to find out.
+struct At(Arc<Mutex<String>>);
+
+impl At {
+    fn hook(role: &str) -> Self {
+        let inputs = Arc::<Mutex<String>>::default();
+        let (at, role) = (Arc::clone(&inputs), role.to_owned());
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            before(panic);
+            let at = at.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody is left to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "flowmob: the {role} panics on {at}");
+        }));
+        Self(inputs)
+    }
+
+    fn set(&self, inputs: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = inputs;
+    }
+}
+
+impl Drop for At {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            drop(std::panic::take_hook());
+        }
+    }
 }
 
 /// What went in and came out, a line each, by time; only lines with a text in them, if one is given.

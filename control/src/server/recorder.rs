@@ -17,9 +17,16 @@ pub(super) async fn recorder(State(api): State<Api>) -> Response {
     if let Err(error) = answer(&api.calls, Request::Recorder(to), ANSWER_TIMEOUT).await {
         return problem(&error);
     }
-    match tokio::time::timeout(ANSWER_TIMEOUT, from.recv()).await {
-        Ok(Some(octets)) => ([(CONTENT_TYPE, RECORDING)], octets).into_response(),
-        Ok(None) | Err(_) => problem(&Problem::unavailable(
+    let mut stopped = api.stopped;
+    let octets = tokio::select! {
+        octets = from.recv() => octets,
+        () = tokio::time::sleep(ANSWER_TIMEOUT) => None,
+        // An error means that the server is gone, which says the same.
+        _ = stopped.wait_for(|stopped| *stopped) => None,
+    };
+    match octets {
+        Some(octets) => ([(CONTENT_TYPE, RECORDING)], octets).into_response(),
+        None => problem(&Problem::unavailable(
             "the flight recorder has not answered",
         )),
     }

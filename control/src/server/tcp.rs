@@ -105,7 +105,10 @@ async fn let_in(State(proof): State<Arc<Proof>>, request: Request, next: Next) -
     }
     let (why, bearer) = match *proof {
         Proof::Token(_) => ("the request bears no token, or another one", true),
-        Proof::LocalName => ("only as localhost or by a loopback address", false),
+        Proof::LocalName => (
+            "only as localhost or by a loopback address, and to no page from elsewhere",
+            false,
+        ),
     };
     let mut response = problem(&Problem::unauthorized(why, bearer));
     if bearer {
@@ -125,12 +128,18 @@ impl Proof {
                 shown.is_some_and(|shown| shown.ct_eq(token.as_bytes()).into())
             }
             Self::LocalName => {
-                let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-                host.is_some_and(is_local)
+                let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+                // A page from elsewhere may have its browser ask, though not see the answer (Fetch Metadata).
+                let elsewhere = text(SEC_FETCH_SITE)
+                    .is_some_and(|site| !matches!(site, "same-origin" | "none"));
+                !elsewhere && text(HOST.as_str()).is_some_and(is_local)
             }
         }
     }
 }
+
+/// Where a browser says that a request comes from.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// Whether a `Host` header, with or without a port, names this machine to itself.
 fn is_local(host: &str) -> bool {
@@ -147,6 +156,25 @@ fn is_local(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_from_elsewhere_are_not_let_in() {
+        let headers = |site: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static("127.0.0.1:8080"));
+            if let Some(site) = site {
+                headers.insert(SEC_FETCH_SITE, HeaderValue::from_static(site));
+            }
+            headers
+        };
+        for site in [None, Some("same-origin"), Some("none")] {
+            assert!(Proof::LocalName.is_shown(&headers(site)), "{site:?}");
+        }
+        for site in ["cross-site", "same-site", "what"] {
+            assert!(!Proof::LocalName.is_shown(&headers(Some(site))), "{site}");
+        }
+        assert!(!Proof::LocalName.is_shown(&HeaderMap::new()));
+    }
 
     #[test]
     fn only_names_of_the_machine_itself_are_local() {

@@ -87,7 +87,7 @@ pub struct Seen {
     pub time: Duration,
     /// A number, the same for a packet that came in and for all that left because of it.
     pub packet: PacketNumber,
-    /// Where. Of a packet that the appliance made and that never left, [`Seen::NO_PORT`].
+    /// Where. Of a packet that was to leave and never did, [`Seen::NO_PORT`].
     pub port: PortId,
     /// Which way.
     pub direction: Direction,

@@ -55,7 +55,8 @@ impl<Io: PacketIo> Worker<Io> {
                 PacketBuf::prefetch_all(burst.as_slice());
                 match step {
                     Step::Handle => self.handle(usize::from(port.0), burst),
-                    // Counted as dropped here, and shown where it was handled.
+                    Step::Send if self.capture.is_some() => self.pass_on_watched(port, burst),
+                    // What is not sent is counted.
                     Step::Send => drop(self.pass_on(port, burst)),
                 }
             }

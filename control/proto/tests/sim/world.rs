@@ -112,7 +112,7 @@ fn check_recording<M: Machine>(machine: &Taped<M>) {
     let mut octets = Vec::new();
     ciborium::into_writer(&recording, &mut octets).unwrap();
     let elsewhere: Recording<M> = ciborium::from_reader(octets.as_slice()).unwrap();
-    let difference = elsewhere.replay();
+    let difference = elsewhere.replay(|_| ());
     assert_eq!(difference, None, "{:#?}", recording.turns);
 }
 
