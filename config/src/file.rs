@@ -77,6 +77,7 @@ fn log(log: &Log) -> Value {
     Value::Table(table([
         ("level", Some(text(log.level))),
         ("format", Some(text(log.format))),
+        ("addresses", Some(Value::Boolean(log.addresses))),
     ]))
 }
 

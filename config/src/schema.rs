@@ -227,6 +227,8 @@ pub struct Log {
     pub level: LogLevel,
     /// How it looks.
     pub format: LogFormat,
+    /// Whether lines above [`LogLevel::Debug`] have addresses in them.
+    pub addresses: bool,
 }
 
 /// A port: `[[port]]`.

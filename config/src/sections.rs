@@ -99,6 +99,7 @@ fn log(t: &mut Table<'_>) -> Log {
     Log {
         level: t.or("level", LogLevel::Info),
         format: t.or("format", LogFormat::Text),
+        addresses: t.or("addresses", false),
     }
 }
 

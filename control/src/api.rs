@@ -5,6 +5,7 @@ pub(crate) mod capture;
 pub(crate) mod config;
 pub(crate) mod event;
 pub(crate) mod explain;
+pub(crate) mod log;
 pub(crate) mod mobiles;
 
 use std::net::Ipv6Addr;

@@ -124,6 +124,15 @@ pub(crate) enum Command {
     /// Show the configuration in force, or what its file would change by now.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Show what a process logs, or have it log more or less: all of it, or about one mobile node.
+    Log {
+        /// What is to change.
+        #[command(subcommand)]
+        change: Option<LogCommand>,
+        /// Print JSON.
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Make the keys that protect signalling, or read them again.
     #[command(subcommand)]
     Keys(Keys),
@@ -222,6 +231,23 @@ pub(crate) enum Recorder {
     Dump {
         /// The file.
         file: PathBuf,
+    },
+}
+
+/// `flowmob log ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Log this and everything above, until the process ends, or a reload brings another level.
+    Level {
+        /// The level.
+        level: crate::api::log::LogLevel,
+    },
+    /// Log lines about a mobile node down to debug, whatever the level, or no longer. For any number of them.
+    Mobile {
+        /// The mobile node's identifier.
+        mn: String,
+        /// Whether to.
+        switch: Switch,
     },
 }
 

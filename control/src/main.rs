@@ -86,6 +86,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Reload { json } => reload(&client, false, json),
         Command::Config(ConfigCommand::Show { json }) => say(&show::config(&client, json)?),
         Command::Config(ConfigCommand::Diff { json }) => reload(&client, true, json),
+        Command::Log { change, json } => say(&show::log(&client, change, json)?),
         Command::Keys(Keys::Generate(arguments)) => say(&keys::generate(&arguments)?),
         Command::Keys(Keys::Reload) => say(&show::reload_keys(&client)?),
         Command::Attach { mobile, handoff } => {
@@ -245,7 +246,7 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(errors) => anyhow::bail!("{} cannot be run:\n\n{errors}", path.display()),
     };
-    let level = log::Level::start(&config.log);
+    let logging = log::Logging::start(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -255,12 +256,12 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
         signal_hook::flag::register(signal, Arc::clone(flag)).context("no signal handler")?;
     }
     if let Some(mn) = &config.mn {
-        mobile::run(path, &config, mn, level, &signals)?;
+        mobile::run(path, &config, mn, logging, &signals)?;
     } else {
         #[cfg(feature = "dpdk")]
         {
             doctor::log(&config);
-            appliance::run(path, &config, level, &signals)?;
+            appliance::run(path, &config, logging, &signals)?;
         }
         #[cfg(not(feature = "dpdk"))]
         anyhow::bail!("this build has no DPDK: it runs [mn] only");

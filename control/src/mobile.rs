@@ -13,7 +13,7 @@ use crate::api::config::{ConfigChange, Reload, Reloaded};
 use crate::api::event::What;
 use crate::api::{Problem, Readiness, Status};
 use crate::feed::feed;
-use crate::log::Level;
+use crate::log::Logging;
 use crate::mn::{self, AccessSettings, MnSettings, StatusHandle};
 use crate::server::{Answer, Call, Request, Server};
 
@@ -30,7 +30,7 @@ pub(crate) fn run(
     file: &Path,
     config: &Config,
     mn: &config::Mn,
-    level: Level,
+    logging: Logging,
     signals: &Signals,
 ) -> anyhow::Result<()> {
     let stop = &signals.stop;
@@ -46,7 +46,7 @@ pub(crate) fn run(
     let process = Process {
         file: file.to_owned(),
         running: config.clone(),
-        level,
+        logging,
         status,
         start: Instant::now(),
     };
@@ -75,7 +75,7 @@ fn access(access: &config::MnAccess) -> AccessSettings {
 struct Process {
     file: PathBuf,
     running: Config,
-    level: Level,
+    logging: Logging,
     status: StatusHandle,
     start: Instant,
 }
@@ -99,7 +99,7 @@ impl Process {
         }
     }
 
-    /// Reads the configuration again: of a mobile node's, only the log level may be another.
+    /// Reads the configuration again: of a mobile node's, only what is logged may be another.
     fn reload(&mut self, request: Reload) -> Answer {
         let new = config::load(&self.file).map_err(|e| Problem::refused(e.to_string()))?;
         let changes = config::differences(&self.running, &new);
@@ -117,7 +117,7 @@ impl Process {
             if !answer.refused.is_empty() {
                 return Err(Problem::refused(answer.refused.join("\n")));
             }
-            self.level.set(new.log.level);
+            self.logging.reload(&self.running.log, &new.log);
             self.running = new;
             answer.applied = true;
             tracing::info!(changes = changes.len(), "configuration applied");
@@ -138,6 +138,8 @@ impl Process {
             Request::Alive => Ok(json!(null)),
             Request::Config => Ok(json!(self.running.to_table())),
             Request::Reload(request) => self.reload(*request),
+            Request::Log => Ok(json!(self.logging.state())),
+            Request::LogChange(change) => Ok(json!(self.logging.change(change, false)?)),
             Request::Ready => Ok(json!(Readiness {
                 ready: true,
                 ports_down: vec![],
@@ -169,7 +171,7 @@ impl Process {
             | Request::Reregister(_)
             | Request::Attach(_)
             | Request::Detach(_) => Err(Problem::refused(
-                "this process is a mobile node: it has a status, a configuration and `show mn`, nothing else",
+                "this process is a mobile node: it has a status, a configuration, a log and `show mn`, nothing else",
             )),
         }
     }

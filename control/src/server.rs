@@ -34,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 use crate::api::capture::CaptureQuery;
 use crate::api::config::Reload;
 use crate::api::explain::Explain;
+use crate::api::log::LogChange;
 use crate::api::{
     Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reregister, Revoke, Service,
 };
@@ -102,6 +103,10 @@ pub(crate) enum Request {
     Attach(Attach),
     /// Detaches a mobile.
     Detach(Attach),
+    /// [`crate::api::log::LogState`].
+    Log,
+    /// Logs more or less.
+    LogChange(LogChange),
 }
 
 /// The answer to a [`Request`].

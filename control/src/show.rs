@@ -3,6 +3,7 @@
 mod config;
 mod events;
 mod explain;
+mod log;
 mod watch;
 
 use std::fmt::Display;
@@ -28,6 +29,7 @@ use crate::mn::status as mn;
 pub(crate) use config::{config, reload};
 pub(crate) use events::events;
 pub(crate) use explain::explain;
+pub(crate) use log::log;
 pub(crate) use watch::watch;
 
 /// Runs `flowmob show`, returning what to print.

@@ -250,6 +250,36 @@ pub(crate) struct Peer {
     pub(crate) sessions: Option<usize>,
 }
 
+#[cfg(feature = "dpdk")]
+impl What {
+    /// The mobile that it is about, if it is about one.
+    pub(crate) fn mobile(&self) -> Option<&MnId> {
+        match self {
+            Self::Attached { mn, .. }
+            | Self::Detached { mn, .. }
+            | Self::Detaching { mn, .. }
+            | Self::Handoff { mn, .. }
+            | Self::Renewed { mn, .. }
+            | Self::RegistrationInDoubt { mn, .. }
+            | Self::FlowMoved { mn, .. }
+            | Self::FlowNotMoved { mn, .. }
+            | Self::FlowFellBack { mn, .. }
+            | Self::FlowReturned { mn, .. }
+            | Self::FlowReleased { mn, .. }
+            | Self::FlowNotInstalled { mn, .. }
+            | Self::FlowState { mn, .. }
+            | Self::FlowExpired { mn }
+            | Self::Reregistration { mn, .. } => Some(mn),
+            Self::Refused { mn, .. } | Self::Revoked { mn, .. } => mn.as_ref(),
+            Self::ConfigurationApplied
+            | Self::PeerDown(_)
+            | Self::PeerUp(_)
+            | Self::PeerRestarted(_)
+            | Self::PeerLimited { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for What {
     #[expect(clippy::too_many_lines, reason = "one arm for each kind")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -53,6 +53,11 @@ impl Control {
                 self.reloads.read(request, reply);
                 return;
             }
+            Request::Log => rows(&self.reloads.logging().state()),
+            Request::LogChange(change) => {
+                let changed = self.reloads.logging().change(&change, true);
+                changed.and_then(|state| rows(&state))
+            }
             Request::Config => rows(&self.reloads.running().to_table()),
             Request::Capture(query, to) => match self.start_capture(now, &query, to) {
                 Ok(()) => {

@@ -16,6 +16,7 @@ use nd::packet::{Ipv6, ipv6_packet, next_header};
 use nd::{NeighbourDiscovery, icmp6};
 use pmip_proto::{Command, Now, Probe, Receiver, Reply};
 use pmip_wire::Message;
+use tracing::field::display;
 
 use super::calls::WaitingMoves;
 use super::capture::Captures;
@@ -186,7 +187,8 @@ impl Control {
         self.workers
             .broadcast(&Update::PathMtu { local, remote, mtu });
         if self.setup.is_peer(ends) && self.ways.learn(now.monotonic, ends, mtu) {
-            tracing::info!(%local, %remote, mtu, "a router says what the way carries");
+            let peer = self.setup.peer_between(local, remote);
+            tracing::info!(peer, %local, %remote, mtu, "a router says what the way carries");
             self.tell_mobiles(now, ends, Some(mtu));
         }
     }
@@ -225,7 +227,8 @@ impl Control {
                 return;
             }
         };
-        tracing::debug!(%from, name = message.name(), "received");
+        let mn = message.mn_id().map(display);
+        tracing::debug!(%from, name = message.name(), mn, "received");
         match &message {
             Message::Pbu(_) | Message::Fma(_) | Message::Upa(_) | Message::Bra(_) => {
                 if let Some(lma) = &mut self.lma {
@@ -290,10 +293,11 @@ impl Control {
         }
         match self.mobiles.automatic(port, mac) {
             Some(attachment) => {
+                let mn = attachment.mn_id.clone();
                 if let Err(error) = mag.notice(now, attachment)
                     && self.log_rate.allow(now.monotonic)
                 {
-                    tracing::warn!(%error, "not attached");
+                    tracing::warn!(%mn, %error, "not attached");
                 }
             }
             None => self.mobiles.count_unknown(),
@@ -338,7 +342,8 @@ impl Control {
             mag.handle_timeout(now);
         }
         while let Some((local, remote)) = self.ways.pop_due(now.monotonic) {
-            tracing::info!(%local, %remote, "what a router said of the way is forgotten");
+            let peer = self.setup.peer_between(local, remote);
+            tracing::info!(peer, %local, %remote, "what a router said of the way is forgotten");
             self.tell_mobiles(now, (local, remote), None);
         }
         if due(self.nd.poll_timeout(), now) {
@@ -408,26 +413,27 @@ impl Control {
 
     /// Sends a message, protected if its peer has keys, once the tables it speaks of are in force.
     fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: &Message) {
-        let name = message.name();
+        let (name, mn) = (message.name(), message.mn_id().map(display));
+        let peer = self.setup.peer_between(from, to);
         let header = match message.encode(from, to) {
             Ok(header) => header,
             Err(error) => {
                 self.oddities.not_encoded += 1;
                 if self.log_rate.allow(self.start.elapsed()) {
-                    tracing::error!(%to, name, %error, "message not sent");
+                    tracing::error!(peer, %to, name, mn, %error, "message not sent");
                 }
                 return;
             }
         };
         match self.protection.seal(from, to, header) {
             Ok((protocol, payload)) => {
-                tracing::debug!(%to, name, "sending");
+                tracing::debug!(%to, name, mn, "sending");
                 let packet = ipv6_packet(from, to, protocol, HOP_LIMIT, &payload);
                 self.outbox.push(&self.workers, packet, TransmitTo::Routed);
             }
             Err(error) => {
                 if self.log_rate.allow(self.start.elapsed()) {
-                    tracing::error!(%to, name, %error, "message not sent");
+                    tracing::error!(peer, %to, name, mn, %error, "message not sent");
                 }
             }
         }

@@ -3,6 +3,7 @@
 use flow::{Bid, Fid, Lmaa, MnId, ProxyCoa, Role};
 use pmip_proto::{LmaEvent, MagEvent, MoveTimes, Now};
 use pmip_wire::BindingStatus;
+use tracing::field::display;
 
 use super::calls::Waiting;
 use super::control::Control;
@@ -51,10 +52,11 @@ impl Control {
         if !self.log_rate.allow(now.monotonic) {
             return;
         }
+        let mn = what.mobile().map(display);
         if warning {
-            tracing::warn!("{what}");
+            tracing::warn!(mn, "{what}");
         } else {
-            tracing::info!("{what}");
+            tracing::info!(mn, "{what}");
         }
         self.events.tell(warning, what);
     }

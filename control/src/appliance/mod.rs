@@ -60,7 +60,7 @@ use crate::api::RouteRow;
 use crate::api::config::Reload;
 use crate::feed::{EventMaker, feed};
 use crate::keys::Source;
-use crate::log::Level;
+use crate::log::Logging;
 use crate::server::{Call, Request, Server};
 
 use ways::Ways;
@@ -84,7 +84,7 @@ const ANSWERS_PER_SECOND: u32 = 10;
 pub(crate) fn run(
     file: &Path,
     config: &Config,
-    level: Level,
+    logging: Logging,
     signals: &Signals,
 ) -> anyhow::Result<()> {
     let stop = &signals.stop;
@@ -127,7 +127,7 @@ pub(crate) fn run(
         start,
         events,
         file: file.to_owned(),
-        level,
+        logging,
     };
     let control = build_control(config, fixed, control_rings, requests)?;
     let control = spawn_control(config, control, stop)?;
@@ -313,7 +313,7 @@ struct Fixed {
     start: Instant,
     events: EventMaker,
     file: PathBuf,
-    level: Level,
+    logging: Logging,
 }
 
 fn build_control(
@@ -329,7 +329,7 @@ fn build_control(
         start,
         events,
         file,
-        level,
+        logging,
     } = fixed;
     // Sequence numbers and identifiers start anywhere, so that a restarted process is not taken for its
     // former self.
@@ -382,7 +382,7 @@ fn build_control(
         ways: Ways::new(config.process.path_mtu_lifetime),
         moves: calls::WaitingMoves::default(),
         captures: Captures::default(),
-        reloads: Reloads::new(file, config.clone(), counter, level),
+        reloads: Reloads::new(file, config.clone(), counter, logging),
         log_rate: LogRate::default(),
         events,
         times: Times::default(),

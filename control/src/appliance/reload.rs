@@ -22,7 +22,7 @@ use crate::api::Problem;
 use crate::api::config::{ConfigChange, Reload, Reloaded};
 use crate::api::event::What;
 use crate::keys::{PeerKeys, Source};
-use crate::log::Level;
+use crate::log::Logging;
 use crate::server::Answer;
 
 /// What it takes to read the configuration again.
@@ -31,7 +31,7 @@ pub(super) struct Reloads {
     /// What is in force.
     running: Config,
     restart_counter: u32,
-    level: Level,
+    logging: Logging,
     to: Sender<Read>,
     from: Receiver<Read>,
 }
@@ -53,14 +53,19 @@ struct Ready {
 }
 
 impl Reloads {
-    pub(super) fn new(file: PathBuf, running: Config, restart_counter: u32, level: Level) -> Self {
+    pub(super) fn new(
+        file: PathBuf,
+        running: Config,
+        restart_counter: u32,
+        logging: Logging,
+    ) -> Self {
         // As many as may be asked for at once, which the thread that reads them waits for.
         let (to, from) = crossbeam::channel::bounded(1);
         Self {
             file,
             running,
             restart_counter,
-            level,
+            logging,
             to,
             from,
         }
@@ -69,6 +74,11 @@ impl Reloads {
     /// What is in force.
     pub(super) fn running(&self) -> &Config {
         &self.running
+    }
+
+    /// What is logged.
+    pub(super) fn logging(&self) -> &Logging {
+        &self.logging
     }
 
     /// Has the file read; the answer comes when it is.
@@ -253,7 +263,8 @@ impl Control {
             mag.expected_bindings = made.expected_bindings;
             mag.other_lengths = made.other_lengths;
         }
-        self.reloads.level.set(new.log.level);
+        let running = &self.reloads.running;
+        self.reloads.logging.reload(&running.log, &new.log);
         self.reloads.running = new;
         Ok(())
     }

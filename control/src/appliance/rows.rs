@@ -54,7 +54,11 @@ impl Control {
             | Request::Service(_)
             | Request::Reregister(_)
             | Request::Attach(_)
-            | Request::Detach(_) => Err(Problem::unavailable("the workers are not asked for this")),
+            | Request::Detach(_)
+            | Request::Log
+            | Request::LogChange(_) => {
+                Err(Problem::unavailable("the workers are not asked for this"))
+            }
         };
         answered(complete.reply, answer);
     }

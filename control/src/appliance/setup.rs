@@ -112,6 +112,13 @@ impl Setup {
         peers.any(|peer| (peer.own, peer.address) == (own, address))
     }
 
+    /// The name of the peer between these addresses of ours and its.
+    pub(crate) fn peer_between(&self, own: Ipv6Addr, address: Ipv6Addr) -> Option<&str> {
+        let mut peers = self.peers.iter();
+        let peer = peers.find(|peer| (peer.own, peer.address) == (own, address))?;
+        Some(&peer.name)
+    }
+
     /// A port's name.
     pub(crate) fn port_name(&self, port: PortId) -> &str {
         self.ports

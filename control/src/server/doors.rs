@@ -20,6 +20,7 @@ use crate::api::capture::{CaptureQuery, FrameDirection};
 use crate::api::config::{Reload, Reloaded};
 use crate::api::event::Event;
 use crate::api::explain::{Explain, Explanation};
+use crate::api::log::{LogChange, LogLevel, LogState, MobileSwitch};
 use crate::api::mobiles::MobileRow;
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
@@ -106,6 +107,14 @@ impl Doors {
                 "Reads the configuration's file again and puts it into force, whole or not at all",
                 Request::Reload,
             )
+            .read::<LogState>("/v1/log", "What is logged", Request::Log)
+            .write::<LogChange, LogState>(
+                "/v1/log",
+                "Logs more or less, also about one mobile, until the process ends or a reload says otherwise",
+                Request::LogChange,
+            )
+            .knows::<LogLevel>()
+            .knows::<MobileSwitch>()
             .write::<KeysReload, Done>(
                 "/v1/keys/reload",
                 "Reads the key files again",

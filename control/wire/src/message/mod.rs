@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 use std::net::Ipv6Addr;
 
+use flow::MnId;
+
 use crate::codec::Writer;
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
 use crate::frame::Frame;
+use crate::option::MnIdOption;
 
 mod binding_error;
 mod fma;
@@ -133,6 +136,22 @@ impl Message {
             Self::Upn(_) => mh_type::UPDATE_NOTIFICATION,
             Self::Upa(_) => mh_type::UPDATE_NOTIFICATION_ACK,
         }
+    }
+
+    /// The mobile that the message is about; `None` if it names none, or one that no mobile here can be.
+    pub fn mn_id(&self) -> Option<&MnId> {
+        let option = match self {
+            Self::Pbu(message) => &message.mn_id,
+            Self::Pba(message) => &message.mn_id,
+            Self::Fmi(message) => &message.mn_id,
+            Self::Fma(message) => &message.mn_id,
+            Self::Bri(message) => &message.mn_id,
+            Self::Bra(message) => &message.mn_id,
+            Self::Upn(message) => &message.mn_id,
+            Self::Upa(message) => &message.mn_id,
+            Self::BindingError(_) | Self::Heartbeat(_) => return None,
+        };
+        option.as_ref().and_then(MnIdOption::nai)
     }
 
     /// The message's short name, for logs and counters.
