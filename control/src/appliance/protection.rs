@@ -267,12 +267,16 @@ impl Protection {
     /// Puts a peer's new keys into force.
     fn replace(&mut self, new: Prepared) {
         let current = self.pairs.remove(&new.pair).flatten();
+        // Without keys nothing of the old association goes on. The mark of its numbers stays, should the key come back.
+        let Some(keys) = new.keys else {
+            self.pairs.insert(new.pair, None);
+            return;
+        };
         let (mut known, sending, heard) = match current {
             Some(current) => (current.inbound, Some(current.outbound), current.heard),
             None => (BTreeMap::new(), None, None),
         };
-        let inbound = new.keys.into_iter().flat_map(|keys| keys.inbound);
-        let inbound = inbound.map(|Association { spi, key }| {
+        let inbound = keys.inbound.into_iter().map(|Association { spi, key }| {
             let goes_on = known.remove(&spi.get());
             let sa = goes_on.unwrap_or_else(|| {
                 let marks = self.marks.as_ref();

@@ -316,6 +316,48 @@ fn keys_are_changed_without_losing_a_message() {
 }
 
 #[test]
+fn protection_ends_whole_and_comes_back_with_new_numbers() {
+    let files = Files::new();
+    let (mut lma, mut mag) = (files.lma(), files.mag());
+    arrives(&mut mag, &mut lma, MAG, LMA);
+    arrives(&mut lma, &mut mag, LMA, MAG);
+    let number = |packet: &[u8]| u32::from_be_bytes(packet[44..48].try_into().unwrap());
+    let last = number(&sent(&mut lma, LMA, MAG));
+    let (state, esp) = (files.path("lma-state"), sent(&mut mag, MAG, LMA));
+
+    let open = Source {
+        own: LMA,
+        peer: MAG,
+        file: None,
+    };
+    let keys = lma.read(std::slice::from_ref(&open)).unwrap();
+    lma.replace_all(vec![open], keys, &state).unwrap();
+    let none = ProtectionState {
+        sending: None,
+        heard: None,
+    };
+    assert_eq!(lma.state(LMA, MAG), none);
+    let plain = sent(&mut lma, LMA, MAG);
+    assert_eq!(plain[6], next_header::MOBILITY);
+    let plain = ipv6_packet(MAG, LMA, next_header::MOBILITY, 64, MESSAGE);
+    assert_eq!(admit(&mut lma, &plain).unwrap().sender, Sender::Claimed);
+    assert_eq!(admit(&mut lma, &esp), None);
+
+    // The same keys again: no number is used twice, in this process or in the next one.
+    let source = files.source("lma", LMA, MAG);
+    let keys = lma.read(std::slice::from_ref(&source)).unwrap();
+    lma.replace_all(vec![source], keys, &state).unwrap();
+    arrives(&mut mag, &mut lma, MAG, LMA);
+    assert_eq!(admit(&mut lma, &plain), None);
+    let again = sent(&mut lma, LMA, MAG);
+    assert!(number(&again) > last);
+    assert!(admit(&mut mag, &again).is_some());
+    drop(lma);
+    let mut lma = files.lma();
+    assert!(number(&sent(&mut lma, LMA, MAG)) > number(&again));
+}
+
+#[test]
 fn a_faulty_reload_changes_nothing() {
     let files = Files::new();
     let (mut lma, mut mag) = (files.lma(), files.mag());
