@@ -182,7 +182,12 @@ fn check(path: &Path) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    if let Err(errors) = keys::load_all(&keys::Source::all(&config)) {
+    let mut errors = keys::load_all(&keys::Source::all(&config))
+        .err()
+        .unwrap_or_default();
+    let token = config.management.token_file.as_deref().map(keys::token);
+    errors.extend(token.and_then(Result::err));
+    if !errors.is_empty() {
         let mut said = std::io::stderr();
         write!(said, "{}", warnings(&config))?;
         for error in errors {

@@ -672,6 +672,19 @@ fn tcp_is_for_those_who_may() {
     let taken = format!("tcp = \"{address}\"\n");
     assert!(fails("taken", &taken).contains("cannot listen on 127.0.0.1"));
     let here = format!("tcp = \"{}\"\ntoken_file = \"token\"\n", free_address());
+    // What `run` refuses, `check` does, in the same words.
+    let fails = |name: &str, management: &str| {
+        let said = fails(name, management);
+        let checked = flowmob(["check", "-c", file.with_file_name(name).to_str().unwrap()]);
+        let error = checked.fails();
+        let (_, problem) = error.split_once("error: ").unwrap();
+        assert!(said.contains(problem.trim_end()), "{said}\n{error}");
+        assert!(
+            said.contains("token") && !said.contains("key file"),
+            "{said}"
+        );
+        said
+    };
     std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     assert!(fails("open", &here).contains("mode 0600 or 0400"));
     std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();

@@ -97,7 +97,7 @@ impl KeyFile {
     /// # Errors
     /// If it cannot be read, others may read it, or its content is not right.
     pub(crate) fn load(path: &Path) -> Result<Self, KeyFileError> {
-        let text = read(path)?;
+        let text = read(path, What::Keys)?;
         let reader = Reader { path, text: &text };
         let entries = reader.entries()?;
         reader.check(&entries)?;
@@ -136,7 +136,7 @@ impl KeyFile {
 /// If the file cannot be read, others may read it, or the token is short or has odd characters.
 pub(crate) fn token(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     const LEAST: usize = 16;
-    let text = read(path)?;
+    let text = read(path, What::Token)?;
     let token = text.trim_end_matches(['\r', '\n']);
     if token.len() < LEAST || !token.bytes().all(|octet| octet.is_ascii_graphic()) {
         let problem = format!("a token is one line of at least {LEAST} characters without spaces");
@@ -147,32 +147,59 @@ pub(crate) fn token(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
 }
 
 /// The text of a file that only its owner may read, who runs this process.
-fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+/// What a secret file holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Keys,
+    Token,
+}
+
+impl What {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "key file",
+            Self::Token => "token file",
+        }
+    }
+
+    /// How one is made.
+    fn make(self, path: &Path) -> String {
+        match self {
+            Self::Keys => "`flowmob keys generate` makes key files".to_owned(),
+            Self::Token => format!(
+                "(umask 077; openssl rand -hex 32 > {}) makes one",
+                path.display()
+            ),
+        }
+    }
+}
+
+fn read(path: &Path, what: What) -> Result<Zeroizing<String>, KeyFileError> {
     let shown = path.display();
+    let (name, make) = (what.name(), what.make(path));
     let error = |problem: String, help: String| KeyFileError::new(path, None, problem, help);
     let unreadable = |e: std::io::Error| {
         error(
-            format!("the key file cannot be read: {e}"),
-            "check the path; `flowmob keys generate` makes key files".to_owned(),
+            format!("the {name} cannot be read: {e}"),
+            format!("check the path; {make}"),
         )
     };
     let file = File::open(path).map_err(unreadable)?;
     // Asked of what has been opened, not of the name, which may lead elsewhere by now.
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() || metadata.len() > MAX_LEN {
-        let problem = "this is no key file: not a file, or larger than 64 KiB";
-        let help = "`flowmob keys generate` makes key files";
-        return Err(error(problem.to_owned(), help.to_owned()));
+        let problem = format!("this is no {name}: not a file, or larger than 64 KiB");
+        return Err(error(problem, make));
     }
     let mode = metadata.mode() & 0o7777;
     if !matches!(mode, 0o600 | 0o400) {
-        let problem = format!("a key file has mode 0600 or 0400; this one has {mode:04o}");
+        let problem = format!("a {name} has mode 0600 or 0400; this one has {mode:04o}");
         return Err(error(problem, format!("chmod 600 {shown}")));
     }
     let user = nix::unistd::geteuid().as_raw();
     if metadata.uid() != user {
         let problem = format!(
-            "the key file belongs to user {}, but this process is user {user}",
+            "the {name} belongs to user {}, but this process is user {user}",
             metadata.uid()
         );
         return Err(error(problem, format!("chown {user} {shown}")));
@@ -187,7 +214,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
         Ok(text) => Ok(Zeroizing::new(text)),
         Err(wrong) => {
             drop(Zeroizing::new(wrong.into_bytes()));
-            let problem = "a key file is text in UTF-8".to_owned();
+            let problem = format!("a {name} is text in UTF-8");
             Err(error(problem, "make it anew".to_owned()))
         }
     }
