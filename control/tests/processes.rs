@@ -126,11 +126,11 @@ fn what_cannot_start_says_why_and_what_to_do() {
         said.contains("cannot make the directory /proc/flowmob"),
         "{said}"
     );
-    let lost = "memory_mib = 64\nstate_directory = \"/nonexistent/state\"";
+    let lost = "memory_mib = 64\nstate_directory = \"/proc/flowmob/state\"";
     let said = run(&one_port("ring", &socket, lost));
     assert!(
-        said.contains("cannot write /nonexistent/state/restart_counter")
-            && said.contains("make the directory"),
+        said.contains("cannot make the directory /proc/flowmob/state")
+            && said.contains("state_directory"),
         "{said}"
     );
     assert!(!socket.exists());

@@ -90,7 +90,7 @@ pub(crate) fn run(
     let stop = &signals.stop;
     let cores = worker_cores(config)?;
     let start = Instant::now();
-    // Only processes with keys, which always have one, need the directory here.
+    // Only processes with keys, which always have one, need the directory this early.
     let state = config.state_directory().unwrap_or_default();
     let protection =
         Protection::new(Source::all(config), &state).context("the keys of the signalling")?;

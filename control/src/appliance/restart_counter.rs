@@ -1,7 +1,8 @@
 //! The Restart Counter (RFC 5847 §3.2): by it, peers see that this process has lost its sessions.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +17,7 @@ const FILE: &str = "restart_counter";
 /// clock goes back.
 ///
 /// # Errors
-/// If the directory is missing or cannot be written to, or the file holds no number.
+/// If the directory, which is made if it is missing, cannot be written to, or the file holds no number.
 pub(super) fn next(directory: Option<&Path>) -> anyhow::Result<u32> {
     let Some(directory) = directory else {
         let since = SystemTime::now()
@@ -26,6 +27,14 @@ pub(super) fn next(directory: Option<&Path>) -> anyhow::Result<u32> {
         let [.., a, b, c, d] = since.as_secs().to_be_bytes();
         return Ok(u32::from_be_bytes([a, b, c, d]));
     };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| {
+            let shown = directory.display();
+            format!("cannot make the directory {shown}, which [process] state_directory names")
+        })?;
     let path = directory.join(FILE);
     let shown = path.display();
     let counter = match fs::read_to_string(&path) {
@@ -42,7 +51,7 @@ pub(super) fn next(directory: Option<&Path>) -> anyhow::Result<u32> {
     };
     store(directory, &path, counter).with_context(|| {
         format!(
-            "cannot write {shown}; make the directory [process] state_directory and let this user write to it"
+            "cannot write {shown}; let this user write to the directory, or name another one in [process] state_directory"
         )
     })?;
     Ok(counter)
@@ -78,11 +87,21 @@ mod tests {
     }
 
     #[test]
+    fn the_directory_is_made_for_its_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("deep/er");
+        assert_eq!([(); 2].map(|()| next(Some(&missing)).unwrap()), [1, 2]);
+        let mode = fs::metadata(&missing).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
     fn what_cannot_be_kept_is_an_error_that_names_the_file() {
         let directory = tempfile::tempdir().unwrap();
-        let missing = directory.path().join("missing");
-        let error = format!("{:#}", next(Some(&missing)).unwrap_err());
-        assert!(error.contains("missing/restart_counter"), "{error}");
+        let error = next(Some(Path::new("/proc/flowmob"))).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("the directory /proc/flowmob"), "{error}");
         assert!(error.contains("state_directory"), "{error}");
         fs::write(directory.path().join(FILE), "seven").unwrap();
         let error = format!("{:#}", next(Some(directory.path())).unwrap_err());
