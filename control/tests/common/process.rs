@@ -110,7 +110,8 @@ impl Appliance {
             || {
                 let ended = appliance.child.try_wait().unwrap();
                 assert_eq!(ended, None, "{}", appliance.log());
-                socket.exists().then_some(())
+                let answer = asked(&socket, "GET /v1/status").ok()?;
+                (answer.0 == 200).then_some(())
             },
         );
         appliance
@@ -147,15 +148,7 @@ impl Appliance {
     /// One request as others than our own client make them: `GET /path`. Gives status and body, as far as that is
     /// text.
     pub fn http(&self, request: &str) -> (u16, String) {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, body.to_owned())
+        asked(&self.socket, request).unwrap()
     }
 
     /// How often it dropped a packet for this reason.
@@ -178,6 +171,21 @@ impl Appliance {
             self.child.try_wait().unwrap()
         })
     }
+}
+
+/// A request on a socket, and the answer's status and body. Fails if nobody listens, or goes without an answer.
+fn asked(socket: &Path, request: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = UnixStream::connect(socket)?;
+    let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Ok((status, body.to_owned()))
 }
 
 impl Drop for Appliance {
