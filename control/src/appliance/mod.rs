@@ -7,6 +7,7 @@ mod control;
 mod events;
 mod explain;
 mod ignored;
+mod left_behind;
 mod log_rate;
 mod metrics;
 mod mobiles;
@@ -95,6 +96,7 @@ pub(crate) fn run(
     let protection =
         Protection::new(Source::all(config), &state).context("the keys of the signalling")?;
     let eal = Eal::init(&ports::eal_config(config)).context("DPDK did not start")?;
+    left_behind::remove(&eal.runtime_directory());
     let OpenPorts {
         infos,
         workers: queues,

@@ -11,6 +11,7 @@ use super::setup::PortInfo;
 
 /// Packets each queue holds.
 const DESCRIPTORS: u16 = 1024;
+use super::left_behind;
 /// Packets a worker keeps at hand, holds for neighbours or as fragments, or has in its bursts.
 const PER_WORKER: u32 = 1024;
 /// Of those, fragments; what the configuration allows beyond comes on top.
@@ -52,7 +53,7 @@ pub(super) fn eal_config(config: &Config) -> EalConfig {
         },
         memory_mib: config.process.memory_mib,
         pci: pci.collect(),
-        file_prefix: format!("flowmob-{}", std::process::id()),
+        file_prefix: format!("{}{}", left_behind::PREFIX, std::process::id()),
         ..EalConfig::default()
     }
 }

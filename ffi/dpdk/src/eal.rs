@@ -5,6 +5,7 @@ use std::fs;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -149,6 +150,15 @@ impl EalHandle {
         &self.0.config
     }
 
+    /// The runtime directory of the process, named by [`EalConfig::file_prefix`].
+    pub fn runtime_directory(&self) -> PathBuf {
+        // SAFETY: the environment runs as long as there is a handle.
+        let directory = unsafe { dpdk_sys::rte_eal_get_runtime_dir() };
+        // SAFETY: DPDK returns a NUL-terminated string in static storage.
+        let directory = unsafe { CStr::from_ptr(directory) };
+        PathBuf::from(OsStr::from_bytes(directory.to_bytes()))
+    }
+
     pub(crate) fn keep_pool(&self, pool: NonNull<rte_mempool>) {
         self.0
             .pools
@@ -160,13 +170,9 @@ impl EalHandle {
 
 impl Drop for Eal {
     fn drop(&mut self) {
-        // SAFETY: the environment still runs.
-        let directory = unsafe { dpdk_sys::rte_eal_get_runtime_dir() };
-        // SAFETY: DPDK returns a NUL-terminated string in static storage.
-        let directory = unsafe { CStr::from_ptr(directory) };
         // DPDK leaves its runtime directory behind, one for each process. Nothing of ours is in it,
         // and if somebody else's is, it stays.
-        let _ = fs::remove_dir(OsStr::from_bytes(directory.to_bytes()));
+        let _ = fs::remove_dir(self.handle.runtime_directory());
         // With another handle around, a port, queue, pool or registered thread is.
         let Some(shared) = Arc::get_mut(&mut self.handle.0) else {
             return;
