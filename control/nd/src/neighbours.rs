@@ -33,6 +33,8 @@ const REACHABLE: Duration = Duration::from_secs(30);
 const RETRANSMIT: Duration = Duration::from_secs(1);
 /// MAX_MULTICAST_SOLICIT and MAX_UNICAST_SOLICIT (RFC 4861 §10).
 const SOLICITATIONS: u8 = 3;
+/// MAX_NEIGHBOR_ADVERTISEMENT (RFC 4861 §10).
+const ADVERTISEMENTS: u8 = 3;
 /// Most neighbours known at a time: a flood of solicitations must not fill the memory.
 const MAX_NEIGHBOURS: usize = 4096;
 
@@ -95,6 +97,8 @@ pub struct NeighbourDiscovery {
     due: BTreeSet<(Duration, Key)>,
     /// Those that give way, by port: the ones due first have been there the longest.
     giving_way: BTreeMap<(Rank, PortId), BTreeSet<(Duration, Ipv6Addr)>>,
+    /// Ports whose addresses are announced again: when, and how often.
+    announcements: BTreeMap<PortId, (Duration, u8)>,
     outputs: VecDeque<Update>,
     refused: u64,
     replaced: u64,
@@ -108,23 +112,40 @@ impl NeighbourDiscovery {
             entries: BTreeMap::new(),
             due: BTreeSet::new(),
             giving_way: BTreeMap::new(),
+            announcements: BTreeMap::new(),
             outputs: VecDeque::new(),
             refused: 0,
             replaced: 0,
         }
     }
 
-    /// Announces our addresses on every port, so that neighbours that knew a former station learn the new
-    /// one (RFC 4861 §7.2.6).
-    pub fn announce(&mut self) {
-        for (index, port) in (0u16..).zip(&self.ports) {
-            for address in &port.addresses {
+    /// Announces our addresses on a port, so that neighbours that knew a former station learn the new one: now, and
+    /// a few times more, as one may be lost (RFC 4861 §7.2.6).
+    pub fn announce(&mut self, now: Duration, port: PortId) {
+        self.announcements.insert(port, (now, ADVERTISEMENTS));
+        self.advertise(now);
+    }
+
+    /// Sends the advertisements that are due.
+    fn advertise(&mut self, now: Duration) {
+        for (id, (due, left)) in &mut self.announcements {
+            if *due > now {
+                continue;
+            }
+            *due = now + RETRANSMIT;
+            *left = left.saturating_sub(1);
+            let port = self.ports.get(usize::from(id.0));
+            for (port, address) in port
+                .iter()
+                .flat_map(|p| p.addresses.iter().map(|a| (*p, a)))
+            {
                 let packet = icmp6::unsolicited_advertisement(address.addr(), port.mac);
-                let to = TransmitTo::Link(PortId(index), MacAddr::for_multicast(icmp6::ALL_NODES));
+                let to = TransmitTo::Link(*id, MacAddr::for_multicast(icmp6::ALL_NODES));
                 self.outputs
                     .push_back(Update::Transmit(Box::new(Transmit { packet, to })));
             }
         }
+        self.announcements.retain(|_, (_, left)| *left > 0);
     }
 
     /// A worker holds packets for this next hop. Asked again while unanswered, it changes nothing.
@@ -240,11 +261,14 @@ impl NeighbourDiscovery {
 
     /// When [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.due.first().map(|(due, _)| *due)
+        let announcements = self.announcements.values().map(|(due, _)| *due);
+        let neighbours = self.due.first().map(|(due, _)| *due);
+        announcements.chain(neighbours).min()
     }
 
     /// Asks again, or gives up. Calls that come too early do no harm.
     pub fn handle_timeout(&mut self, now: Duration) {
+        self.advertise(now);
         while let Some((due, key)) = self.due.first().copied()
             && due <= now
         {

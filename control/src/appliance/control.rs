@@ -20,6 +20,7 @@ use tracing::field::display;
 
 use super::calls::WaitingMoves;
 use super::capture::Captures;
+use super::links::Links;
 use super::log_rate::LogRate;
 use super::metrics::Times;
 use super::mobiles::MobileTable;
@@ -58,6 +59,7 @@ pub(crate) struct Control {
     pub(super) receiver: Receiver,
     pub(super) mobiles: MobileTable,
     pub(super) nd: NeighbourDiscovery,
+    pub(super) links: Links,
     pub(super) workers: WorkerSet,
     pub(super) outbox: Outbox,
     pub(super) reports: Reports,
@@ -87,7 +89,6 @@ pub(super) struct Oddities {
 impl Control {
     /// Runs until `stop` is set: mobiles are then left as they are, for the process that comes next.
     pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) {
-        self.nd.announce();
         self.events.tell(false, What::ConfigurationApplied);
         let mut idle = 0u32;
         while !stop.load(Ordering::Relaxed) {
@@ -346,6 +347,7 @@ impl Control {
             tracing::info!(peer, %local, %remote, "what a router said of the way is forgotten");
             self.tell_mobiles(now, (local, remote), None);
         }
+        self.watch_links(now);
         if due(self.nd.poll_timeout(), now) {
             self.nd.handle_timeout(now.monotonic);
         }

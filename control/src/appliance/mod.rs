@@ -8,6 +8,7 @@ mod events;
 mod explain;
 mod ignored;
 mod left_behind;
+mod links;
 mod log_rate;
 mod metrics;
 mod mobiles;
@@ -46,6 +47,7 @@ use pmip_proto::{Lma, Mag, Receiver};
 
 use self::capture::Captures;
 use self::control::Control;
+use self::links::Links;
 use self::log_rate::LogRate;
 use self::metrics::Times;
 use self::mobiles::MobileTable;
@@ -378,6 +380,7 @@ fn build_control(
         recorder,
         mobiles: MobileTable::new(config.mag.iter().flat_map(wiring::mobiles)),
         nd,
+        links: Links::default(),
         workers: WorkerSet::new(rings),
         outbox: Outbox::default(),
         reports: Reports::default(),

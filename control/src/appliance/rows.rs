@@ -63,9 +63,9 @@ impl Control {
         answered(complete.reply, answer);
     }
 
-    /// Whether everything is up; a driver that does not know the state of its link says it is.
+    /// Whether everything is up.
     pub(super) fn readiness(&self) -> Readiness {
-        let down = |port: &&super::setup::PortInfo| port.port.link().is_ok_and(|link| !link.up);
+        let down = |port: &&super::setup::PortInfo| !port.is_up();
         let ports_down: Vec<String> = (self.setup.ports.iter().filter(down))
             .map(|port| port.name.clone())
             .collect();

@@ -174,3 +174,33 @@ fn a_scan_replaces_its_own_questions() {
     nd.handle_resolve(at(1), PORT, neighbour());
     assert_eq!(updates(&mut nd), [told(Some(THEIRS))]);
 }
+
+#[test]
+fn addresses_are_announced_three_times_after_each_link_up() {
+    let mut nd = discovery(false);
+    assert_eq!(nd.poll_timeout(), None);
+    let announced = |nd: &mut NeighbourDiscovery| {
+        let own: Ipv6Addr = "2001:db8:f::1".parse().unwrap();
+        let expected = Update::Transmit(Box::new(Transmit {
+            packet: icmp6::unsolicited_advertisement(own, OURS),
+            to: TransmitTo::Link(PORT, MacAddr::for_multicast(icmp6::ALL_NODES)),
+        }));
+        let sent = updates(nd);
+        assert!(sent.iter().all(|update| *update == expected), "{sent:?}");
+        sent.len()
+    };
+    nd.announce(at(0), PORT);
+    assert_eq!((announced(&mut nd), nd.poll_timeout()), (1, Some(at(1))));
+    nd.handle_timeout(Duration::from_millis(999));
+    assert_eq!(announced(&mut nd), 0);
+    nd.handle_timeout(at(1));
+    assert_eq!((announced(&mut nd), nd.poll_timeout()), (1, Some(at(2))));
+    // Anew, before the last one.
+    nd.announce(Duration::from_millis(1500), PORT);
+    for seconds in 2..10 {
+        nd.handle_timeout(at(seconds));
+    }
+    assert_eq!((announced(&mut nd), nd.poll_timeout()), (3, None));
+    nd.announce(at(10), PortId(7));
+    assert_eq!(announced(&mut nd), 0);
+}
