@@ -23,7 +23,7 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// What the process does: `lma`, `mag`, `mn`.
     pub(crate) roles: Vec<String>,
-    /// Whether ports are up and the configuration is applied.
+    /// Whether the configuration is applied and all ports are up: as `/readyz` says.
     pub(crate) ready: bool,
     /// Seconds since the process became ready.
     pub(crate) uptime_seconds: u64,

@@ -98,7 +98,7 @@ impl Control {
             name: self.setup.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             roles: self.setup.roles.clone(),
-            ready: true,
+            ready: self.readiness().ready,
             uptime_seconds: self.start.elapsed().as_secs(),
             workers: self.workers.len(),
         }
