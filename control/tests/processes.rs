@@ -14,8 +14,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::appliances::{LMAA, MAGS, mag};
-use common::process::{FLOWMOB, Said, flowmob};
+use common::appliances::{LMAA, MAGS, PROCESS, mag};
+use common::process::{Appliance, FLOWMOB, Said, flowmob};
 use common::{has_tool, is_root, program_for_anybody, unique, wait_for};
 use nix::sys::signal::Signal;
 
@@ -308,4 +308,81 @@ fn the_command_line_helps() {
         assert_eq!(said.status.code(), Some(2), "{arguments:?}: {said:?}");
         assert!(said.err.contains(expected), "{arguments:?}: {}", said.err);
     }
+}
+
+#[test]
+fn a_port_that_is_down_is_not_ready_anywhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let memif = directory.path().join("memif");
+    let config = format!(
+        "{PROCESS}[[port]]\nname = \"core\"\ndevice = \"memif:{},server,id=0\"\n\
+         addresses = [\"{LMAA}/64\"]\n[lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n",
+        memif.display()
+    );
+    let lma = Appliance::start(directory.path(), "x", None, &config);
+    let (status, ready) = lma.http("GET /readyz");
+    assert_eq!(
+        (status, ready.contains("\"ready\":false")),
+        (503, true),
+        "{ready}"
+    );
+    let (_, said) = lma.http("GET /v1/status");
+    assert!(said.contains("\"ready\":false"), "{said}");
+}
+
+/// Two TAP ports of one name would be one interface, of which each process gets a part of the packets.
+#[test]
+fn a_tap_interface_is_one_process_s() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let name = format!("fmt{}", std::process::id() % 1_000_000);
+    let config = |own: &str| {
+        format!(
+            "{PROCESS}[[port]]\nname = \"core\"\ndevice = \"tap:{name}\"\naddresses = [\"{own}/64\"]\n\
+             [lma]\naddress = \"{own}\"\npools = [\"2001:db8:100::/48\"]\n"
+        )
+    };
+    let first = Appliance::start(directory.path(), "first", None, &config("2001:db8:f::1"));
+    // Its address goes out three times, and as often when the link comes back.
+    let sent = |times: u64| {
+        wait_for("announcements", Duration::from_secs(20), || {
+            let sent = first.show("ports")[0]["tx_packets"].as_u64().unwrap();
+            (sent >= times).then_some(sent)
+        })
+    };
+    let before = sent(3);
+    let link = |state: &str| {
+        let set = Command::new("ip")
+            .args(["link", "set", &name, state])
+            .status();
+        assert!(set.unwrap().success());
+    };
+    link("down");
+    wait_for("a link that is down", Duration::from_secs(10), || {
+        (first.http("GET /readyz").0 == 503).then_some(())
+    });
+    let status = first.command(["show", "status", "--json"]).ok();
+    assert!(status.contains("\"ready\": false"), "{status}");
+    // The control thread has to see it, too.
+    std::thread::sleep(Duration::from_secs(1));
+    link("up");
+    sent(before + 3);
+
+    let path = directory.path().join("second.toml");
+    let socket = directory.path().join("second.sock");
+    let second = config("2001:db8:f::2");
+    let second = format!("{second}[management]\nsocket = \"{}\"\n", socket.display());
+    fs::write(&path, second).unwrap();
+    let run = || Said::of(Command::new(FLOWMOB).args(["run", "--config"]).arg(&path));
+    let said = run().fails();
+    let expected = format!("tap:{name}: there is an interface {name} already");
+    assert!(said.contains(&expected), "{said}");
+    assert!(said.contains(&format!("ip link delete {name}")), "{said}");
+    assert_eq!(first.http("GET /readyz").0, 200);
+    // A killed one keeps nobody out.
+    assert!(!first.stop(Signal::SIGKILL).success());
+    let again = Appliance::start(directory.path(), "first", None, &config("2001:db8:f::1"));
+    assert!(again.stop(Signal::SIGTERM).success());
 }

@@ -1,5 +1,9 @@
 //! Ports of the configuration, opened through DPDK.
 
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
 use anyhow::Context;
 use config::{Config, Memory, Port as Wanted};
 use dataplane::io::dpdk::DpdkIo;
@@ -7,11 +11,11 @@ use dataplane::{Peers, PortShare, Spread};
 use dpdk::{Device, EalConfig, EalHandle, Mbuf, Mempool, MempoolConfig, Port, PortConfig};
 use flow::{MacAddr, PortId, WorkerId};
 
+use super::left_behind;
 use super::setup::PortInfo;
 
 /// Packets each queue holds.
 const DESCRIPTORS: u16 = 1024;
-use super::left_behind;
 /// Packets a worker keeps at hand, holds for neighbours or as fragments, or has in its bursts.
 const PER_WORKER: u32 = 1024;
 /// Of those, fragments; what the configuration allows beyond comes on top.
@@ -183,13 +187,35 @@ fn open_one(
         mac: wanted.mac.or(fixed).map(|mac| mac.0),
         promiscuous: false,
     };
-    Ok(Port::open_at_most(
-        eal,
-        &device(&wanted.device),
-        id.0,
-        &port,
-        pool,
-    )?)
+    let name = if let config::Device::Tap { interface } = &wanted.device {
+        Some(free_name(&interface.to_string())?)
+    } else {
+        None
+    };
+    let opened = Port::open_at_most(eal, &device(&wanted.device), id.0, &port, pool);
+    // From here on the interface itself has the name.
+    drop(name);
+    Ok(opened?)
+}
+
+/// Makes sure that a TAP interface is a new one: the driver would share one that is there with the process that has
+/// it, and each would get half of the packets. The name is ours until the answer is dropped, should another process
+/// want the same at this moment; the kernel keeps such names apart by network namespace, as it does interfaces.
+fn free_name(interface: &str) -> anyhow::Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("flowmob-tap-{interface}"))?;
+    let name = match UnixListener::bind_addr(&name) {
+        Ok(name) => name,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            anyhow::bail!("tap:{interface}: another process is about to make this interface")
+        }
+        Err(error) => return Err(error).with_context(|| format!("tap:{interface}")),
+    };
+    anyhow::ensure!(
+        nix::net::if_::if_nametoindex(interface).is_err(),
+        "tap:{interface}: there is an interface {interface} already, of another process or left behind: stop that \
+         process, or else remove it (ip link delete {interface}), or give the port another name"
+    );
+    Ok(name)
 }
 
 /// The configuration's device in DPDK's terms.
