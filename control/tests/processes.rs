@@ -370,13 +370,10 @@ fn a_tap_interface_is_one_process_s() {
     link("up");
     sent(before + 3);
 
-    let path = directory.path().join("second.toml");
     let socket = directory.path().join("second.sock");
     let second = config("2001:db8:f::2");
     let second = format!("{second}[management]\nsocket = \"{}\"\n", socket.display());
-    fs::write(&path, second).unwrap();
-    let run = || Said::of(Command::new(FLOWMOB).args(["run", "--config"]).arg(&path));
-    let said = run().fails();
+    let said = refused(directory.path(), &mut Command::new(FLOWMOB), &second);
     let expected = format!("tap:{name}: there is an interface {name} already");
     assert!(said.contains(&expected), "{said}");
     assert!(said.contains(&format!("ip link delete {name}")), "{said}");
