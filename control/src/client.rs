@@ -53,24 +53,14 @@ impl Client {
         path: &str,
         mut each: impl FnMut(&str, &str) -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(async {
-            let response = self.send(hyper::Method::GET, path, Bytes::new()).await?;
-            let mut body = read_if_well(response).await?;
-            let mut lines = SseLines::default();
-            while let Some(frame) = body.frame().await {
-                let Ok(data) = frame.context("the stream was cut off")?.into_data() else {
-                    continue;
-                };
-                for (kind, data) in lines.feed(&data) {
-                    if !each(&kind, &data)? {
-                        return Ok(());
-                    }
+        let mut lines = SseLines::default();
+        self.download(path, &AtomicBool::new(false), |octets| {
+            for (kind, data) in lines.feed(octets) {
+                if !each(&kind, &data)? {
+                    return Ok(false);
                 }
             }
-            Ok(())
+            Ok(true)
         })
     }
 

@@ -1,12 +1,14 @@
 //! Log lines: how they look, how much is said and about whom, and whether with addresses, all of which but the look
 //! may change while the process runs.
 
+mod rate;
 mod redact;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Instant;
 
 use config::{Log, LogFormat};
 use flow::MnId;
@@ -19,6 +21,8 @@ use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
+pub(crate) use rate::LogRate;
+
 use crate::api::Problem;
 use crate::api::log::{LogChange, LogLevel, LogState};
 
@@ -29,9 +33,18 @@ const CLOSELY: LevelFilter = LevelFilter::DEBUG;
 /// Most mobiles looked at: each line about any mobile is compared with them.
 const MAX_MOBILES: usize = 64;
 
+/// Lines a second for a close look: whoever asks for them must not fill the disk either, nor hold up those who
+/// write them.
+const CLOSE_LINES: u32 = 1000;
+
 /// What is logged, for those who change it.
 #[derive(Clone, Debug)]
-pub(crate) struct Logging(Arc<RwLock<InForce>>);
+pub(crate) struct Logging {
+    in_force: Arc<RwLock<InForce>>,
+    /// How many lines of a close look are written.
+    close: Arc<Mutex<LogRate>>,
+    start: Instant,
+}
 
 #[derive(Debug)]
 struct InForce {
@@ -50,11 +63,16 @@ impl Logging {
     }
 
     fn new(log: &Log) -> Self {
-        Self(Arc::new(RwLock::new(InForce {
+        let in_force = InForce {
             level: log.level.into(),
             mobiles: BTreeSet::new(),
             addresses: log.addresses,
-        })))
+        };
+        Self {
+            in_force: Arc::new(RwLock::new(in_force)),
+            close: Arc::new(Mutex::new(LogRate::new(CLOSE_LINES))),
+            start: Instant::now(),
+        }
     }
 
     /// What makes lines of events.
@@ -143,15 +161,25 @@ impl Logging {
             level: in_force.level,
             mobiles: in_force.mobiles.iter().map(ToString::to_string).collect(),
             addresses: in_force.addresses,
+            not_written: self.close().suppressed(),
         }
     }
 
+    fn close(&self) -> MutexGuard<'_, LogRate> {
+        self.close.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn in_force(&self) -> RwLockReadGuard<'_, InForce> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, change: impl FnOnce(&mut InForce)) {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+        change(
+            &mut self
+                .in_force
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         // Which lines are worth a look is known by heart where they are made.
         tracing::callsite::rebuild_interest_cache();
     }
@@ -247,14 +275,18 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for Lines<W> {
         Line {
             out: self.out.make_writer(),
             addresses: self.logging.in_force().addresses,
+            written: true,
         }
     }
 
     fn make_writer_for(&'w self, line: &Metadata<'_>) -> Self::Writer {
         let close = *line.level() >= Level::DEBUG;
+        let elapsed = self.logging.start.elapsed();
+        let written = !close || self.logging.close().allow(elapsed);
         Line {
             out: self.out.make_writer_for(line),
             addresses: close || self.logging.in_force().addresses,
+            written,
         }
     }
 }
@@ -263,10 +295,15 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for Lines<W> {
 struct Line<W> {
     out: W,
     addresses: bool,
+    /// There is room for it in this second.
+    written: bool,
 }
 
 impl<W: io::Write> io::Write for Line<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.written {
+            return Ok(line.len());
+        }
         if self.addresses {
             return self.out.write(line);
         }

@@ -66,7 +66,7 @@ fn as_much_as_is_asked_for_and_no_address_unless_it_is() {
     lma.command(["log", "mobile", MN1, "off"]).ok();
 
     let (_, state) = lma.http("GET /v1/log");
-    let expected = "{\"addresses\":false,\"level\":\"info\",\"mobiles\":[]}";
+    let expected = "{\"addresses\":false,\"level\":\"info\",\"mobiles\":[],\"not_written\":0}";
     assert_eq!(state, expected);
     assert!(
         lma.command(["log", "level", "debug"])

@@ -8,21 +8,19 @@
 //! Of packets that wait, for a neighbour or for the rest of their fragments, the rule is not known any more when
 //! they go on. What has no room on its way to another worker is dropped before anyone looks at it.
 
+mod owners;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flow::{
-    Direction, DropReason, End, Fid, Filter, MobileId, PacketNumber, PathId, PortId, Role, Seen,
-};
+use flow::{Direction, DropReason, End, Fid, Filter, PacketNumber, PortId, Seen};
 
+use self::owners::{Owners, concerns, path_chosen};
+use crate::ends::Ends;
 use crate::fate::Fate;
-use crate::ingress::{Lane, Passage};
+use crate::ingress::Passage;
 use crate::io::{Burst, PacketIo};
 use crate::packet::PacketBuf;
-use crate::packet::header::{ETHERNET_LEN, Frame, Ipv6, next_header};
-use crate::packet::walk;
-use crate::table::Slot;
-use crate::table::path::MAX_PATH;
 use crate::worker::Worker;
 
 /// A capture that is under way.
@@ -60,31 +58,6 @@ struct Left {
     port: PortId,
     frame: Vec<u8>,
     refused: Option<DropReason>,
-}
-
-/// A mobile, in the tables of one role.
-type Mobile = (Role, MobileId);
-
-/// Whose packet it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Owners {
-    from: Option<Mobile>,
-    to: Option<Mobile>,
-    /// The binding whose rules decide.
-    rules: Option<(Role, Slot)>,
-    /// It is a piece of a packet to us, and does not show whose.
-    hidden: bool,
-}
-
-/// What is counted of how packets end.
-#[derive(Clone, Copy)]
-struct Ends {
-    drops: [u64; DropReason::ALL.len()],
-    punted: u64,
-    consumed: u64,
-    reassembled: u64,
-    gathering: usize,
-    waiting: usize,
 }
 
 impl Capture {
@@ -413,111 +386,6 @@ impl<Io: PacketIo> Worker<Io> {
             Err(_full) => capture.missed += 1,
         }
     }
-
-    /// Whose packet is in a frame.
-    fn owners(&self, frame: &[u8]) -> Owners {
-        let Some(mut ip) = frame.get(ETHERNET_LEN..).and_then(Ipv6::of) else {
-            return Owners::default();
-        };
-        let ours = |address: u128| self.own.is_ours(address);
-        if ours(ip.source.get()) || ours(ip.destination.get()) {
-            let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
-            let upper = walk::upper(ip, packet);
-            if upper.fragmented && upper.later_fragment {
-                let hidden = upper.next_header == next_header::IPV6;
-                return Owners {
-                    hidden,
-                    ..Owners::default()
-                };
-            }
-            if upper.next_header == next_header::IPV6
-                && let Some(inner) = packet.get(upper.offset..).and_then(Ipv6::of)
-            {
-                ip = inner;
-            }
-        }
-        let owner = |address: u128| {
-            [Role::Lma, Role::Mag].into_iter().find_map(|role| {
-                let state = self.role(role)?;
-                let slot = state.lookup(address)?;
-                let mobile = state.table.bindings.mobile(slot)?;
-                Some(((role, mobile), slot))
-            })
-        };
-        let (from, to) = (owner(ip.source.get()), owner(ip.destination.get()));
-        Owners {
-            from: from.map(|(mobile, _)| mobile),
-            to: to.map(|(mobile, _)| mobile),
-            rules: to.map(|((role, _), slot)| (role, slot)),
-            hidden: false,
-        }
-    }
-
-    /// The tunnel of ours that a frame is in, on its way out.
-    fn tunnel_of(&self, frame: &[u8]) -> Option<(Role, PathId)> {
-        let (mut back, _) = <Frame as zerocopy::FromBytes>::read_from_prefix(frame).ok()?;
-        let upper = walk::upper(&back.ip, frame.get(ETHERNET_LEN..)?);
-        if upper.next_header != next_header::IPV6 {
-            return None;
-        }
-        std::mem::swap(&mut back.ip.source, &mut back.ip.destination);
-        [Role::Lma, Role::Mag].into_iter().find_map(|role| {
-            let path = self.role(role)?.table.paths.entrance(&back)?;
-            Some((role, PathId(path)))
-        })
-    }
-
-    fn ends(&self) -> Ends {
-        Ends {
-            drops: self.drops,
-            punted: self.punted,
-            consumed: self.consumed,
-            reassembled: self.reassembled,
-            gathering: self.gathering.held(),
-            waiting: self.neighbours.held(),
-        }
-    }
-}
-
-impl Ends {
-    /// How a packet ended that was alone on its way since.
-    fn since(&self, before: &Self) -> End {
-        if self.gathering > before.gathering {
-            return End::Held;
-        }
-        let mut reasons = DropReason::ALL.iter().zip(self.drops).zip(before.drops);
-        match reasons.find(|((_, now), before)| now > before) {
-            Some(((reason, _), _)) => End::Dropped(*reason),
-            None if self.waiting > before.waiting => End::Held,
-            None if self.punted > before.punted => End::Punted,
-            // The last fragment of a packet goes on in its place.
-            None if self.reassembled > before.reassembled => End::Sent,
-            None if self.consumed > before.consumed => End::Consumed,
-            None => End::Sent,
-        }
-    }
-}
-
-/// The path that was found for a packet in its burst.
-fn path_chosen(passage: &Passage) -> Option<(Role, PathId)> {
-    let role = match passage.lane {
-        Lane::Forward => Role::Lma,
-        Lane::MagExit => Role::Mag,
-        Lane::LmaExit
-        | Lane::Access
-        | Lane::Unbound
-        | Lane::Stranger
-        | Lane::Local
-        | Lane::Drop => return None,
-    };
-    let path = passage.choice.path;
-    (path <= MAX_PATH).then_some((role, PathId(path)))
-}
-
-/// Whether a frame is to or from this address.
-fn concerns(frame: &[u8], address: u128) -> bool {
-    let ip = frame.get(ETHERNET_LEN..).and_then(Ipv6::of);
-    ip.is_some_and(|ip| ip.source.get() == address || ip.destination.get() == address)
 }
 
 /// Since 1970.

@@ -50,6 +50,7 @@ mod classify;
 mod decap;
 mod egress;
 mod encap;
+mod ends;
 mod fate;
 mod fib;
 mod fragment;

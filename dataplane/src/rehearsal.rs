@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use flow::{
-    BindingCounters, Counters, DropReason, End, Fid, Hnp, PathId, PortId, Report, ReportRequest,
-    Role, Update,
+    BindingCounters, Counters, End, Fid, Hnp, PathId, PortId, Report, ReportRequest, Role, Update,
 };
 
 use crate::config::{FragmentLimits, NeighbourLimits, WorkerConfig};
@@ -90,7 +89,7 @@ impl Rehearsal {
 
     /// Gives it a frame that arrived on a port.
     pub fn play(&mut self, port: PortId, frame: &[u8]) -> Played {
-        let before = self.worker.counters();
+        let (before, ends) = (self.worker.counters(), self.worker.ends());
         let came = self.io.receive(port, frame);
         debug_assert!(came, "there are more buffers than one packet takes");
         while self.worker.turn() > 0 {}
@@ -103,16 +102,8 @@ impl Rehearsal {
             }
         }
         let grew = |value: fn(&Counters) -> u64| value(&after) > value(&before);
-        let dropped = |reason: &&DropReason| after.dropped(**reason) > before.dropped(**reason);
-        let end = match DropReason::ALL.iter().find(dropped) {
-            Some(reason) => End::Dropped(*reason),
-            None if grew(|c| c.held) => End::Held,
-            None if grew(|c| c.punted) => End::Punted,
-            None if grew(|c| c.consumed) => End::Consumed,
-            None => End::Sent,
-        };
         Played {
-            end,
+            end: self.worker.ends().since(&ends),
             sent,
             originated: grew(|c| c.originated),
             path: path_taken(&before, &after),

@@ -54,6 +54,8 @@ pub(crate) struct LogState {
     pub(crate) mobiles: Vec<String>,
     /// Whether lines above `debug` have addresses in them.
     pub(crate) addresses: bool,
+    /// Lines of `debug` and `trace` that were left out because there were more than a thousand in a second.
+    pub(crate) not_written: u64,
 }
 
 impl fmt::Display for LogState {
@@ -70,7 +72,15 @@ impl fmt::Display for LogState {
         };
         writeln!(f, "level: {}", self.level)?;
         writeln!(f, "mobiles at debug: {mobiles}")?;
-        write!(f, "addresses: {addresses}")
+        write!(f, "addresses: {addresses}")?;
+        if self.not_written > 0 {
+            write!(
+                f,
+                "\nlines left out, beyond 1000 a second: {}",
+                self.not_written
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,5 @@
 //! What operators ask of bindings: to end, or to be registered again.
 
-use std::net::Ipv6Addr;
-
 use flow::{ProxyCoa, Role};
 use pmip_proto::Now;
 use pmip_proto::lma::RevocationScope;
@@ -70,10 +68,8 @@ impl Control {
 
     /// A MAG by its name in the configuration, or by its address.
     fn mag_named(&self, name: &str) -> Result<ProxyCoa, Problem> {
-        let mut peers = self.setup.peers.iter();
-        let named = |address: Ipv6Addr| name.parse() == Ok(address);
-        peers
-            .find(|peer| peer.role == Role::Lma && (peer.name == name || named(peer.address)))
+        let peer = self.setup.peer_named(name);
+        peer.filter(|peer| peer.role == Role::Lma)
             .map(|peer| ProxyCoa(peer.address))
             .ok_or_else(|| Problem::not_found(format!("no [[lma.peer]] is {name}")))
     }

@@ -107,13 +107,17 @@ impl Control {
     fn filter(&self, query: &CaptureQuery) -> Result<Filter, Problem> {
         let port = query.port.as_ref().map(|name| {
             let port = self.setup.port_id(name);
-            port.ok_or_else(|| Problem::not_found(format!("port: no port is named {name}")))
+            port.ok_or_else(|| {
+                Problem::not_found(format!(
+                    "port: no port is named {name}: see flowmob show ports"
+                ))
+            })
         });
         let peer = query.peer.as_ref().map(|name| {
-            let mut peers = self.setup.peers.iter();
-            let named = peers.find(|peer| peer.name == *name || peer.address.to_string() == *name);
-            let unknown = || Problem::not_found(format!("peer: no peer is {name}"));
-            named.map(|peer| peer.address).ok_or_else(unknown)
+            let peer = self.setup.peer_named(name);
+            let unknown =
+                || Problem::not_found(format!("peer: no peer is {name}: see flowmob show peers"));
+            peer.map(|peer| peer.address).ok_or_else(unknown)
         });
         let fid = query.fid.map(|fid| {
             Fid::new(fid).ok_or_else(|| Problem::bad_request("fid: flows have numbers from 1 on"))

@@ -21,7 +21,6 @@ use tracing::field::display;
 use super::calls::WaitingMoves;
 use super::capture::Captures;
 use super::links::Links;
-use super::log_rate::LogRate;
 use super::metrics::Times;
 use super::mobiles::MobileTable;
 use super::outbox::Outbox;
@@ -34,6 +33,7 @@ use super::ways::{Ends, Ways};
 use super::workers::WorkerSet;
 use crate::api::event::What;
 use crate::feed::EventMaker;
+use crate::log::LogRate;
 use crate::server::Call;
 
 /// Hop limit of our own messages.

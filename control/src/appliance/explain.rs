@@ -253,8 +253,7 @@ impl Control {
             }
         }
         if let Some(via) = &request.via {
-            let peers = &self.setup.peers;
-            let peer = peers.iter().find(|peer| peer.name == *via);
+            let peer = self.setup.peer_named(via);
             let peer =
                 peer.ok_or_else(|| Problem::not_found(format!("via: no peer is named {via}")))?;
             return Ok(self.tunnelled(via, core, (peer.address, peer.own), packet));

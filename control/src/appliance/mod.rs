@@ -9,7 +9,6 @@ mod explain;
 mod ignored;
 mod left_behind;
 mod links;
-mod log_rate;
 mod metrics;
 mod mobiles;
 mod outbox;
@@ -48,7 +47,6 @@ use pmip_proto::{Lma, Mag, Receiver};
 use self::capture::Captures;
 use self::control::Control;
 use self::links::Links;
-use self::log_rate::LogRate;
 use self::metrics::Times;
 use self::mobiles::MobileTable;
 use self::outbox::Outbox;
@@ -63,7 +61,7 @@ use crate::api::RouteRow;
 use crate::api::config::Reload;
 use crate::feed::{EventMaker, feed};
 use crate::keys::Source;
-use crate::log::Logging;
+use crate::log::{LogRate, Logging};
 use crate::server::{Call, Request, Server};
 
 use ways::Ways;
@@ -76,6 +74,9 @@ const SHARED_CORE: dataplane::Idle = dataplane::Idle::Adaptive {
 
 /// Requests that may wait for the control thread.
 const MAX_CALLS: usize = 1024;
+
+/// Lines a second that are logged about events: peers make most of them.
+const EVENT_LINES: u32 = 100;
 
 /// Most errors sent per second about messages that cannot be read (RFC 6275 §9.3.3).
 const ANSWERS_PER_SECOND: u32 = 10;
@@ -388,7 +389,7 @@ fn build_control(
         moves: calls::WaitingMoves::default(),
         captures: Captures::default(),
         reloads: Reloads::new(file, config.clone(), counter, logging),
-        log_rate: LogRate::default(),
+        log_rate: LogRate::new(EVENT_LINES),
         events,
         times: Times::default(),
         calls,

@@ -106,6 +106,13 @@ impl Setup {
         }
     }
 
+    /// A peer by its name in the configuration, or by its address.
+    pub(crate) fn peer_named(&self, name: &str) -> Option<&PeerInfo> {
+        let address = name.parse().ok();
+        let mut peers = self.peers.iter();
+        peers.find(|peer| peer.name == name || Some(peer.address) == address)
+    }
+
     /// Whether there is a tunnel between these addresses, or may be: ours and a peer's.
     pub(crate) fn is_peer(&self, (own, address): (Ipv6Addr, Ipv6Addr)) -> bool {
         let mut peers = self.peers.iter();

@@ -200,3 +200,22 @@ fn in_json_fields_are_fields() {
         assert_eq!(line["fields"]["message"], "attached with <prefix>");
     });
 }
+
+#[test]
+fn a_close_look_has_its_rate_and_says_what_it_left_out() {
+    const LINES: u64 = 20_000;
+    with(&log(Configured::Debug), |logging, written, _| {
+        for number in 0..LINES {
+            tracing::debug!(number, "one of many");
+        }
+        // What matters is written whatever there is of the rest.
+        tracing::info!("news");
+        let lines = written.take();
+        let close = lines.lines().filter(|line| line.contains("one of many"));
+        let close = u64::try_from(close.count()).unwrap();
+        let left_out = logging.state().not_written;
+        assert_eq!(close + left_out, LINES);
+        assert!(close >= 1000 && left_out > 0, "{close}");
+        assert!(lines.contains("news"));
+    });
+}
