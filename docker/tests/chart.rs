@@ -427,6 +427,25 @@ fn values_that_cannot_be_right_are_refused_with_their_names() {
             &["config=[process]\nmemory = \"hugepages\"\n[lma]"],
         ),
         (
+            "config takes 2048 MiB of pages (memory_mib), but hugepages.amount is 1Gi",
+            &[
+                "config=[process]\nmemory = \"hugepages\"\nmemory_mib = 2_048\n[lma]",
+                "hugepages.size=1Gi",
+            ],
+        ),
+        (
+            "config takes 256 MiB of pages",
+            &[
+                "config=[process]\nmemory = \"hugepages\"\n[lma]",
+                "hugepages.size=2Mi",
+                "hugepages.amount=128Mi",
+            ],
+        ),
+        (
+            "config takes 512 MiB (memory_mib), which leaves nothing of resources.memory, 512Mi",
+            &["config=[process]\nmemory_mib = 512\n[lma]"],
+        ),
+        (
             "keys.secret names no Secret",
             &["config=[lma]\n[[lma.peer]]\nkeys = \"keys/a.toml\""],
         ),

@@ -143,18 +143,18 @@ impl Drop for Running {
 
 /// The CPUs that this process may use.
 fn own_cpus() -> Vec<u16> {
-    let mut status = String::new();
-    let mut file = fs::File::open("/proc/self/status").unwrap();
-    file.read_to_string(&mut status).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let mut cpus = Vec::new();
-    for part in line.unwrap().trim().split(',') {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = (status.lines()).find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    cpu_list(line.unwrap().trim())
+}
+
+/// Reads the kernel's notation, such as `0-3,8`.
+fn cpu_list(text: &str) -> Vec<u16> {
+    let ranges = text.split(',').map(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend(first.parse::<u16>().unwrap()..=last.parse().unwrap());
-    }
-    cpus
+        first.parse::<u16>().unwrap()..=last.parse().unwrap()
+    });
+    ranges.flatten().collect()
 }
 
 fn generate_keys(pod: &Pod, ours: &Path, role: &str) {
@@ -244,43 +244,53 @@ fn cores_are_one_thread_of_each_that_is_the_containers_own() {
         return;
     };
     let pod = Pod::new(&rendered, flowmob);
-    let cpus = own_cpus();
     let value = |name: &str| {
         let values = pod.read("run/values");
-        let line = values
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let line = (values.lines()).find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.map(str::to_owned)
     };
-    let list = |cpus: &[u16]| {
-        cpus.iter()
-            .map(u16::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
-    };
-    // Each core has one thread; all are threads of one core; pairs.
-    for group in [1, usize::MAX, 2] {
-        for (n, cpu) in cpus.iter().enumerate() {
-            let first = n - n.checked_rem(group).unwrap_or(0);
-            let siblings = &cpus[first..cpus.len().min(first.saturating_add(group))];
-            pod.write(
-                &format!("cpus/cpu{cpu}/topology/thread_siblings_list"),
-                &list(siblings),
-                0o644,
-            );
+    // What a container may use, which of that share a core, what comes of it.
+    for (allowed, count, siblings, control, workers) in [
+        ("2-5", 4, &["2", "3", "4", "5"][..], "2", "3,4,5"),
+        ("2-4,10-12", 6, &["2,10", "3,11", "4,12"], "2", "3,4"),
+        ("4-7", 4, &["4-5", "6-7"], "4", "6"),
+        // A thread of a core whose other one is not this container's.
+        ("1,3,11", 3, &["1,9", "3,11"], "1", "3"),
+        ("6,14", 2, &["6,14"], "6", "14"),
+        ("7", 1, &["7"], "7", "7"),
+    ] {
+        pod.write(
+            "status",
+            &format!("Name:\tsh\nCpus_allowed_list:\t{allowed}\n"),
+            0o644,
+        );
+        let _ = fs::remove_dir_all(pod.path("cpus"));
+        for list in siblings {
+            for cpu in cpu_list(list) {
+                pod.write(
+                    &format!("cpus/cpu{cpu}/topology/thread_siblings_list"),
+                    list,
+                    0o644,
+                );
+            }
         }
-        let started = run(pod
+        // This machine has other cores: whether flowmob likes them does not matter.
+        run(pod
             .only_check()
+            .env("FLOWMOB_CPUS", count.to_string())
+            .env("FLOWMOB_STATUS", pod.path("status"))
             .env("FLOWMOB_CPUS_DIRECTORY", pod.path("cpus")));
-        assert!(started.status.success(), "{}", said(&started));
-        let cores: Vec<u16> = cpus.iter().copied().step_by(group).collect();
-        let workers = match &cores[1..] {
-            [] => list(&cpus[cpus.len() - 1..]),
-            workers => list(workers),
-        };
-        assert_eq!(value("CONTROL_CORE"), Some(cores[0].to_string()), "{group}");
-        assert_eq!(value("WORKER_CORES"), Some(workers), "{group}");
+        assert_eq!(value("CONTROL_CORE").as_deref(), Some(control), "{allowed}");
+        assert_eq!(value("WORKER_CORES").as_deref(), Some(workers), "{allowed}");
+        let toml = pod.read("run/config/flowmob.toml");
+        assert!(
+            toml.contains(&format!("control_core = {control}\ncores = [{workers}]\n")),
+            "{toml}"
+        );
     }
+    // As it is here.
+    let started = run(&mut pod.only_check());
+    assert!(started.status.success(), "{}", said(&started));
     // Not the container's own: then these are all of the node's.
     let started = run(pod.only_check().env("FLOWMOB_CPUS", "1000"));
     assert!(!started.status.success());

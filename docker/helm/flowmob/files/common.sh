@@ -1,11 +1,11 @@
 # What start.sh and reload.sh share: the files of the ConfigMap and the Secrets become a configuration of this pod.
 # shellcheck shell=sh
 
-# Where Kubernetes mounts them, where the process reads them, where the kernel tells of CPUs.
+# Where Kubernetes mounts them, where the process reads them, where the kernel tells of CPUs: tests have others.
 etc=${FLOWMOB_ETC:-/etc/flowmob}
 run=${FLOWMOB_RUN:-/run/flowmob}
 cpus=${FLOWMOB_CPUS_DIRECTORY:-/sys/devices/system/cpu}
-scripts=${FLOWMOB_SCRIPTS:-/usr/local/lib/flowmob}
+status=${FLOWMOB_STATUS:-/proc/self/status}
 
 say() {
     echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $*" >&2
@@ -37,7 +37,7 @@ values() {
         n = split(value, each, ",")
         for (i = 1; i <= n; i++) print name "_" i "=" each[i]
     }'
-    allowed=$(awk '/^Cpus_allowed_list:/ { print $2 }' /proc/self/status)
+    allowed=$(awk '/^Cpus_allowed_list:/ { print $2 }' "$status")
     count=$(numbers "$allowed" | wc -l)
     if [ "$count" -ne "${FLOWMOB_CPUS:-0}" ]; then
         # All CPUs of the node, most likely: a worker on each would be too many, and none would be its own.

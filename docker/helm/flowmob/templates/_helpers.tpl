@@ -107,6 +107,15 @@ token_file = "token"
 {{- toYaml $all -}}
 {{- end -}}
 
+{{/* A quantity in MiB; of other units than these, more than anybody has. */}}
+{{- define "flowmob.mib" -}}
+{{- if hasSuffix "Gi" . -}}
+{{- mul 1024 (trimSuffix "Gi" . | int64) -}}
+{{- else -}}
+{{- ternary (trimSuffix "Mi" . | int64) 1073741824 (hasSuffix "Mi" .) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the schema cannot see: values that contradict each other. */}}
 {{- define "flowmob.check" -}}
 {{- $config := .Values.config -}}
@@ -122,6 +131,14 @@ token_file = "token"
 {{- end -}}
 {{- if and $pages (not .Values.hugepages.size) -}}
 {{- fail "config says memory = \"hugepages\", but hugepages.size is empty: the pod would be given none" -}}
+{{- end -}}
+{{- $line := regexFind "(?m)^[^#\\n]*\\bmemory_mib\\s*=\\s*[0-9_]+" $config -}}
+{{- $mib := ternary (regexFind "[0-9_]+$" $line | replace "_" "") "256" (ne $line "") | int64 -}}
+{{- if and $pages (gt $mib (include "flowmob.mib" .Values.hugepages.amount | int64)) -}}
+{{- fail (printf "config takes %d MiB of pages (memory_mib), but hugepages.amount is %s" $mib .Values.hugepages.amount) -}}
+{{- end -}}
+{{- if and (not $pages) (ge $mib (include "flowmob.mib" .Values.resources.memory | int64)) -}}
+{{- fail (printf "config takes %d MiB (memory_mib), which leaves nothing of resources.memory, %s, for tables" $mib .Values.resources.memory) -}}
 {{- end -}}
 {{- $keys := regexMatch "(?m)^[^#\\n]*\\bkeys\\s*=" $config -}}
 {{- if and $keys (not .Values.keys.secret) -}}
