@@ -7,6 +7,8 @@
     reason = "tests"
 )]
 
+#[path = "chart/node.rs"]
+mod node;
 #[path = "chart/pod.rs"]
 mod pod;
 #[path = "chart/rendered.rs"]
@@ -374,7 +376,7 @@ fn a_configuration_that_changes_replaces_the_pod_only_if_told_so() {
 
 #[test]
 fn values_that_cannot_be_right_are_refused_with_their_names() {
-    let cases: &[(&str, &[&str])] = &[
+    refused(&[
         ("'/role': value must be one of 'lma', 'mag'", &["role=mn"]),
         ("'/config': minLength", &["config="]),
         ("additional properties 'rolle' not allowed", &["rolle=lma"]),
@@ -413,6 +415,22 @@ fn values_that_cannot_be_right_are_refused_with_their_names() {
             &["networks[0].name=null"],
         ),
         ("'/reloader/cpu'", &["reloader.cpu=1"]),
+    ]);
+    let values = ["-f", "/dev/null"];
+    let Some(bare) = helm(&[&["template", "gw", CHART], values.as_slice()].concat()) else {
+        return;
+    };
+    assert!(!bare.status.success());
+    assert!(
+        deploy::said(&bare).contains("'/role'"),
+        "{}",
+        deploy::said(&bare)
+    );
+}
+
+#[test]
+fn values_that_contradict_each_other_are_refused() {
+    refused(&[
         (
             "role is mag, but config has no section [mag]",
             &["role=mag"],
@@ -460,21 +478,15 @@ fn values_that_cannot_be_right_are_refused_with_their_names() {
             "would not have the capabilities that the ports need (NET_ADMIN NET_RAW)",
             &["security.user=1000"],
         ),
-    ];
+    ]);
+}
+
+/// Each of these values, set in the LMA's trial, is refused with these words.
+fn refused(cases: &[(&str, &[&str])]) {
     for (expected, values) in cases {
         let Some(said) = refusal("lma-trial", values) else {
             return;
         };
         assert!(said.contains(expected), "{values:?}: {expected}:\n{said}");
     }
-    let values = ["-f", "/dev/null"];
-    let Some(bare) = helm(&[&["template", "gw", CHART], values.as_slice()].concat()) else {
-        return;
-    };
-    assert!(!bare.status.success());
-    assert!(
-        deploy::said(&bare).contains("'/role'"),
-        "{}",
-        deploy::said(&bare)
-    );
 }

@@ -13,19 +13,19 @@ use tempfile::TempDir;
 
 use crate::rendered::{Rendered, examples, text};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a pod's containers see, below one directory.
 #[derive(Debug)]
-struct Pod {
+pub(crate) struct Pod {
     directory: TempDir,
-    flowmob: PathBuf,
+    pub(crate) flowmob: PathBuf,
     versions: u32,
 }
 
 impl Pod {
     /// The mounted files of a release, but for the keys.
-    fn new(rendered: &Rendered, flowmob: PathBuf) -> Self {
+    pub(crate) fn new(rendered: &Rendered, flowmob: PathBuf) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut pod = Self {
             directory,
@@ -47,7 +47,7 @@ impl Pod {
         pod
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.directory.path().join(path)
     }
 
@@ -58,7 +58,7 @@ impl Pod {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_default()
     }
 
@@ -77,7 +77,7 @@ impl Pod {
     }
 
     /// A container's command, with a program `flowmob` that it finds first.
-    fn container(&self, script: &str, program: &Path) -> Command {
+    pub(crate) fn container(&self, script: &str, program: &Path) -> Command {
         let bin = self.path("bin");
         fs::create_dir_all(&bin).unwrap();
         let _ = fs::remove_file(bin.join("flowmob"));
@@ -108,7 +108,7 @@ impl Pod {
     }
 
     /// A command of flowmob's in the gateway's container.
-    fn exec(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn exec(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.flowmob);
         run(command
             .arg("-s")
@@ -119,16 +119,16 @@ impl Pod {
 
 /// A process that is ended with the test.
 #[derive(Debug)]
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
-    fn start(command: &mut Command, log: &Path) -> Self {
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
         let log = fs::File::create(log).unwrap();
         Self(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     /// Sends SIGTERM, as the kubelet does, and waits for the end.
-    fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         run(Command::new("kill").arg(self.0.id().to_string()));
         self.0.wait().unwrap().code()
     }
@@ -217,7 +217,7 @@ fn flowmob_accepts_what_every_example_becomes_on_a_node() {
 }
 
 /// A release of its own, with one port and room for placeholders.
-fn release(toml: &str, values: &[&str]) -> Option<(PathBuf, Rendered)> {
+pub(crate) fn release(toml: &str, values: &[&str]) -> Option<(PathBuf, Rendered)> {
     let config = toml.replace(',', "\\,");
     let config = format!("config={config}");
     let mut all = vec![config.as_str()];
@@ -225,7 +225,7 @@ fn release(toml: &str, values: &[&str]) -> Option<(PathBuf, Rendered)> {
     Some((flowmob()?, Rendered::new("lma-trial", &all, &[])?))
 }
 
-const LMA: &str = r#"[[port]]
+pub(crate) const LMA: &str = r#"[[port]]
 name = "core"
 device = "null"
 addresses = ["2001:db8:f::1/64"]
@@ -440,104 +440,4 @@ fn a_pod_starts_takes_changes_live_and_ends() {
     assert_eq!(reload.terminate(), Some(0));
     assert_eq!(gateway.terminate(), Some(0), "{}", pod.read("gateway.log"));
     assert!(!pod.path("run/flowmob.sock").exists());
-}
-
-/// A container's command as its user, with its capabilities and no others, on a network with the pod's interfaces.
-fn confined(rendered: &Rendered, command: &Command) -> Command {
-    let user = rendered.pod()["securityContext"]["runAsUser"].to_string();
-    let container = &rendered.container("flowmob")["securityContext"];
-    assert_eq!(container["allowPrivilegeEscalation"], false);
-    let added = container["capabilities"]["add"].as_array();
-    let bounds = added
-        .into_iter()
-        .flatten()
-        .map(|name| format!(",+{}", text(name).to_lowercase()));
-    let bounds = format!("-all{}", bounds.collect::<String>());
-    let annotations = &rendered.one("StatefulSet")["spec"]["template"]["metadata"]["annotations"];
-    let networks: Value =
-        serde_json::from_str(text(&annotations["k8s.v1.cni.cncf.io/networks"])).unwrap();
-    let links = networks.as_array().unwrap().iter().map(|network| {
-        let name = text(&network["interface"]);
-        format!("ip link add {name} up type veth peer name {name}p; ip link set {name}p up; ")
-    });
-    let links: String = links.collect();
-    let script = format!(
-        "{links} exec setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs --inh-caps=-all \
-        --bounding-set={bounds} \"$@\""
-    );
-    let mut confined = Command::new("unshare");
-    confined.args(["--net", "sh", "-euc", &script, "sh"]);
-    confined.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        confined.env(name, value.unwrap_or_default());
-    }
-    confined
-}
-
-#[test]
-fn containers_start_with_their_user_and_capabilities_alone() {
-    if text(&Value::String(said(&run(Command::new("id").arg("-u"))))).trim() != "0" {
-        deploy::leave_out("network namespaces and other users need root");
-        return;
-    }
-    let null = format!("config=[process]\nmemory_mib = 64\n{LMA}").replace(',', "\\,");
-    for (example, values, user) in [
-        ("lma-trial", vec![], "0"),
-        ("mag-trial", vec![], "0"),
-        ("lma-trial", vec![null.as_str()], "64000"),
-    ] {
-        let (Some(flowmob), Some(rendered)) = (flowmob(), Rendered::new(example, &values, &[]))
-        else {
-            return;
-        };
-        assert_eq!(
-            rendered.pod()["securityContext"]["runAsUser"].to_string(),
-            user
-        );
-        let mut pod = Pod::new(&rendered, flowmob.clone());
-        // The mounts of a pod are anybody's to enter, and the Secrets of its user or group.
-        for directory in [".", "run"] {
-            fs::set_permissions(pod.path(directory), fs::Permissions::from_mode(0o777)).unwrap();
-        }
-        let owned = run(Command::new("chgrp")
-            .arg(user)
-            .arg(pod.path("etc/token/token")));
-        assert!(owned.status.success(), "{}", said(&owned));
-        // Where the project is, others may not be let in.
-        pod.flowmob = pod.path("flowmob");
-        fs::copy(&flowmob, &pod.flowmob).unwrap();
-        let log = pod.path("gateway.log");
-        let mut command = confined(&rendered, &pod.container("start.sh", &pod.flowmob));
-        let mut gateway = Running::start(&mut command, &log);
-        let socket = pod.path("run/flowmob.sock");
-        wait_for(&format!("{example} {values:?}: ready"), PATIENCE, || {
-            let log = pod.read("gateway.log");
-            let ended = gateway.0.try_wait().unwrap();
-            assert!(ended.is_none(), "{example}: {log}");
-            (socket.exists() && log.contains("ready")).then_some(())
-        });
-        let status = fs::read_to_string(format!("/proc/{}/status", gateway.0.id())).unwrap();
-        let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .unwrap()
-                .trim()
-                .to_owned()
-        };
-        assert_eq!(field("NoNewPrivs:"), "1");
-        let effective = if user == "0" {
-            "0000000000003000"
-        } else {
-            "0000000000000000"
-        };
-        assert_eq!(field("CapEff:"), effective, "{example}");
-        assert!(field("Uid:").starts_with(user));
-        assert_eq!(
-            gateway.terminate(),
-            Some(0),
-            "{example}: {}",
-            pod.read("gateway.log")
-        );
-    }
 }
