@@ -8,7 +8,7 @@ use std::process::Command;
 use deploy::{flowmob, run, said, wait_for};
 use serde_json::Value;
 
-use crate::pod::{LMA, PATIENCE, Pod, Running, release};
+use crate::pod::{LMA, PATIENCE, Pod, Running, release, within};
 use crate::rendered::{Rendered, text};
 
 /// Waits until a process that is to have a network namespace of its own has it.
@@ -76,11 +76,7 @@ fn confined(rendered: &Rendered, command: &Command, last: &str) -> Command {
     );
     let mut confined = Command::new("unshare");
     confined.args(["--net", "sh", "-euc", &script, "sh"]);
-    confined.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        confined.env(name, value.unwrap_or_default());
-    }
-    confined
+    within(confined, command)
 }
 
 /// A gateway of a release on a node, when it is ready.
