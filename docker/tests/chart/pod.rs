@@ -93,7 +93,7 @@ impl Pod {
             .env("FLOWMOB_SOCKET", self.path("run/flowmob.sock"))
             .env("FLOWMOB_CPUS", own_cpus().len().to_string())
             .env("FLOWMOB_SECONDS", "0.1")
-            .env("XDG_RUNTIME_DIR", self.path("run"));
+            .env("RUNTIME_DIRECTORY", self.path("run"));
         command
     }
 
@@ -405,6 +405,9 @@ fn a_pod_starts_takes_changes_live_and_ends() {
     assert!(get(port, "/metrics", None).starts_with("HTTP/1.1 401"));
     let metrics = get(port, "/metrics", Some("0123456789abcdef0123456789abcdef"));
     assert!(metrics.contains("flowmob_ready 1"), "{metrics}");
+
+    // The root file system is read only in a pod.
+    assert!(pod.path("run/dpdk").is_dir());
 
     let mounted = pod.read("etc/config/flowmob.toml");
     let says = |pod: &Pod, what: &str| {
