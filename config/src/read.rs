@@ -1,5 +1,6 @@
 //! Reads a TOML tree key by key and collects what is wrong instead of stopping at it.
 
+use std::env::VarError;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -414,7 +415,11 @@ impl<'a> Table<'a> {
         key: &str,
         value: &Spanned<DeValue<'_>>,
     ) -> Option<T> {
-        match T::read(value.get_ref()) {
+        let read = match value.get_ref() {
+            DeValue::String(text) => in_environment(text).and_then(|text| T::read(&text)),
+            other => T::read(other),
+        };
+        match read {
             Ok(value) => Some(value),
             Err(Fault::Type) => {
                 self.wrong_type(path, key, value, T::EXPECTED, T::EXAMPLE);
@@ -453,6 +458,21 @@ impl<'a> Table<'a> {
             .help(help);
         self.notes.fault(draft);
     }
+}
+
+/// A text with environment variables in place of their names: `${NAME}`, `${NAME:-default}`; `$$` is a dollar.
+fn in_environment<'v>(text: &'v str) -> Result<DeValue<'v>, Fault> {
+    let look_up = |name: &str| std::env::var(name).map(Some);
+    let expanded = shellexpand::env_with_context(text, look_up).map_err(|error| {
+        let name = error.var_name;
+        let label = match error.cause {
+            VarError::NotPresent => format!("there is no environment variable {name}"),
+            VarError::NotUnicode(_) => format!("the environment variable {name} is not text"),
+        };
+        let help = format!("set it, or write ${{{name}:-default}}; a dollar sign is $$");
+        Fault::new(label, help)
+    })?;
+    Ok(DeValue::String(expanded))
 }
 
 /// Names that other keys refer to.

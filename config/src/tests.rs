@@ -11,6 +11,9 @@ const LMA: &str = include_str!("../examples/lma.toml");
 const MAG: &str = include_str!("../examples/mag.toml");
 const MN: &str = include_str!("../examples/mn.toml");
 
+const LMA_SECTION: &str = "[lma]\naddress = \"2001:db8:f::1\"\npools = [\"2001:db8:100::/48\"]\n\
+    [[lma.peer]]\nname = \"mag1\"\naddress = \"2001:db8:f::11\"\nprotection = \"none\"\n";
+
 fn machine() -> Machine {
     Machine::with_cores(0..4)
 }
@@ -39,6 +42,28 @@ fn reference_uncommented() -> [String; 2] {
     let text = uncommented(REFERENCE);
     let (appliance, mn) = text.split_once("\n[mn]\n").unwrap();
     [appliance.to_owned(), format!("[mn]\n{mn}")]
+}
+
+#[test]
+fn strings_take_environment_variables() {
+    let file = |device: &str| {
+        let port = format!("[[port]]\nname = \"core\"\ndevice = \"{device}\"\n");
+        format!("{port}addresses = [\"${{FLOWMOB_TEST_NONE:-2001:db8:f::1}}/64\"]\n{LMA_SECTION}")
+    };
+    // Cargo sets this one.
+    let text = file("tap:${CARGO_PKG_NAME}");
+    let config = parse_with("lma.toml", &text, &machine()).unwrap();
+    assert_eq!(config.ports[0].device.to_string(), "tap:config");
+    assert_eq!(config.ports[0].addresses[0].to_string(), "2001:db8:f::1/64");
+    let errors = parse_with("lma.toml", &file("tap:${FLOWMOB_TEST_NONE}"), &machine()).unwrap_err();
+    let said = errors.to_string();
+    for part in [
+        "--> lma.toml:3:10",
+        "there is no environment variable FLOWMOB_TEST_NONE",
+        "write ${FLOWMOB_TEST_NONE:-default}",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 #[test]

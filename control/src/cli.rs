@@ -14,15 +14,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     arg_required_else_help = true
 )]
 pub(crate) struct Cli {
-    /// Management socket of the process to speak to.
-    #[arg(
-        short,
-        long,
-        global = true,
-        env = "FLOWMOB_SOCKET",
-        default_value = "/run/flowmob/flowmob.sock"
-    )]
-    pub(crate) socket: PathBuf,
+    /// Management socket of the process to speak to [default: the one in /run/flowmob, if there is one only].
+    #[arg(short, long, global = true, env = "FLOWMOB_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
 
     /// What to do.
     #[command(subcommand)]
@@ -43,6 +37,12 @@ pub(crate) enum Command {
         /// The configuration.
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Ask whether a process serves packets; fails if it does not. For what watches over containers and services.
+    Health {
+        /// Ask instead whether its threads turn: if not, it has to be started again.
+        #[arg(long)]
+        live: bool,
     },
     /// Show what a process knows and counts.
     Show {

@@ -14,6 +14,42 @@ use serde_json::Value;
 
 use crate::api::Problem;
 
+/// Where processes have their sockets, unless their configurations name others.
+const SOCKETS: &str = "/run/flowmob";
+
+/// The socket of the process that is meant where none is named: the only one in `/run/flowmob`.
+///
+/// # Errors
+/// If there are several.
+pub(crate) fn default_socket() -> anyhow::Result<PathBuf> {
+    only_socket(Path::new(SOCKETS))
+}
+
+fn only_socket(directory: &Path) -> anyhow::Result<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let sockets = entries.map(|entry| entry.path());
+    let mut sockets: Vec<_> = sockets
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "sock")
+        })
+        .collect();
+    sockets.sort();
+    let default = directory.join("flowmob.sock");
+    match sockets.as_slice() {
+        // Then that is where nobody answers.
+        [] => Ok(default),
+        [only] => Ok(only.clone()),
+        several => {
+            let names: Vec<_> = several.iter().map(|it| it.display().to_string()).collect();
+            anyhow::bail!(
+                "there are several processes here: name one by --socket or FLOWMOB_SOCKET: {}",
+                names.join(", ")
+            )
+        }
+    }
+}
+
 /// A blocking client; each request is a connection of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -34,6 +70,33 @@ impl Client {
     /// If nothing answers, or the answer is a [`Problem`], which is then the error.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.request(hyper::Method::GET, path, Bytes::new())
+    }
+
+    /// Asks how the process is.
+    ///
+    /// # Errors
+    /// As for [`Client::get`], or if it is not well: then what it says.
+    pub(crate) fn probe(&self, path: &str) -> anyhow::Result<()> {
+        /// A process that is well answers in less, whatever else it does.
+        const PATIENCE: Duration = Duration::from_secs(4);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let answer = async {
+                let response = self.send(hyper::Method::GET, path, Bytes::new()).await?;
+                let status = response.status();
+                let body = response.into_body().collect().await?.to_bytes();
+                anyhow::ensure!(
+                    status.is_success(),
+                    "not well: {}",
+                    String::from_utf8_lossy(&body).trim()
+                );
+                Ok(())
+            };
+            let answer = tokio::time::timeout(PATIENCE, answer).await;
+            answer.unwrap_or_else(|_| anyhow::bail!("no answer in {PATIENCE:?}"))
+        })
     }
 
     /// Asks for a change.
@@ -200,6 +263,26 @@ impl SseLines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_only_socket_is_meant_and_of_several_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        assert_eq!(only_socket(directory.path()).unwrap(), at("flowmob.sock"));
+        std::fs::write(at("dpdk"), "").unwrap();
+        std::fs::write(at("lma1.sock"), "").unwrap();
+        assert_eq!(only_socket(directory.path()).unwrap(), at("lma1.sock"));
+        std::fs::write(at("flowmob.sock"), "").unwrap();
+        let error = only_socket(directory.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("lma1.sock") && error.contains("flowmob.sock"),
+            "{error}"
+        );
+        assert_eq!(
+            only_socket(Path::new("/nowhere")).unwrap(),
+            Path::new("/nowhere/flowmob.sock")
+        );
+    }
 
     #[test]
     fn server_sent_events_are_read_in_any_pieces() {

@@ -6,6 +6,7 @@
 mod api;
 #[cfg(feature = "dpdk")]
 mod appliance;
+mod capabilities;
 mod capture;
 mod cli;
 mod client;
@@ -23,6 +24,7 @@ mod recording;
 #[cfg(feature = "dpdk")]
 mod selector_text;
 mod server;
+mod service;
 mod show;
 mod sink;
 mod top;
@@ -54,46 +56,51 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&cli.socket);
+    let socket = || match cli.socket.clone() {
+        Some(socket) => Ok(socket),
+        None => client::default_socket(),
+    };
+    let client = || socket().map(|socket| Client::new(&socket));
     match cli.command {
         Command::Run { config } => run(&config),
         Command::Check { config } => check(&config),
-        Command::Dashboard { listen } => dashboard(listen, &cli.socket),
+        Command::Dashboard { listen } => dashboard(listen, &socket()?),
+        Command::Health { live } => health(&client()?, live),
         Command::Show {
             what,
             json,
             watch: Some(interval),
         } => {
-            show::watch(&client, what, json, interval)?;
+            show::watch(&client()?, what, json, interval)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Show { what, json, .. } => say(&show::show(&client, what, json)?),
+        Command::Show { what, json, .. } => say(&show::show(&client()?, what, json)?),
         Command::Top { interval } => {
-            top::run(&client, &cli.socket, interval)?;
+            top::run(&client()?, &socket()?, interval)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Explain(arguments) => say(&show::explain(&client, *arguments)?),
+        Command::Explain(arguments) => say(&show::explain(&client()?, *arguments)?),
         Command::Capture(arguments) => {
-            let said = capture::capture(&client, &arguments)?;
+            let said = capture::capture(&client()?, &arguments)?;
             writeln!(std::io::stderr(), "{said}")?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Events { follow, json } => events(&client, follow, json),
-        Command::Flow(command) => say(&show::flow(&client, command)?),
-        Command::Revoke(request) => say(&show::revoke(&client, request)?),
-        Command::Service { mn, switch } => say(&show::service(&client, mn, switch)?),
-        Command::Reregister(request) => say(&show::reregister(&client, request)?),
-        Command::Reload { json } => reload(&client, false, json),
-        Command::Config(ConfigCommand::Show { json }) => say(&show::config(&client, json)?),
-        Command::Config(ConfigCommand::Diff { json }) => reload(&client, true, json),
-        Command::Log { change, json } => say(&show::log(&client, change, json)?),
+        Command::Events { follow, json } => events(&client()?, follow, json),
+        Command::Flow(command) => say(&show::flow(&client()?, command)?),
+        Command::Revoke(request) => say(&show::revoke(&client()?, request)?),
+        Command::Service { mn, switch } => say(&show::service(&client()?, mn, switch)?),
+        Command::Reregister(request) => say(&show::reregister(&client()?, request)?),
+        Command::Reload { json } => reload(&client()?, false, json),
+        Command::Config(ConfigCommand::Show { json }) => say(&show::config(&client()?, json)?),
+        Command::Config(ConfigCommand::Diff { json }) => reload(&client()?, true, json),
+        Command::Log { change, json } => say(&show::log(&client()?, change, json)?),
         Command::Keys(Keys::Generate(arguments)) => say(&keys::generate(&arguments)?),
-        Command::Keys(Keys::Reload) => say(&show::reload_keys(&client)?),
+        Command::Keys(Keys::Reload) => say(&show::reload_keys(&client()?)?),
         Command::Attach { mobile, handoff } => {
-            say(&show::mobile(&client, "attach", mobile, handoff)?)
+            say(&show::mobile(&client()?, "attach", mobile, handoff)?)
         }
-        Command::Detach(mobile) => say(&show::mobile(&client, "detach", mobile, None)?),
-        Command::Recorder(Recorder::Dump { file }) => say(&recording::dump(&client, &file)?),
+        Command::Detach(mobile) => say(&show::mobile(&client()?, "detach", mobile, None)?),
+        Command::Recorder(Recorder::Dump { file }) => say(&recording::dump(&client()?, &file)?),
         Command::Replay { file, list, about } => replay(&file, list, about.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -114,6 +121,16 @@ fn say(text: &str) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Asks a process how it is; fails if it is not well, or does not answer.
+fn health(client: &Client, live: bool) -> anyhow::Result<ExitCode> {
+    if live {
+        client.probe("/livez")?;
+        return say("its loops turn");
+    }
+    client.probe("/readyz")?;
+    say("ready")
 }
 
 /// Writes the manual pages.
@@ -247,6 +264,7 @@ struct Signals {
 }
 
 fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    capabilities::raise()?;
     let config = match config::load(path) {
         Ok(config) => config,
         Err(errors) => anyhow::bail!("{} cannot be run:\n\n{errors}", path.display()),

@@ -16,6 +16,7 @@ use crate::feed::feed;
 use crate::log::Logging;
 use crate::mn::{self, AccessSettings, MnSettings, StatusHandle};
 use crate::server::{Answer, Call, Request, Server};
+use crate::service;
 
 /// Requests that may wait.
 const MAX_CALLS: usize = 64;
@@ -42,7 +43,7 @@ pub(crate) fn run(
     let (status, requests) = mn::status_channel();
     let (calls, queue) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
     let (mut events, listeners) = feed();
-    let _server = Server::start(&config.management, calls, listeners)?;
+    let _server = Server::start(&config.management, calls.clone(), listeners)?;
     let process = Process {
         file: file.to_owned(),
         running: config.clone(),
@@ -56,9 +57,13 @@ pub(crate) fn run(
         .spawn(move || {
             process.answer_all(&queue, &flags);
         })?;
-    tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
-    events.tell(false, What::ConfigurationApplied);
-    let result = mn::run(&settings, stop, requests);
+    let up = || {
+        events.tell(false, What::ConfigurationApplied);
+        service::ready(config);
+        service::feed_watchdog(calls);
+    };
+    let result = mn::run(&settings, stop, requests, up);
+    service::stopping();
     stop.store(true, Ordering::Relaxed);
     anyhow::ensure!(answering.join().is_ok(), "the management thread panicked");
     result

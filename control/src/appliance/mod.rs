@@ -63,6 +63,7 @@ use crate::feed::{EventMaker, feed};
 use crate::keys::Source;
 use crate::log::{LogRate, Logging};
 use crate::server::{Call, Request, Server};
+use crate::service;
 
 use ways::Ways;
 
@@ -137,7 +138,8 @@ pub(crate) fn run(
     let control = build_control(config, fixed, control_rings, requests)?;
     let control = spawn_control(config, control, stop)?;
     let server = Server::start(&config.management, calls.clone(), listeners)?;
-    tracing::info!(name = %config.name, socket = %config.management.socket.display(), "ready");
+    service::ready(config);
+    service::feed_watchdog(calls.clone());
 
     let ended = || threads.iter().any(JoinHandle::is_finished) || control.is_finished();
     while !stop.load(Ordering::Relaxed) && !ended() {
@@ -148,7 +150,7 @@ pub(crate) fn run(
     }
     // Nobody has asked for an end, so a thread came to one by itself: the log says why.
     let failed = !stop.swap(true, Ordering::Relaxed);
-    tracing::info!("stopping");
+    service::stopping();
     drop(server);
     join(control, "control")?;
     for thread in threads {

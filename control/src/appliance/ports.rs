@@ -10,6 +10,7 @@ use dataplane::io::dpdk::DpdkIo;
 use dataplane::{Peers, PortShare, Spread};
 use dpdk::{Device, EalConfig, EalHandle, Mbuf, Mempool, MempoolConfig, Port, PortConfig};
 use flow::{MacAddr, PortId, WorkerId};
+use netdev::{Frames, Membership};
 
 use super::left_behind;
 use super::setup::PortInfo;
@@ -94,6 +95,7 @@ pub(super) fn open(eal: &EalHandle, config: &Config) -> anyhow::Result<OpenPorts
             device: wanted.device.to_string(),
             mac: MacAddr(port.mac()),
             mtu: wanted.mtu,
+            _frames: frames(config, PortId(index), wanted)?,
             access: is_access(config, PortId(index)),
             port,
         });
@@ -177,14 +179,12 @@ fn open_one(
     wanted: &Wanted,
     pool: &Mempool,
 ) -> anyhow::Result<Port> {
-    // All MAGs look alike to a mobile (RFC 6543 §3).
-    let fixed = is_access(config, id).then_some(MacAddr::MAG);
     let port = PortConfig {
         queues: config.process.workers,
         rx_descriptors: DESCRIPTORS,
         tx_descriptors: DESCRIPTORS,
         mtu: wanted.mtu,
-        mac: wanted.mac.or(fixed).map(|mac| mac.0),
+        mac: station(config, id, wanted).map(|mac| mac.0),
         promiscuous: false,
     };
     let name = if let config::Device::Tap { interface } = &wanted.device {
@@ -196,6 +196,32 @@ fn open_one(
     // From here on the interface itself has the name.
     drop(name);
     Ok(opened?)
+}
+
+/// The station address of a port, if it is not the device's own.
+fn station(config: &Config, id: PortId, wanted: &Wanted) -> Option<MacAddr> {
+    // All MAGs look alike to a mobile (RFC 6543 §3).
+    let fixed = is_access(config, id).then_some(MacAddr::MAG);
+    wanted.mac.or(fixed)
+}
+
+/// Has the kernel let through what an appliance needs where a port is one of its interfaces: frames to all groups, as
+/// solicitations go to groups that it has not joined, and if the station address is another one, all.
+fn frames(config: &Config, id: PortId, wanted: &Wanted) -> anyhow::Result<Option<Membership>> {
+    let (config::Device::AfPacket { interface } | config::Device::AfXdp { interface }) =
+        &wanted.device
+    else {
+        return Ok(None);
+    };
+    let frames = match station(config, id, wanted) {
+        Some(_) => Frames::All,
+        None => Frames::AllMulticast,
+    };
+    let membership = Membership::new(interface.as_str(), frames).with_context(|| {
+        let port = &wanted.name;
+        format!("port {port}: {interface} does not let through what is not for the kernel")
+    })?;
+    Ok(Some(membership))
 }
 
 /// Makes sure that a TAP interface is a new one: the driver would share one that is there with the process that has

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use flow::{Binding, Hnp, MacAddr, Path, PathId, PortId, Role, TableUpdate};
+use netdev::Membership;
 
 use crate::api::RouteRow;
 
@@ -21,6 +22,8 @@ pub(crate) struct PortInfo {
     pub(crate) access: bool,
     /// The device itself, for its own counters. Dropped only after the workers.
     pub(crate) port: dpdk::Port,
+    /// What the kernel is asked for, where the port is one of its interfaces.
+    pub(crate) _frames: Option<Membership>,
 }
 
 /// A configured LMA or MAG.

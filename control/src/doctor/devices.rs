@@ -142,7 +142,7 @@ impl Machine {
 
     fn may(&self, capability: u8) -> bool {
         let status = self.read("/proc/self/status").unwrap_or_default();
-        let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let set = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
         let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
         set.is_some_and(|set| set >> capability & 1 != 0)
     }

@@ -29,7 +29,7 @@ fn machine() -> (TempDir, Machine) {
             "proc/mounts",
             "proc /proc proc rw 0 0\nnone /dev/hugepages hugetlbfs rw 0 0\n",
         ),
-        ("proc/self/status", "Name: x\nCapEff:\t000001ffffffffff\n"),
+        ("proc/self/status", "Name: x\nCapPrm:\t000001ffffffffff\n"),
         (
             "sys/kernel/mm/transparent_hugepage/enabled",
             "always [madvise] never\n",
@@ -115,7 +115,7 @@ fn whatever_hurts_is_found_and_has_its_fix() {
         ),
         (
             "proc/self/status",
-            "CapEff:\t0000000000201000\n",
+            "CapPrm:\t0000000000201000\n",
             "port core",
             State::Fail,
         ),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, IoSlice};
 use std::net::Ipv6Addr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ const TX_QUEUE_LEN: &str = "10000";
 /// A frame that the host's receive offload has merged is at most this long.
 const MAX_FRAME: usize = 65_536 + 14;
 
-/// Runs the logical interface until `stop` is set. Afterwards all interfaces are as before.
+/// Runs the logical interface until `stop` is set, and says when it is up. Afterwards all interfaces are as before.
 ///
 /// # Errors
 /// No rights to make TUN devices and packet sockets, an access interface that does not exist, a
@@ -41,6 +41,7 @@ pub(crate) fn run(
     settings: &MnSettings,
     stop: &AtomicBool,
     requests: StatusRequests,
+    up: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let tun = Tun::create(&settings.interface).with_context(|| {
         format!(
@@ -70,6 +71,7 @@ pub(crate) fn run(
         requests,
     };
     tracing::info!(interface = %settings.interface, accesses = links.len(), "logical interface up");
+    up();
     node.serve(stop)
 }
 
@@ -117,25 +119,37 @@ impl AccessPort {
 /// errors for packets that are not its own.
 struct KernelIpv6Off {
     path: PathBuf,
-    before: String,
+    /// What it was; `None` if it was off already.
+    before: Option<String>,
 }
 
 impl KernelIpv6Off {
     fn new(interface: &str) -> anyhow::Result<Self> {
         let path = sysctl(interface, "disable_ipv6");
-        let before = fs::read_to_string(&path)
-            .and_then(|before| fs::write(&path, "1").map(|()| before))
-            .with_context(|| format!("cannot switch off the kernel's IPv6: {}", path.display()))?;
+        let before = set_sysctl(&path, "1").context("cannot switch off the kernel's IPv6")?;
         Ok(Self { path, before })
     }
 }
 
 impl Drop for KernelIpv6Off {
     fn drop(&mut self) {
-        if let Err(error) = fs::write(&self.path, &self.before) {
+        let restored = self.before.as_ref().map(|it| fs::write(&self.path, it));
+        if let Some(Err(error)) = restored {
             tracing::warn!(path = %self.path.display(), %error, "cannot restore the kernel's IPv6");
         }
     }
+}
+
+/// Has a setting of the kernel be `value`, and returns what it was; `None` if it was that already, and then nothing is
+/// written: in a container these files can be set from outside only.
+fn set_sysctl(path: &Path, value: &str) -> anyhow::Result<Option<String>> {
+    let what = || path.display().to_string();
+    let before = fs::read_to_string(path).with_context(what)?;
+    if before.trim() == value {
+        return Ok(None);
+    }
+    fs::write(path, value).with_context(what)?;
+    Ok(Some(before))
 }
 
 struct Node {
@@ -303,8 +317,7 @@ fn prepare_tun(interface: &str) -> anyhow::Result<()> {
     ip(&[&device[..], &["addrgenmode", "none"]].concat())?;
     ip(&[&device[..], &["txqueuelen", TX_QUEUE_LEN]].concat())?;
     for (key, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
-        let path = sysctl(interface, key);
-        fs::write(&path, value).with_context(|| format!("cannot write {}", path.display()))?;
+        set_sysctl(&sysctl(interface, key), value)?;
     }
     ip(&[&device[..], &["up"]].concat())
 }

@@ -138,7 +138,7 @@ impl Port {
         opened.check(config, &info)?;
         opened.configure(config, &info)?;
         opened.set_up_queues(config)?;
-        opened.set_mtu(config.mtu)?;
+        opened.set_mtu(config.mtu, &info)?;
         let mac = opened.settle_station(config, &opened::driver_name(&info))?;
         Ok(Self {
             opened: Arc::new(opened),
@@ -204,7 +204,9 @@ impl Port {
     /// station address that is not the kernel interface's, and that it keeps in software.
     ///
     /// The device is made to deliver frames to the station address: it takes the address where it
-    /// is ours to set, and else goes promiscuous, so frames for others may arrive too.
+    /// is ours to set, and else goes promiscuous, so frames for others may arrive too. Frames to
+    /// groups arrive, whichever. Not so from an interface of the kernel that is used through packet
+    /// or XDP sockets: the kernel has to be asked, which DPDK does not do.
     pub fn mac(&self) -> [u8; 6] {
         self.mac
     }

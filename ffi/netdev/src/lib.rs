@@ -12,7 +12,7 @@ pub mod clock;
 mod packet;
 mod tun;
 
-pub use packet::{Options, PacketSocket, PacketStatistics};
+pub use packet::{Frames, Membership, Options, PacketSocket, PacketStatistics};
 pub use tun::Tun;
 
 use std::io;

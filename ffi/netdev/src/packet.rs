@@ -32,6 +32,34 @@ pub struct PacketStatistics {
     pub drops: u32,
 }
 
+/// Frames that an interface takes off its link besides those to itself and to the groups that the kernel has joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frames {
+    /// Those to any group.
+    AllMulticast,
+    /// All there are.
+    All,
+}
+
+/// Has an interface take more frames than the kernel wants, as long as this lives, without receiving any here.
+#[derive(Debug)]
+pub struct Membership {
+    _socket: PacketSocket,
+}
+
+impl Membership {
+    /// Asks for `frames` on `interface`, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// No such interface, or no permission (`CAP_NET_RAW`).
+    pub fn new(interface: &str, frames: Frames) -> io::Result<Self> {
+        let index = interface_index(interface)?;
+        let socket = PacketSocket::deaf()?;
+        socket.join(index, frames)?;
+        Ok(Self { _socket: socket })
+    }
+}
+
 /// A socket that sends and receives whole Ethernet frames on one interface, without blocking.
 #[derive(Debug)]
 pub struct PacketSocket {
@@ -46,21 +74,7 @@ impl PacketSocket {
     /// refused option.
     pub fn open(interface: &str, options: Options) -> io::Result<Self> {
         let index = interface_index(interface)?;
-        // Protocol 0 receives nothing: frames of other interfaces must not slip in before bind.
-        // SAFETY: no pointers are passed; the result is checked below.
-        let raw = unsafe {
-            libc::socket(
-                libc::AF_PACKET,
-                libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
-                0,
-            )
-        };
-        if raw < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `raw` was just opened by us and nothing else owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        let socket = Self { fd };
+        let socket = Self::deaf()?;
         sockopt::RcvBufForce.set(&socket.fd, &options.buffer)?;
         sockopt::SndBufForce.set(&socket.fd, &options.buffer)?;
         if options.timestamps {
@@ -70,13 +84,7 @@ impl PacketSocket {
             socket.set_option(libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
         }
         if options.all_multicast {
-            let membership = libc::packet_mreq {
-                mr_ifindex: index,
-                mr_type: u16::try_from(libc::PACKET_MR_ALLMULTI).map_err(io::Error::other)?,
-                mr_alen: 0,
-                mr_address: [0; 8],
-            };
-            socket.set_option(libc::PACKET_ADD_MEMBERSHIP, &membership)?;
+            socket.join(index, Frames::AllMulticast)?;
         }
         socket.bind(index)?;
         Ok(socket)
@@ -154,6 +162,38 @@ impl PacketSocket {
             packets: stats.tp_packets,
             drops: stats.tp_drops,
         })
+    }
+
+    /// A socket that receives nothing: frames of other interfaces must not slip in before it is bound.
+    fn deaf() -> io::Result<Self> {
+        // SAFETY: no pointers are passed; the result is checked below.
+        let raw = unsafe {
+            libc::socket(
+                libc::AF_PACKET,
+                libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+                0,
+            )
+        };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `raw` was just opened by us and nothing else owns it.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        Ok(Self { fd })
+    }
+
+    fn join(&self, index: c_int, frames: Frames) -> io::Result<()> {
+        let kind = match frames {
+            Frames::AllMulticast => libc::PACKET_MR_ALLMULTI,
+            Frames::All => libc::PACKET_MR_PROMISC,
+        };
+        let membership = libc::packet_mreq {
+            mr_ifindex: index,
+            mr_type: u16::try_from(kind).map_err(io::Error::other)?,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        self.set_option(libc::PACKET_ADD_MEMBERSHIP, &membership)
     }
 
     fn bind(&self, index: c_int) -> io::Result<()> {

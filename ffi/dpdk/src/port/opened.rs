@@ -108,8 +108,9 @@ impl Opened {
             });
         }
         let by_pool = self.pool.config().data_room.saturating_sub(L2_OVERHEAD);
-        let (max, by) = if info.max_mtu < by_pool {
-            (info.max_mtu, "the device")
+        let by_device = device_mtu(info);
+        let (max, by) = if by_device < by_pool {
+            (by_device, "the device")
         } else {
             (by_pool, "the packet pool")
         };
@@ -177,8 +178,11 @@ impl Opened {
     }
 
     /// Sets the MTU of the device, or of the kernel interface behind it. A device without one
-    /// carries what it is given.
-    pub(super) fn set_mtu(&self, mtu: u16) -> Result<(), PortError> {
+    /// carries what it is given. An interface that has it is left alone: that needs no rights.
+    pub(super) fn set_mtu(&self, mtu: u16, info: &rte_eth_dev_info) -> Result<(), PortError> {
+        if interface_mtu(info.if_index) == Some(mtu) {
+            return Ok(());
+        }
         let mark = Mark::now();
         // SAFETY: the port is configured and not started.
         let result = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.id, mtu) };
@@ -209,11 +213,8 @@ impl Opened {
             (None, _) => own,
             // All of these pass every frame.
             (Some(mac), "net_tap" | "net_null" | "net_ring" | "net_pcap" | "net_memif") => mac,
-            // Not our interface: its address stays, and the kernel is asked for all frames.
-            (Some(mac), "net_af_packet" | "net_af_xdp") => {
-                promiscuous |= mac != own;
-                mac
-            }
+            // Not our interface: its address stays, and whoever opens it asks the kernel for all frames.
+            (Some(mac), "net_af_packet" | "net_af_xdp") => mac,
             (Some(mac), _) => {
                 promiscuous |= mac != own && !self.set_mac(mac)?;
                 mac
@@ -225,6 +226,12 @@ impl Opened {
             let result = unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.id) };
             // A device without this mode has no filter either.
             self.done_if_supported("become promiscuous", result, mark)?;
+        } else {
+            let mark = Mark::now();
+            // SAFETY: the port is configured.
+            let result = unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.id) };
+            // As above. Solicitations go to groups (RFC 4861 §7.2.2), and DPDK joins none.
+            self.done_if_supported("take all multicast frames", result, mark)?;
         }
         Ok(station)
     }
@@ -418,6 +425,23 @@ pub(super) fn driver_name(info: &rte_eth_dev_info) -> String {
 /// Whether a station can have this address: unicast and not zero.
 fn is_station(mac: [u8; 6]) -> bool {
     mac != [0; 6] && mac[0] & 1 == 0
+}
+
+/// The largest IP packet that a device takes: some say that of frames only.
+fn device_mtu(info: &rte_eth_dev_info) -> u16 {
+    let frame = u16::try_from(info.max_rx_pktlen).unwrap_or(u16::MAX);
+    if info.max_mtu == u16::MAX && frame > L2_OVERHEAD {
+        frame.saturating_sub(L2_OVERHEAD)
+    } else {
+        info.max_mtu
+    }
+}
+
+/// The MTU of a kernel interface; `None` if there is no such interface.
+fn interface_mtu(index: u32) -> Option<u16> {
+    let name = nix::net::if_::if_indextoname(index).ok()?;
+    let path = format!("/sys/class/net/{}/mtu", name.to_str().ok()?);
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// An address for the station at our end of a TAP wire whose kernel end has `mac`: different, and
