@@ -226,6 +226,7 @@ fn mag(mag: &Mag, port: &impl Fn(PortId) -> Option<Value>) -> Value {
         ("max_bindack_timeout_ms", millis(mag.max_bindack_timeout)),
         ("probe", Some(mag.probe.into())),
         ("local_routing", Some(mag.local_routing.into())),
+        ("deregister_on_stop", Some(mag.deregister_on_stop.into())),
         ("max_update_rate", Some(number(mag.max_update_rate))),
         ("max_prefixes", Some(number(mag.max_prefixes))),
         ("tunnel", Some(tunnel(&mag.tunnel))),

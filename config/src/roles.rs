@@ -241,6 +241,8 @@ pub struct Mag {
     /// EnableMAGLocalRouting: whether packets between mobiles of this MAG stay here instead of going by
     /// their LMA (RFC 5213 §9.2).
     pub local_routing: bool,
+    /// Whether sessions are ended with their LMAs when the process is told to stop.
+    pub deregister_on_stop: bool,
     /// MAX_UPDATE_RATE: most PBUs a second about one mobile (RFC 6275 §12).
     pub max_update_rate: u16,
     /// Prefixes that the tables have room for.

@@ -370,6 +370,7 @@ fn mag(t: &mut Table<'_>, ports: &Names) -> Mag {
         max_bindack_timeout: t.millis("max_bindack_timeout_ms", 32_000, 100..=HOUR),
         probe: t.or("probe", true),
         local_routing: t.or("local_routing", false),
+        deregister_on_stop: t.or("deregister_on_stop", false),
         max_update_rate: t.number("max_update_rate", 3, 1..=100),
         max_prefixes: t.number("max_prefixes", 65_536, 8..=16_000_000),
         tunnel: t.section("tunnel", tunnel),

@@ -34,7 +34,7 @@ pub(crate) struct Status {
 /// `GET /readyz`; with a status of 503 if it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// Whether the configuration is applied and all ports are up.
+    /// Whether the configuration is applied, all ports are up, and the process has not been told to stop.
     pub(crate) ready: bool,
     /// Names of ports whose link is down.
     pub(crate) ports_down: Vec<String>,

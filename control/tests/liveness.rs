@@ -84,12 +84,14 @@ impl Network {
              [[port]]\nname = \"access\"\ndevice = \"ring\"\n\
              [[route]]\nto = \"::/0\"\nvia = \"2001:db8:f:{n}::f\"\nport = \"core\"\n\
              [mag]\naddress = \"2001:db8:f:{n}::1\"\naccess_ports = [\"access\"]\n\
+             deregister_on_stop = {}\n\
              [mag.heartbeat]\n{HEARTBEAT}\
              [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\nprotection = \"none\"\n\
              [[mag.mobile]]\nid = \"{MN1}\"\nlink_layer = \"02:00:00:00:01:0{n}\"\n\
              access_technology = \"wlan\"\nattach = \"command\"\n",
             state.display(),
             here.join(format!("link{n}")).display(),
+            n == 2,
         );
         let mag = Appliance::start(here, &name, None, &config);
         mag.command(["attach", MN1]).ok();
@@ -229,4 +231,32 @@ fn bindings_are_revoked_and_registered_again_by_command() {
     assert!(said.contains("no [[lma.peer]] is mag9"), "{said}");
     let said = network.mag(1).command(["revoke", "--mn", MN1]).fails();
     assert!(said.contains("this process is no LMA"), "{said}");
+}
+
+#[test]
+fn a_mag_that_is_told_to_stop_ends_its_sessions_first_if_it_shall() {
+    let mut network = Network::new();
+    let flow = ["flow", "add", "--mn", MN1, "--bid", "2"];
+    let selector = ["--proto", "udp", "--dport", "5004"];
+    network.lma.command(flow.into_iter().chain(selector)).ok();
+    network.wait_for_flow("active");
+    let bindings = network.lma.show("bindings");
+    assert_eq!(bindings.len(), 2, "{bindings:?}");
+
+    // One that leaves its sessions leaves them whole.
+    let status = network.mags[0].take().unwrap().stop(Signal::SIGTERM);
+    assert!(status.success());
+    assert_eq!(network.lma.show("bindings").len(), 2);
+    network.wait_for_peer(1, "down", 1);
+    network.start_mag(1);
+    network.wait_for_peer(1, "up", 2);
+
+    let status = network.mags[1].take().unwrap().stop(Signal::SIGTERM);
+    assert!(status.success());
+    network.lma.wait("bindings", "the other access", |rows| {
+        let mut of_mag2 = rows.iter().filter(|row| row["bid"] == 2);
+        // Nobody had to miss it: then it would be "unreachable".
+        of_mag2.all(|row| row["state"] == "deregistering")
+    });
+    network.wait_for_flow("inactive");
 }

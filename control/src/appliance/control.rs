@@ -46,7 +46,7 @@ const MAX_BACKLOG: usize = 65_536;
 /// Turns without work before the thread sleeps between them.
 const SPIN: u32 = 64;
 /// How long it then sleeps: far below any timer of the protocol.
-const NAP: Duration = Duration::from_micros(100);
+pub(super) const NAP: Duration = Duration::from_micros(100);
 
 /// The control thread's state.
 pub(crate) struct Control {
@@ -73,6 +73,8 @@ pub(crate) struct Control {
     pub(super) calls: Calls<Call>,
     pub(super) start: Instant,
     pub(super) oddities: Oddities,
+    /// Whether the process has been told to stop: then nobody is attached any more.
+    pub(super) is_ending: bool,
     /// What every worker was told at its start.
     pub(super) worker: WorkerConfig,
 }
@@ -87,7 +89,7 @@ pub(super) struct Oddities {
 }
 
 impl Control {
-    /// Runs until `stop` is set: mobiles are then left as they are, for the process that comes next.
+    /// Runs until `stop` is set, and then until what is under way has come to its end.
     pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) {
         self.events.tell(false, What::ConfigurationApplied);
         let mut idle = 0u32;
@@ -101,6 +103,7 @@ impl Control {
                 std::thread::sleep(NAP);
             }
         }
+        self.wind_up();
         self.workers.broadcast(&Update::Stop);
         self.drain();
         if let Err(error) = self.protection.close() {
@@ -118,7 +121,7 @@ impl Control {
     }
 
     /// One turn of the loop; whether there was anything to do.
-    fn turn(&mut self) -> bool {
+    pub(super) fn turn(&mut self) -> bool {
         let now = self.now();
         let mut work = self.take_punts(now);
         work |= self.take_calls(now);
@@ -134,7 +137,7 @@ impl Control {
     }
 
     /// Both clocks.
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now {
             monotonic: self.start.elapsed(),
             // A clock before 1970 makes the peers refuse our timestamps, which says what is wrong.
@@ -286,7 +289,7 @@ impl Control {
     /// A station on an access port was heard of: a known mobile is attached, or told its prefixes again.
     fn station_seen(&mut self, now: Now, port: PortId, mac: MacAddr, solicits: bool) {
         let Some(mag) = &mut self.mag else { return };
-        if mag.is_revoked(port, mac) {
+        if mag.is_revoked(port, mac) || self.is_ending {
             return;
         }
         if solicits && mag.handle_router_solicitation(now, port, mac) {

@@ -4,6 +4,7 @@ mod bindings;
 mod calls;
 mod capture;
 mod control;
+mod ending;
 mod events;
 mod explain;
 mod ignored;
@@ -151,8 +152,9 @@ pub(crate) fn run(
     // Nobody has asked for an end, so a thread came to one by itself: the log says why.
     let failed = !stop.swap(true, Ordering::Relaxed);
     service::stopping();
-    drop(server);
+    // It says that nothing more is to be sent here until what was begun has ended.
     join(control, "control")?;
+    drop(server);
     for thread in threads {
         join(thread, "worker")?;
     }
@@ -397,6 +399,7 @@ fn build_control(
         calls,
         start,
         oddities: control::Oddities::default(),
+        is_ending: false,
         worker,
         setup: build_setup(config, infos, cores),
     })

@@ -53,6 +53,12 @@ struct Ready {
 }
 
 impl Reloads {
+    /// Whether the configuration in force has a MAG end its sessions when it stops.
+    pub(super) fn deregisters_on_stop(&self) -> bool {
+        let mag = self.running.mag.as_ref();
+        mag.is_some_and(|mag| mag.deregister_on_stop)
+    }
+
     pub(super) fn new(
         file: PathBuf,
         running: Config,

@@ -70,7 +70,7 @@ impl Control {
             .map(|port| port.name.clone())
             .collect();
         Readiness {
-            ready: ports_down.is_empty(),
+            ready: ports_down.is_empty() && !self.is_ending,
             ports_down,
         }
     }

@@ -1,0 +1,144 @@
+//! A Debian system with systemd that is booted in a container (systemd-nspawn), without a network but its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use deploy::wait_for;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::base::base;
+use super::{kept, ok};
+
+/// What DPDK looks at is not in the part of /sys that such a container has.
+const SYS: &str = "--bind-ro=/sys/module";
+
+/// A root directory, not booted.
+#[derive(Debug)]
+pub struct System {
+    root: TempDir,
+}
+
+impl System {
+    /// A minimal system with systemd and these packages, from files, and what they depend on.
+    pub fn with(packages: &[&Path]) -> Self {
+        let root = tempfile::tempdir_in(kept()).unwrap();
+        ok(Command::new("tar")
+            .arg("-xf")
+            .arg(base())
+            .arg("-C")
+            .arg(root.path()));
+        let system = Self { root };
+        let names: Vec<String> = packages.iter().map(|path| system.bring(path)).collect();
+        ok(&mut system.command(&format!(
+            "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+             systemd systemd-sysv dbus {}",
+            names.join(" ")
+        )));
+        system
+    }
+
+    /// Copies a file into it; its name there.
+    pub fn bring(&self, file: &Path) -> String {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        std::fs::copy(file, self.path("root").join(name)).unwrap();
+        format!("/root/{name}")
+    }
+
+    /// A path in it, seen from outside.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.root.path().join(inside)
+    }
+
+    /// A shell command in it, with this machine's network.
+    fn command(&self, shell: &str) -> Command {
+        let mut command = nspawn(self.root.path());
+        command.args(["--as-pid2", "--resolv-conf=copy-host", "sh", "-ec", shell]);
+        command
+    }
+
+    /// Boots it.
+    pub fn boot(self) -> Booted {
+        let mut command = nspawn(self.root.path());
+        command.args([SYS, "--private-network", "--console=pipe", "--boot"]);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let booted = Booted {
+            child,
+            system: self,
+        };
+        wait_for("a system that runs", Duration::from_secs(60), || {
+            booted.init()?;
+            let state = booted
+                .command("systemctl is-system-running")
+                .output()
+                .unwrap();
+            let state = String::from_utf8(state.stdout).unwrap();
+            matches!(state.trim(), "running" | "degraded").then_some(())
+        });
+        booted
+    }
+}
+
+fn nspawn(root: &Path) -> Command {
+    let mut command = Command::new("systemd-nspawn");
+    // No service of this machine need run for it.
+    command.args(["--quiet", "--register=no", "--keep-unit"]);
+    command.arg("-D").arg(root);
+    command
+}
+
+/// A system that runs; ended when dropped.
+#[derive(Debug)]
+pub struct Booted {
+    child: Child,
+    system: System,
+}
+
+impl Booted {
+    /// Its first process, as this machine numbers it.
+    fn init(&self) -> Option<u32> {
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
+    /// A shell command in it.
+    pub fn command(&self, shell: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--all", "--target", &self.init().unwrap().to_string()]);
+        command.args(["sh", "-c", shell]);
+        command
+    }
+
+    /// Runs a shell command that has to succeed; what it printed.
+    #[track_caller]
+    pub fn ok(&self, shell: &str) -> String {
+        ok(&mut self.command(shell))
+    }
+
+    /// The system, for its files.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        // It powers the system off at the first, and ends whatever happens at the second.
+        for (signal, patience) in [(Signal::SIGTERM, 100), (Signal::SIGKILL, 100)] {
+            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);
+            for _ in 0..patience {
+                if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Debian packages of the programs that are tested.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use deploy::root;
+
+use super::{is_newer, kept, ok};
+
+/// Where the packages are.
+#[derive(Debug)]
+pub struct Packages {
+    /// `flowmob`.
+    pub appliance: PathBuf,
+    /// `flowmob-mn`.
+    pub mobile: PathBuf,
+}
+
+/// Packages of the programs as they are now. What is compiled is what `cargo test` compiles, quick and large.
+pub fn packages() -> &'static Packages {
+    static PACKAGES: OnceLock<Packages> = OnceLock::new();
+    PACKAGES.get_or_init(|| {
+        // One after the other: both are built as target/debug/flowmob.
+        let small = kept().join("flowmob-mn");
+        build(&["--no-default-features"]);
+        copy_if_other(&root().join("target/debug/flowmob"), &small);
+        build(&[]);
+        let full = kept().join("flowmob");
+        copy_if_other(&root().join("target/debug/flowmob"), &full);
+
+        let out = kept().join("packages");
+        let package =
+            |name: &str| out.join(format!("{name}_{}_amd64.deb", env!("CARGO_PKG_VERSION")));
+        let packages = Packages {
+            appliance: package("flowmob"),
+            mobile: package("flowmob-mn"),
+        };
+        let mut from = vec![small.clone(), full.clone(), root().join("docker/package")];
+        let debian = std::fs::read_dir(root().join("docker/debian")).unwrap();
+        from.extend(debian.map(|entry| entry.unwrap().path()));
+        if !is_newer(&packages.appliance, &from) || !is_newer(&packages.mobile, &from) {
+            let mut command = Command::new(root().join("docker/package"));
+            command.env("COMPRESSION", "gzip").arg(&out);
+            ok(command.args([&full, &small]));
+        }
+        packages
+    })
+}
+
+fn build(options: &[&str]) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--locked", "-p", "flowmob"]);
+    // What cargo says of the crate under test is not for another one.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
+        command.env_remove(name);
+    }
+    ok(command.args(options).current_dir(root()));
+}
+
+/// Leaves a copy alone, with its time, that is the same.
+fn copy_if_other(from: &Path, to: &Path) {
+    let (new, old) = (std::fs::read(from).unwrap(), std::fs::read(to));
+    if old.is_ok_and(|old| old == new) {
+        return;
+    }
+    std::fs::copy(from, to).unwrap();
+}

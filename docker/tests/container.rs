@@ -1,0 +1,193 @@
+//! The container images, and the lab as five containers: a flow moves from one access to the other and nothing is lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use common::engine::{Engine, Networks};
+use common::packages::packages;
+use common::traffic::Echo;
+use common::{can_run, ok};
+use deploy::wait_for;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const CN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 5);
+const MN: &str = "mn1@example.net";
+
+/// Builds the images of the packages that are tested.
+fn build() {
+    let packages = packages();
+    let engine = Engine::start(Networks::Here);
+    engine.import_base();
+    // The build's context: what is tested, and nothing that was released before.
+    let directory = tempfile::tempdir_in(common::kept()).unwrap();
+    let context = directory.path();
+    let there = context.join("target/package");
+    std::fs::create_dir_all(&there).unwrap();
+    for package in [&packages.appliance, &packages.mobile] {
+        std::fs::copy(package, there.join(package.file_name().unwrap())).unwrap();
+    }
+    for (target, name) in [
+        ("appliance", "flowmob"),
+        ("host", "flowmob-host"),
+        ("mobile", "flowmob-mobile"),
+    ] {
+        let mut command = engine.docker(&[
+            "build",
+            "--quiet",
+            "--network=host",
+            "--file=docker/Dockerfile",
+            "--build-arg=PACKAGES=prebuilt",
+            // Cards are for those who have them.
+            "--build-arg=DRIVERS=",
+            &format!("--target={target}"),
+            &format!("--tag={name}:test"),
+        ]);
+        ok(command.arg(context));
+    }
+}
+
+/// The lab's containers; removed when dropped.
+struct Lab<'a> {
+    engine: &'a Engine,
+}
+
+impl<'a> Lab<'a> {
+    fn up(engine: &'a Engine) -> Self {
+        let lab = Self { engine };
+        lab.down();
+        ok(engine.compose(&["up", "-d"]).env("FLOWMOB_VERSION", "test"));
+        lab
+    }
+
+    fn down(&self) {
+        let mut command = self.engine.compose(&["down", "-v", "--timeout=10"]);
+        ok(command.env("FLOWMOB_VERSION", "test"));
+    }
+
+    fn name(host: &str) -> String {
+        format!("flowmob-test_{host}_1")
+    }
+
+    /// A command of flowmob in a container.
+    fn flowmob(&self, host: &str, arguments: &[&str]) -> String {
+        let name = Self::name(host);
+        let exec = ["exec", &name, "flowmob"];
+        ok(&mut self.engine.docker(&[&exec, arguments].concat()))
+    }
+
+    fn show(&self, host: &str, table: &str) -> Value {
+        serde_json::from_str(&self.flowmob(host, &["show", table, "--json"])).unwrap()
+    }
+
+    /// Packets that have come to a gateway, from its tunnel and its access.
+    fn carried(&self, mag: &str) -> u64 {
+        let paths = self.show(mag, "paths");
+        let rows = paths.as_array().unwrap().iter();
+        let count = |row: &Value| row["counters"]["in_packets"].as_u64().unwrap();
+        rows.map(count).sum()
+    }
+}
+
+impl Drop for Lab<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = self
+                .engine
+                .compose(&["logs", "--no-color", "--tail=100"])
+                .output();
+            println!("{}", String::from_utf8_lossy(&logs.unwrap().stdout));
+        }
+        self.down();
+    }
+}
+
+#[test]
+fn a_flow_moves_between_containers_and_nothing_is_lost() {
+    if !can_run(&["dh", "mmdebstrap", "dockerd", "docker-compose"]) {
+        return;
+    }
+    build();
+    let engine = Engine::start(Networks::Apart);
+    let lab = Lab::up(&engine);
+    for host in ["lma", "mag1", "mag2", "mn"] {
+        let name = Lab::name(host);
+        wait_for(&format!("{name} in health"), PATIENCE, || {
+            (engine.state(&name, "Health.Status") == "healthy").then_some(())
+        });
+    }
+    // Not root, and no more rights than the ports need.
+    let process = engine.process(&Lab::name("lma"));
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    assert!(status.contains("Uid:\t10001\t10001"), "{status}");
+    assert!(status.contains("CapBnd:\t0000000000003000"), "{status}");
+
+    wait_for("both accesses", PATIENCE, || {
+        let bindings = lab.show("lma", "bindings");
+        let active = bindings.as_array().unwrap().iter();
+        (active.filter(|row| row["state"] == "active").count() == 2).then_some(())
+    });
+    let bindings = lab.show("lma", "bindings");
+    let prefix: ipnet::Ipv6Net = bindings[0]["prefixes"][0]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let address = Ipv6Addr::from(u128::from(prefix.addr()) | 0x100);
+    wait_for("an address", PATIENCE, || {
+        let addresses = lab.show("mn", "mn")["prefixes"].to_string();
+        addresses.contains(&address.to_string()).then_some(())
+    });
+    ok(&mut engine.docker(&[
+        "exec",
+        &Lab::name("mn"),
+        "ping",
+        "-c",
+        "3",
+        "-i",
+        "0.2",
+        &CN.to_string(),
+    ]));
+
+    let rule = ["--proto", "udp", "--sport", "7000"];
+    let add = ["flow", "add", "--mn", MN, "--bid", "1"];
+    lab.flowmob("lma", &[&add[..], &rule].concat());
+    let (mn, cn) = (
+        engine.process(&Lab::name("mn")),
+        engine.process(&Lab::name("cn")),
+    );
+    let echo = Echo::start((mn, address, 7001), (cn, CN, 7000));
+    let carried = |mag: &str, than: u64| {
+        wait_for(&format!("the flow at {mag}"), PATIENCE, || {
+            (lab.carried(mag) > than + 500).then_some(())
+        });
+    };
+    for (to, mag, other) in [("2", "mag2", "mag1"), ("1", "mag1", "mag2")] {
+        carried(other, lab.carried(other));
+        let before = lab.carried(mag);
+        lab.flowmob(
+            "lma",
+            &["flow", "move", "--mn", MN, "--fid", "1", "--to", to],
+        );
+        carried(mag, before);
+    }
+    let account = echo.finish();
+    assert!(account.sent > 1000, "{account:?}");
+    assert!(account.lost.is_empty(), "{account:?}");
+
+    // Told to stop, all of them end by themselves, and say so.
+    ok(engine
+        .compose(&["stop", "--timeout=10"])
+        .env("FLOWMOB_VERSION", "test"));
+    for host in ["lma", "mag1", "mag2", "mn"] {
+        assert_eq!(engine.state(&Lab::name(host), "ExitCode"), "0", "{host}");
+    }
+}
