@@ -16,18 +16,43 @@ help:
 	@echo "make bench-micro   what parse, lookup, match, encapsulate, decapsulate and rings cost alone"
 	@echo "make fuzz    the fuzzers, S=60 seconds each (T=target for one, RUNS=10000000 for executions)"
 	@echo "make build   the appliance: target/release/flowmob"
+	@echo "make deb     Debian packages of it and of the mobile node: target/package"
+	@echo "make image   container images of these packages"
 	@echo "make setup   the Debian packages that all of these need (they call it themselves)"
 
+# Each door has what it needs installed, and no more: SETUP are groups of .ci/setup, all of them if it says none.
 .PHONY: setup
 setup:
-	@.ci/setup
+	@.ci/setup $(SETUP)
 
 .PHONY: build
+build: SETUP = build
 build: setup
 	$(CARGO) build --locked --release -p flowmob
 
+# The packages of before go: what is left is what an image or a machine gets.
+.PHONY: deb
+deb: SETUP = build deploy
+deb: setup
+	$(CARGO) build --locked --release -p flowmob
+	$(CARGO) build --locked --release -p flowmob --no-default-features --target-dir target/mn
+	rm -rf target/package
+	docker/package target/package target/release/flowmob target/mn/release/flowmob
+
+# Needs a Docker engine that may be asked; IMAGE_FLAGS are more options of `docker build`.
+DOCKER ?= docker
+.PHONY: image
+image: deb
+	for target in appliance host mobile; do \
+		name=flowmob-$$target; [ $$target != appliance ] || name=flowmob; \
+		DOCKER_BUILDKIT=1 $(DOCKER) build -f docker/Dockerfile --build-arg PACKAGES=prebuilt \
+			--target $$target -t $$name $(IMAGE_FLAGS) . || exit 1; \
+	done
+
 .PHONY: demo
-demo: build
+demo: SETUP = build lab
+demo: setup
+	$(CARGO) build --locked --release -p flowmob
 	$(SUDO) target/release/flowmob lab run --scenario both --dialect all --out target/lab
 
 .PHONY: check
@@ -48,9 +73,12 @@ test: check
 	$(CARGO) test --locked -p dpdk
 	$(CARGO) test --locked -p dataplane --features dpdk --test dpdk_pcap --test dpdk_spread
 	$(CARGO) test --locked -p flowmob
+	.ci/helm
+	$(CARGO) test --locked -p deploy
 
 # Reserves hugepages for its time if it may.
 .PHONY: bench
+bench: SETUP = build bench
 bench: setup
 	$(CARGO) build --locked --release -p flowmob-bench
 	$(SUDO) target/release/flowmob-bench run --out target/bench
