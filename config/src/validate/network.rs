@@ -1,12 +1,13 @@
 //! Checks of ports and routes.
 
 use std::net::Ipv6Addr;
+use std::path::Path;
 
 use flow::Hnp;
 use ipnet::Ipv6Net;
 
 use super::{disjoint, on_link, unique};
-use crate::device::Device;
+use crate::device::{Device, End};
 use crate::notes::{Draft, Notes};
 use crate::schema::{Config, Memory, Port};
 
@@ -30,9 +31,31 @@ pub(crate) fn ports(config: &Config, notes: &mut Notes) {
         |mac| format!("two ports have the MAC address {mac}"),
         "give each port an address of its own, or leave `mac` out",
     );
+    one_end(config, notes);
     addresses(config, notes);
     for (i, port) in ports() {
         resources(config, i, port, notes);
+    }
+}
+
+/// The driver of memif has one socket for all connections of a process over it.
+fn one_end(config: &Config, notes: &mut Notes) {
+    let mut met: Vec<(&Path, End, String)> = Vec::new();
+    for (i, port) in config.ports.iter().enumerate() {
+        let Device::Memif { socket, end, .. } = &port.device else {
+            continue;
+        };
+        let path = device_path(i, port);
+        match met.iter().find(|(other, ..)| other == socket) {
+            Some((_, other, first)) if other != end => notes.push(
+                Draft::error(path, "this process is its own peer on a socket")
+                    .label(format!("its {end}"))
+                    .other(first, format!("its {other}"))
+                    .help("one process is at one end of a socket: use another socket"),
+            ),
+            Some(_) => {}
+            None => met.push((socket, *end, path)),
+        }
     }
 }
 
@@ -47,6 +70,9 @@ fn exclusive(device: &Device) -> Option<String> {
             "connection {id} of the socket `{}`",
             socket.display()
         )),
+        Device::VhostUser { socket, .. } | Device::VirtioUser { socket, .. } => {
+            Some(format!("the socket `{}`", socket.display()))
+        }
         Device::Pci { address } => Some(format!("the device {address}")),
         Device::Vdev { args } => {
             let name = args.split(',').next().unwrap_or(args);
@@ -66,6 +92,8 @@ fn device_path(i: usize, port: &Port) -> String {
         | Device::Null
         | Device::Ring
         | Device::Memif { .. }
+        | Device::VhostUser { .. }
+        | Device::VirtioUser { .. }
         | Device::Pci { .. } => "device",
     };
     format!("port[{i}].{key}")
@@ -112,6 +140,18 @@ fn resources(config: &Config, i: usize, port: &Port, notes: &mut Notes) {
             Draft::warning(device_path(i, port), "a PCI device with anonymous memory")
                 .label("needs an IOMMU to reach such memory")
                 .help("set memory = \"hugepages\" in [process]"),
+        );
+    }
+    let workers = config.process.workers;
+    if let Some(queues) = port.device.queues()
+        && queues > workers
+        && !notes.any_tainted("process")
+    {
+        let message = format!("queues={queues} with workers = {workers}");
+        notes.push(
+            Draft::error(device_path(i, port), message)
+                .label("nobody would serve all of them")
+                .help("one queue of a port has one worker: use fewer queues, or set [process] workers"),
         );
     }
 }

@@ -1,18 +1,21 @@
 //! One opened device.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::device::Device;
 use crate::eal::EalHandle;
 use crate::error::PortError;
 use crate::log::Mark;
 use crate::mempool::Mempool;
-use crate::queue::{RxQueue, TxQueue};
+use crate::queue::{Place, RxQueue, TxQueue};
 
+pub(crate) use gate::Gate;
 pub(crate) use opened::Opened;
 
+mod gate;
 mod opened;
+mod socket;
+mod stand_in;
 
 /// The least MTU of an IPv6 link (RFC 8200 section 5).
 pub const MIN_MTU: u16 = 1280;
@@ -90,6 +93,8 @@ pub struct Port {
     mtu: u16,
     queues: u16,
     by_flow: bool,
+    /// Whether its queues have their owners.
+    handed_out: bool,
 }
 
 impl Port {
@@ -106,7 +111,7 @@ impl Port {
         config: &PortConfig,
         pool: &Mempool,
     ) -> Result<Self, PortError> {
-        let opened = Opened::new(eal, device, index, config.queues, pool)?;
+        let opened = Opened::new(eal, device, index, config, pool)?;
         Self::set_up(opened, config)
     }
 
@@ -122,14 +127,13 @@ impl Port {
         config: &PortConfig,
         pool: &Mempool,
     ) -> Result<Self, PortError> {
-        let queues = config.queues.min(device.max_queues());
-        let opened = Opened::new(eal, device, index, queues, pool)?;
+        let mut config = config.clone();
+        config.queues = config.queues.min(device.max_queues());
+        let opened = Opened::new(eal, device, index, &config, pool)?;
         let info = opened.info()?;
-        let max = info.max_rx_queues.min(info.max_tx_queues);
-        let config = PortConfig {
-            queues: queues.min(max),
-            ..config.clone()
-        };
+        config.queues = config
+            .queues
+            .min(info.max_rx_queues.min(info.max_tx_queues));
         Self::set_up(opened, &config)
     }
 
@@ -146,26 +150,32 @@ impl Port {
             mtu: config.mtu,
             queues: config.queues,
             by_flow: opened::spreads_by_flow(&info),
+            handed_out: false,
         })
     }
 
     /// Starts the device and hands out its queues, one pair for each worker. Works once.
+    ///
+    /// A port that has to connect to its other end first ([`Port::reconnect`]) receives and sends nothing before that.
     ///
     /// # Errors
     ///
     /// [`PortError::Started`] the second time, [`PortError::Step`] if the driver refuses.
     pub fn start(&mut self) -> Result<Vec<(RxQueue, TxQueue)>, PortError> {
         let opened = &self.opened;
-        if opened.started.load(Ordering::Relaxed) {
+        if self.handed_out {
             return Err(PortError::Started {
                 device: opened.device.clone(),
             });
         }
-        let mark = Mark::now();
-        // SAFETY: the port is configured and its queues are set up.
-        let result = unsafe { dpdk_sys::rte_eth_dev_start(opened.id) };
-        opened.done("start", result, mark)?;
-        opened.started.store(true, Ordering::Relaxed);
+        if opened.gate().is_none() {
+            opened.start()?;
+        }
+        self.handed_out = true;
+        let place = |place| {
+            let gate = opened.gate().map(Arc::clone)?;
+            Some(Place { gate, place })
+        };
         let pair = |queue| {
             let (port_id, port) = (opened.id, || Arc::clone(opened));
             (
@@ -173,15 +183,28 @@ impl Port {
                     port: port(),
                     port_id,
                     queue,
+                    place: place(2 * usize::from(queue)),
                 },
                 TxQueue {
                     port: port(),
                     port_id,
                     queue,
+                    place: place(2 * usize::from(queue) + 1),
                 },
             )
         };
         Ok((0..self.queues).map(pair).collect())
+    }
+
+    /// Takes the next step towards the other end of a port whose driver connects once, when it is started, and never
+    /// again: a memif client. To be called now and then by one thread; never waits for the other end. Workers find the
+    /// port empty and full meanwhile. Does nothing for other ports, or if the link is up.
+    ///
+    /// # Errors
+    ///
+    /// [`PortError::Step`] if the driver refuses although somebody listens.
+    pub fn reconnect(&self) -> Result<(), PortError> {
+        self.opened.reconnect()
     }
 
     /// The port's number in DPDK.
@@ -231,11 +254,7 @@ impl Port {
     ///
     /// [`PortError::Step`] if the driver cannot tell.
     pub fn link(&self) -> Result<Link, PortError> {
-        let mut link = dpdk_sys::rte_eth_link::default();
-        let mark = Mark::now();
-        // SAFETY: the port is open and the pointer is to a live structure.
-        let result = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.opened.id, &raw mut link) };
-        self.opened.done("read the link state", result, mark)?;
+        let link = self.opened.link()?;
         Ok(Link {
             up: link.link_status() != 0,
             speed_mbps: link.link_speed,

@@ -9,11 +9,11 @@
 
 mod common;
 
-use std::thread;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use common::{assert_all_free, eal, open, packet, pool, send, start};
-use dpdk::{Burst, Device, Port};
+use common::{assert_all_free, eal, open, packet, pool, send, start, wait_for};
+use dpdk::{Burst, Device, Port, PortConfig, PortError};
 
 #[test]
 fn memif() {
@@ -25,12 +25,18 @@ fn memif() {
         socket: socket.clone(),
         server,
         id: 7,
+        queues: 1,
     };
     let mut server = open(&eal, &end(true), 0, &pool);
     let (mut server_rx, mut server_tx) = start(&mut server);
     let mut client = open(&eal, &end(false), 1, &pool);
     let (mut client_rx, mut client_tx) = start(&mut client);
-    wait_for(|| up(&server) && up(&client));
+    wait_for(|| {
+        // As often as an appliance does: a call that is under way is let finish.
+        std::thread::sleep(Duration::from_millis(20));
+        client.reconnect().unwrap();
+        up(&server) && up(&client)
+    });
     assert_ne!(server.mac(), client.mac());
 
     let mut burst = Burst::<32>::new();
@@ -50,19 +56,34 @@ fn memif() {
         burst, client_rx, client_tx, client, server_rx, server_tx, server,
     ));
     assert_all_free(&pool);
+
+    // What cannot be says why.
+    let wrong = |device: &Device| {
+        let opened = Port::open(&eal, device, 2, &PortConfig::default(), &pool);
+        opened.unwrap_err()
+    };
+    for server in [true, false] {
+        let error = wrong(&Device::Memif {
+            socket: dir.path().join("no/such/memif.sock"),
+            server,
+            id: 7,
+            queues: 1,
+        });
+        assert!(
+            matches!(&error, PortError::NoSocketDirectory { directory, .. } if directory.ends_with("no/such")),
+            "{error}"
+        );
+    }
+    std::fs::write(&socket, "somebody's").unwrap();
+    let error = wrong(&end(true)).to_string();
+    assert!(error.contains("what is there is no socket"), "{error}");
+    assert!(socket.exists());
+    std::fs::remove_file(&socket).unwrap();
+    let _theirs = UnixListener::bind(&socket).unwrap();
+    let error = wrong(&end(true)).to_string();
+    assert!(error.contains("another process listens there"), "{error}");
 }
 
 fn up(port: &Port) -> bool {
     port.link().unwrap().up
-}
-
-/// The two ends shake hands on DPDK's own thread.
-fn wait_for(mut done: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if done() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    panic!("two seconds have passed");
 }

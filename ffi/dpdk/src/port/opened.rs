@@ -3,21 +3,29 @@
 use std::ffi::{CStr, CString, c_int};
 use std::fmt;
 use std::fs;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use dpdk_sys::{rte_device, rte_eth_conf, rte_eth_dev_info, rte_ether_addr};
+use dpdk_sys::{rte_device, rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_ether_addr};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
+use super::gate::Gate;
+use super::socket::Caller;
+use super::stand_in::StandIn;
 use super::{MIN_MTU, PortConfig};
-use crate::device::{Device, Plugin, missing_plugin};
+use crate::device::{Device, L2_OVERHEAD, Plugin, missing_plugin};
 use crate::eal::{EalHandle, reason};
 use crate::error::PortError;
-use crate::log::Mark;
+use crate::log::{Mark, Said};
 use crate::mempool::Mempool;
 
-/// An Ethernet header with one VLAN tag.
-const L2_OVERHEAD: u16 = 18;
+/// The largest IP packet that 22.11's memif says it can take. It does not look at the MTU and takes any.
+const MEMIF_SAYS: u16 = 1500;
+
+/// How long a port may take to notice that the stand-in has left.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// A probed device. Dropping it stops and closes it and takes it off its bus.
 pub(crate) struct Opened {
@@ -27,14 +35,26 @@ pub(crate) struct Opened {
     pub(super) device: String,
     /// The port's device on its bus.
     raw: *mut rte_device,
-    pub(super) started: AtomicBool,
+    /// Whether DPDK has it started.
+    started: AtomicBool,
+    /// What a port needs that connects again.
+    restart: Option<Restart>,
+    /// Answers the driver until the port is started.
+    stand_in: Mutex<Option<StandIn>>,
     pool: Mempool,
     /// Keeps the environment until the device is closed.
     _eal: EalHandle,
 }
 
-// SAFETY: the control functions below are called by `Port::open` alone, before the value is
-// shared, and by the last owner's drop; counters and link state may be read from any thread.
+/// Of a port that is restarted to connect again.
+struct Restart {
+    gate: Arc<Gate>,
+    caller: Mutex<Caller>,
+}
+
+// SAFETY: the control functions below are called by `Port::open` and `Port::start` alone, before the
+// value is shared, by `reconnect` under the caller's lock and behind a closed gate, and by the last
+// owner's drop; counters and link state may be read from any thread.
 unsafe impl Send for Opened {}
 // SAFETY: as above.
 unsafe impl Sync for Opened {}
@@ -45,10 +65,11 @@ impl Opened {
         eal: &EalHandle,
         device: &Device,
         index: u16,
-        queues: u16,
+        config: &PortConfig,
         pool: &Mempool,
     ) -> Result<Self, PortError> {
-        let arguments = device.eal_args(index, queues)?;
+        let queues = config.queues;
+        let arguments = device.eal_args(index, queues, config.mtu)?;
         let text = device.to_string();
         if let Device::AfPacket { iface } | Device::AfXdp { iface } = device
             && if_nametoindex(iface.as_str()).is_err()
@@ -58,6 +79,17 @@ impl Opened {
                 iface: iface.clone(),
             });
         }
+        device.clear_socket()?;
+        let stand_in = if let Device::VirtioUser { socket, .. } = device {
+            let stand_in = StandIn::at(socket, queues);
+            Some(stand_in.map_err(|error| PortError::Probe {
+                device: text.clone(),
+                reason: error.to_string(),
+                said: Said::default(),
+            })?)
+        } else {
+            None
+        };
         // A card was probed when the environment started.
         if !matches!(device, Device::Pci { .. }) {
             probe(device, &arguments)?;
@@ -72,6 +104,11 @@ impl Opened {
             device: text,
             raw: std::ptr::null_mut(),
             started: AtomicBool::new(false),
+            restart: device.caller().map(|caller| Restart {
+                gate: Arc::new(Gate::new(2 * usize::from(queues))),
+                caller: Mutex::new(caller),
+            }),
+            stand_in: Mutex::new(stand_in),
             pool: pool.clone(),
             _eal: eal.clone(),
         };
@@ -81,6 +118,64 @@ impl Opened {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where its queues have to pass, if it may be restarted.
+    pub(super) fn gate(&self) -> Option<&Arc<Gate>> {
+        self.restart.as_ref().map(|restart| &restart.gate)
+    }
+
+    /// Starts the device.
+    pub(super) fn start(&self) -> Result<(), PortError> {
+        let mark = Mark::now();
+        // SAFETY: the port is configured and its queues are set up.
+        let result = unsafe { dpdk_sys::rte_eth_dev_start(self.id) };
+        self.done("start", result, mark)?;
+        self.started.store(true, Ordering::Relaxed);
+        let mut stand_in = self.stand_in.lock().unwrap_or_else(PoisonError::into_inner);
+        if stand_in.take().is_some() {
+            // Nobody shall take it for the true one. Who has come meanwhile may be there before we look.
+            let deadline = Instant::now() + FAREWELL;
+            while self.link()?.link_status() != 0 && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`super::Port::reconnect`].
+    pub(super) fn reconnect(&self) -> Result<(), PortError> {
+        let Some(Restart { gate, caller }) = &self.restart else {
+            return Ok(());
+        };
+        let mut caller = caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.link()?.link_status() != 0 {
+            caller.hang_up();
+            return Ok(());
+        }
+        if !caller.is_answered() {
+            return Ok(());
+        }
+        gate.close();
+        if self.started.swap(false, Ordering::Relaxed) {
+            let mark = Mark::now();
+            // SAFETY: no queue is in the driver, and none gets there before the gate opens.
+            let result = unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
+            self.done("stop", result, mark)?;
+        }
+        self.start()?;
+        gate.open();
+        Ok(())
+    }
+
+    /// The state of the link, as last seen by the driver.
+    pub(super) fn link(&self) -> Result<rte_eth_link, PortError> {
+        let mut link = rte_eth_link::default();
+        let mark = Mark::now();
+        // SAFETY: the port is open and the pointer is to a live structure.
+        let result = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.id, &raw mut link) };
+        self.done("read the link state", result, mark)?;
+        Ok(link)
     }
 
     pub(super) fn info(&self) -> Result<rte_eth_dev_info, PortError> {
@@ -133,7 +228,15 @@ impl Opened {
         info: &rte_eth_dev_info,
     ) -> Result<(), PortError> {
         let mut conf = rte_eth_conf::default();
-        conf.rxmode.mtu = u32::from(config.mtu);
+        let mtu = match driver_name(info).as_str() {
+            "net_memif" => config.mtu.min(MEMIF_SAYS),
+            _ => config.mtu,
+        };
+        conf.rxmode.mtu = u32::from(mtu);
+        // Only so does virtio-user look whether a back end comes or goes.
+        if driver_name(info) == "net_virtio_user" && tells_of_links(info) {
+            conf.intr_conf.set_lsc(1);
+        }
         if config.queues > 1 && can_spread(info) {
             conf.rxmode.mq_mode = dpdk_sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf.rss_hf =
@@ -206,9 +309,15 @@ impl Opened {
                 self.set_mac(other_end(own))?;
                 mac
             }
+            // Its address is the same in every process.
+            (None, "net_vhost") => random_station(),
             (None, _) => own,
             // All of these pass every frame.
-            (Some(mac), "net_tap" | "net_null" | "net_ring" | "net_pcap" | "net_memif") => mac,
+            (
+                Some(mac),
+                "net_tap" | "net_null" | "net_ring" | "net_pcap" | "net_memif" | "net_vhost"
+                | "net_virtio_user",
+            ) => mac,
             // Not our interface: its address stays, and the kernel is asked for all frames.
             (Some(mac), "net_af_packet" | "net_af_xdp") => {
                 promiscuous |= mac != own;
@@ -418,6 +527,21 @@ pub(super) fn driver_name(info: &rte_eth_dev_info) -> String {
 /// Whether a station can have this address: unicast and not zero.
 fn is_station(mac: [u8; 6]) -> bool {
     mac != [0; 6] && mac[0] & 1 == 0
+}
+
+/// Whether the device interrupts when its link changes.
+fn tells_of_links(info: &rte_eth_dev_info) -> bool {
+    // SAFETY: DPDK fills it with a pointer to the device's flags, which live as long as the port.
+    let flags = unsafe { info.dev_flags.as_ref() };
+    flags.is_some_and(|flags| flags & dpdk_sys::DPDK_SYS_LINK_INTERRUPT != 0)
+}
+
+/// An address that nobody has: locally administered, unicast.
+fn random_station() -> [u8; 6] {
+    let mut mac = [0; 6];
+    // SAFETY: it writes six octets.
+    unsafe { dpdk_sys::rte_eth_random_addr(mac.as_mut_ptr()) };
+    mac
 }
 
 /// An address for the station at our end of a TAP wire whose kernel end has `mac`: different, and
