@@ -59,13 +59,13 @@ impl Network {
         // The LMA is there first, at either end of a link.
         network.start_lma();
         for n in [1, 2] {
-            network.wait_for_port(network.lma(), &format!("mag{n}"), false);
+            wait_for_port(network.lma(), &format!("mag{n}"), false);
         }
         for n in [1, 2] {
             network.start_mag(n);
-            network.wait_for_port(&network.mags[n - 1], "core", true);
+            wait_for_port(&network.mags[n - 1], "core", true);
         }
-        network.wait_for_port(network.lma(), "mag1", true);
+        wait_for_port(network.lma(), "mag1", true);
         assert_eq!(network.lma().http("GET /readyz").0, 200);
         network.join_cn();
         network
@@ -136,16 +136,6 @@ impl Network {
         self.lma.as_ref().unwrap()
     }
 
-    fn wait_for_port(&self, process: &Appliance, port: &str, up: bool) {
-        let state = if up { "up" } else { "down" };
-        wait_for(&format!("{port} {state}"), LONG, || {
-            let (_, said) = process.http("GET /readyz");
-            let said: Value = serde_json::from_str(&said).unwrap();
-            let down = said["ports_down"].as_array().unwrap();
-            (down.iter().any(|name| name == port) != up).then_some(())
-        });
-    }
-
     /// Gives the LMA's TAP interface to the correspondent.
     fn join_cn(&self) {
         self.app
@@ -200,6 +190,17 @@ impl Network {
     }
 }
 
+/// Waits until `/readyz` says so of a port.
+fn wait_for_port(process: &Appliance, port: &str, up: bool) {
+    let state = if up { "up" } else { "down" };
+    wait_for(&format!("{port} {state}"), LONG, || {
+        let (_, said) = process.http("GET /readyz");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let down = said["ports_down"].as_array().unwrap();
+        (down.iter().any(|name| name == port) != up).then_some(())
+    });
+}
+
 /// A datagram reaches the mobile, over the interface that is watched.
 fn comes_by(from: &UdpSocket, to: &UdpSocket, watch: &Watch, text: &str) {
     from.send_to(text.as_bytes(), to.local_addr().unwrap())
@@ -237,11 +238,11 @@ fn a_mobile_is_served_over(name: &str, links: [Link; 2]) {
     let killed = network.lma.take().unwrap();
     assert!(!killed.stop(Signal::SIGKILL).success());
     for mag in &network.mags {
-        network.wait_for_port(mag, "core", false);
+        wait_for_port(mag, "core", false);
     }
     network.start_lma();
     for mag in &network.mags {
-        network.wait_for_port(mag, "core", true);
+        wait_for_port(mag, "core", true);
     }
     assert_eq!(network.lma().http("GET /readyz").0, 200);
     network.join_cn();

@@ -1,7 +1,6 @@
 //! Checks of ports and routes.
 
 use std::net::Ipv6Addr;
-use std::path::Path;
 
 use flow::Hnp;
 use ipnet::Ipv6Net;
@@ -31,31 +30,9 @@ pub(crate) fn ports(config: &Config, notes: &mut Notes) {
         |mac| format!("two ports have the MAC address {mac}"),
         "give each port an address of its own, or leave `mac` out",
     );
-    one_end(config, notes);
     addresses(config, notes);
     for (i, port) in ports() {
         resources(config, i, port, notes);
-    }
-}
-
-/// The driver of memif has one socket for all connections of a process over it.
-fn one_end(config: &Config, notes: &mut Notes) {
-    let mut met: Vec<(&Path, End, String)> = Vec::new();
-    for (i, port) in config.ports.iter().enumerate() {
-        let Device::Memif { socket, end, .. } = &port.device else {
-            continue;
-        };
-        let path = device_path(i, port);
-        match met.iter().find(|(other, ..)| other == socket) {
-            Some((_, other, first)) if other != end => notes.push(
-                Draft::error(path, "this process is its own peer on a socket")
-                    .label(format!("its {end}"))
-                    .other(first, format!("its {other}"))
-                    .help("one process is at one end of a socket: use another socket"),
-            ),
-            Some(_) => {}
-            None => met.push((socket, *end, path)),
-        }
     }
 }
 
@@ -66,6 +43,12 @@ fn exclusive(device: &Device) -> Option<String> {
         | Device::AfPacket { interface }
         | Device::AfXdp { interface } => Some(format!("the interface `{interface}`")),
         Device::Pcap { output, .. } => Some(format!("the file `{}`", output.display())),
+        // Who listens does so for one.
+        Device::Memif {
+            socket,
+            end: End::Server,
+            ..
+        } => Some(format!("the socket `{}`", socket.display())),
         Device::Memif { socket, id, .. } => Some(format!(
             "connection {id} of the socket `{}`",
             socket.display()

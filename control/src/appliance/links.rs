@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use flow::PortId;
 use pmip_proto::Now;
-use tracing::warn;
 
 use super::control::Control;
 use super::setup::PortInfo;
@@ -29,18 +28,12 @@ impl PortInfo {
 }
 
 impl Control {
-    /// Announces our addresses on the ports whose links have come up, at the start on all that are, and has those
-    /// connect that have to.
+    /// Announces our addresses on the ports whose links have come up, at the start on all that are.
     pub(super) fn watch_links(&mut self, now: Now) {
         if now.monotonic < self.links.next {
             return;
         }
         self.links.next = now.monotonic + INTERVAL;
-        for port in &self.setup.ports {
-            if let Err(error) = port.port.reconnect() {
-                warn!(port = %port.name, "{error}");
-            }
-        }
         let up: Vec<bool> = self.setup.ports.iter().map(PortInfo::is_up).collect();
         for (port, up) in (0..).map(PortId).zip(&up) {
             let was_up = self.links.up.get(usize::from(port.0)) == Some(&true);

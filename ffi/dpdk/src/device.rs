@@ -43,11 +43,11 @@ pub enum Device {
     Memif {
         /// The socket's path; one that starts with `@` is abstract.
         socket: PathBuf,
-        /// Whether this end listens; the other end connects: see [`Port::reconnect`](crate::Port::reconnect).
+        /// Whether this end listens; the other end connects.
         server: bool,
         /// Tells interfaces on the same socket apart; the same at both ends.
         id: u32,
-        /// The most queue pairs to have. The same at both ends, or the driver mixes rings up.
+        /// The most queue pairs to have. The same at both ends, or they do not connect.
         queues: u16,
     },
     /// The back end of a virtio device in the memory of another process, which has the front end: a virtual machine,

@@ -14,6 +14,7 @@ pub(crate) use opened::Opened;
 
 mod gate;
 mod opened;
+mod relay;
 mod socket;
 mod stand_in;
 
@@ -156,7 +157,8 @@ impl Port {
 
     /// Starts the device and hands out its queues, one pair for each worker. Works once.
     ///
-    /// A port that has to connect to its other end first ([`Port::reconnect`]) receives and sends nothing before that.
+    /// Without its other end, a port that shares memory with one receives and sends nothing; that may come later, and go
+    /// and come again.
     ///
     /// # Errors
     ///
@@ -168,9 +170,7 @@ impl Port {
                 device: opened.device.clone(),
             });
         }
-        if opened.gate().is_none() {
-            opened.start()?;
-        }
+        opened.start(self.queues)?;
         self.handed_out = true;
         let place = |place| {
             let gate = opened.gate().map(Arc::clone)?;
@@ -194,17 +194,6 @@ impl Port {
             )
         };
         Ok((0..self.queues).map(pair).collect())
-    }
-
-    /// Takes the next step towards the other end of a port whose driver connects once, when it is started, and never
-    /// again: a memif client. To be called now and then by one thread; never waits for the other end. Workers find the
-    /// port empty and full meanwhile. Does nothing for other ports, or if the link is up.
-    ///
-    /// # Errors
-    ///
-    /// [`PortError::Step`] if the driver refuses although somebody listens.
-    pub fn reconnect(&self) -> Result<(), PortError> {
-        self.opened.reconnect()
     }
 
     /// The port's number in DPDK.
@@ -255,8 +244,9 @@ impl Port {
     /// [`PortError::Step`] if the driver cannot tell.
     pub fn link(&self) -> Result<Link, PortError> {
         let link = self.opened.link()?;
+        let passes = self.opened.gate().is_none_or(|gate| gate.is_open());
         Ok(Link {
-            up: link.link_status() != 0,
+            up: passes && link.link_status() != 0,
             speed_mbps: link.link_speed,
         })
     }

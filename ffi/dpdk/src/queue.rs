@@ -12,7 +12,7 @@ pub struct RxQueue {
     /// Copied from `port`: the packet path does not follow the pointer.
     pub(crate) port_id: u16,
     pub(crate) queue: u16,
-    /// Where it passes, if its device may be restarted.
+    /// Where it passes, if the driver's memory may go.
     pub(crate) place: Option<Place>,
 }
 
@@ -22,7 +22,7 @@ pub struct TxQueue {
     pub(crate) port: Arc<Opened>,
     pub(crate) port_id: u16,
     pub(crate) queue: u16,
-    /// Where it passes, if its device may be restarted.
+    /// Where it passes, if the driver's memory may go.
     pub(crate) place: Option<Place>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Place {
     pub(crate) place: usize,
 }
 
-/// Does `work` in the driver, or nothing while the device is restarted.
+/// Does `work` in the driver, or nothing while nobody may be there.
 #[inline(always)]
 fn pass(place: Option<&Place>, work: impl FnOnce() -> u16) -> u16 {
     match place {

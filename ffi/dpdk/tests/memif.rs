@@ -10,10 +10,13 @@
 mod common;
 
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
+use std::sync::Mutex;
 
 use common::{assert_all_free, eal, open, packet, pool, send, start, wait_for};
 use dpdk::{Burst, Device, Port, PortConfig, PortError};
+
+/// What was logged.
+static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 #[test]
 fn memif() {
@@ -31,12 +34,7 @@ fn memif() {
     let (mut server_rx, mut server_tx) = start(&mut server);
     let mut client = open(&eal, &end(false), 1, &pool);
     let (mut client_rx, mut client_tx) = start(&mut client);
-    wait_for(|| {
-        // As often as an appliance does: a call that is under way is let finish.
-        std::thread::sleep(Duration::from_millis(20));
-        client.reconnect().unwrap();
-        up(&server) && up(&client)
-    });
+    wait_for(|| up(&server) && up(&client));
     assert_ne!(server.mac(), client.mac());
 
     let mut burst = Burst::<32>::new();
@@ -57,9 +55,37 @@ fn memif() {
     ));
     assert_all_free(&pool);
 
+    // Ends that differ in their queues do not connect, and it is said.
+    assert!(dpdk::log::forward_to(|_, line| SAID
+        .lock()
+        .unwrap()
+        .push(line.to_owned())));
+    let two = Device::Memif {
+        socket: socket.clone(),
+        server: true,
+        id: 7,
+        queues: 2,
+    };
+    let config = PortConfig {
+        queues: 2,
+        ..PortConfig::default()
+    };
+    let mut server = Port::open(&eal, &two, 2, &config, &pool).unwrap();
+    let server_queues = server.start().unwrap();
+    let mut client = open(&eal, &end(false), 3, &pool);
+    let client_queues = start(&mut client);
+    wait_for(|| {
+        let said = SAID.lock().unwrap();
+        said.iter()
+            .any(|line| line.contains("has 1 queues towards us and 1 from us, we have 2"))
+    });
+    assert!(!up(&server) && !up(&client));
+    drop((server_queues, server, client_queues, client));
+    assert_all_free(&pool);
+
     // What cannot be says why.
     let wrong = |device: &Device| {
-        let opened = Port::open(&eal, device, 2, &PortConfig::default(), &pool);
+        let opened = Port::open(&eal, device, 4, &PortConfig::default(), &pool);
         opened.unwrap_err()
     };
     for server in [true, false] {

@@ -1,4 +1,4 @@
-//! Keeps workers out of a driver while the control thread restarts it.
+//! Keeps workers out of a driver while its memory may go.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,6 +27,10 @@ impl Gate {
 
     pub(super) fn open(&self) {
         self.open.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// Closes it, and waits until nobody is inside: no longer than a burst takes.

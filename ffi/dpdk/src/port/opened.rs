@@ -3,16 +3,18 @@
 use std::ffi::{CStr, CString, c_int};
 use std::fmt;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dpdk_sys::{rte_device, rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_ether_addr};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
+use nix::sys::socket::SockType;
 
 use super::gate::Gate;
-use super::socket::Caller;
+use super::relay::{Driver, Relay, Sockets};
 use super::stand_in::StandIn;
 use super::{MIN_MTU, PortConfig};
 use crate::device::{Device, L2_OVERHEAD, Plugin, missing_plugin};
@@ -36,9 +38,9 @@ pub(crate) struct Opened {
     /// The port's device on its bus.
     raw: *mut rte_device,
     /// Whether DPDK has it started.
-    started: AtomicBool,
-    /// What a port needs that connects again.
-    restart: Option<Restart>,
+    started: Arc<AtomicBool>,
+    /// What memif needs.
+    memif: Option<Memif>,
     /// Answers the driver until the port is started.
     stand_in: Mutex<Option<StandIn>>,
     pool: Mempool,
@@ -46,15 +48,21 @@ pub(crate) struct Opened {
     _eal: EalHandle,
 }
 
-/// Of a port that is restarted to connect again.
-struct Restart {
+/// What stands between memif's driver, its queues and the other end.
+struct Memif {
     gate: Arc<Gate>,
-    caller: Mutex<Caller>,
+    /// Until the port is started, and from then on.
+    sockets: Mutex<Option<Sockets>>,
+    relay: Mutex<Option<Relay>>,
+    /// Where the driver's own socket is or was.
+    driver: PathBuf,
+    /// The file to be removed at the end.
+    listens: Option<PathBuf>,
 }
 
 // SAFETY: the control functions below are called by `Port::open` and `Port::start` alone, before the
-// value is shared, by `reconnect` under the caller's lock and behind a closed gate, and by the last
-// owner's drop; counters and link state may be read from any thread.
+// value is shared, by the relay behind a closed gate, and by the last owner's drop, after the relay
+// has ended; counters and link state may be read from any thread.
 unsafe impl Send for Opened {}
 // SAFETY: as above.
 unsafe impl Sync for Opened {}
@@ -69,7 +77,29 @@ impl Opened {
         pool: &Mempool,
     ) -> Result<Self, PortError> {
         let queues = config.queues;
-        let arguments = device.eal_args(index, queues, config.mtu)?;
+        // The driver of memif does not meet the other end: the relay does.
+        let driver_socket = eal.runtime_directory().join(format!("memif-{index}"));
+        let arguments = match device {
+            Device::Memif {
+                server, id, queues, ..
+            } => Device::Memif {
+                socket: driver_socket.clone(),
+                server: *server,
+                id: *id,
+                queues: *queues,
+            }
+            .eal_args(index, config.queues, config.mtu)?,
+            Device::Tap { .. }
+            | Device::AfPacket { .. }
+            | Device::AfXdp { .. }
+            | Device::Pcap { .. }
+            | Device::Null { .. }
+            | Device::Ring
+            | Device::VhostUser { .. }
+            | Device::VirtioUser { .. }
+            | Device::Pci { .. }
+            | Device::Vdev(_) => device.eal_args(index, queues, config.mtu)?,
+        };
         let text = device.to_string();
         if let Device::AfPacket { iface } | Device::AfXdp { iface } = device
             && if_nametoindex(iface.as_str()).is_err()
@@ -103,68 +133,104 @@ impl Opened {
             name,
             device: text,
             raw: std::ptr::null_mut(),
-            started: AtomicBool::new(false),
-            restart: device.caller().map(|caller| Restart {
-                gate: Arc::new(Gate::new(2 * usize::from(queues))),
-                caller: Mutex::new(caller),
-            }),
+            started: Arc::new(AtomicBool::new(false)),
+            memif: None,
             stand_in: Mutex::new(stand_in),
             pool: pool.clone(),
             _eal: eal.clone(),
         };
         opened.raw = opened.info()?.device;
+        if let Device::Memif { socket, server, .. } = device {
+            opened.memif = Some(opened.meet(device, socket, *server, driver_socket, queues)?);
+        }
         Ok(opened)
+    }
+
+    /// Prepares for a memif port's other end.
+    fn meet(
+        &self,
+        device: &Device,
+        socket: &Path,
+        server: bool,
+        driver: PathBuf,
+        queues: u16,
+    ) -> Result<Memif, PortError> {
+        let mut listens = None;
+        let sockets = if server {
+            let public = device.listen(socket, SockType::SeqPacket)?;
+            listens = socket.exists().then(|| socket.to_owned());
+            Sockets::server(public, &driver)
+                .map_err(|error| self.cannot("reach its driver", &error))?
+        } else {
+            Sockets::Client {
+                public: socket.to_owned(),
+                driver: driver.clone(),
+            }
+        };
+        Ok(Memif {
+            gate: Arc::new(Gate::new(2 * usize::from(queues))),
+            sockets: Mutex::new(Some(sockets)),
+            relay: Mutex::new(None),
+            driver,
+            listens,
+        })
+    }
+
+    /// A step that failed without DPDK.
+    fn cannot(&self, step: &'static str, why: &dyn fmt::Display) -> PortError {
+        PortError::Step {
+            device: self.device.clone(),
+            step,
+            reason: why.to_string(),
+            said: Said::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where its queues have to pass, if it may be restarted.
+    /// Where its queues have to pass, if their memory may go.
     pub(super) fn gate(&self) -> Option<&Arc<Gate>> {
-        self.restart.as_ref().map(|restart| &restart.gate)
+        self.memif.as_ref().map(|memif| &memif.gate)
     }
 
-    /// Starts the device.
-    pub(super) fn start(&self) -> Result<(), PortError> {
+    /// Starts the device, with so many queue pairs; of a client of memif, what will do so.
+    pub(super) fn start(&self, queues: u16) -> Result<(), PortError> {
+        let Some(memif) = &self.memif else {
+            return self.start_device();
+        };
+        let sockets = lock(&memif.sockets).take();
+        let Some(sockets) = sockets else {
+            return Ok(());
+        };
+        let is_server = matches!(sockets, Sockets::Server { .. });
+        if is_server {
+            self.start_device()?;
+        }
+        let driver = MemifDriver {
+            id: self.id,
+            gate: Arc::clone(&memif.gate),
+            started: Arc::clone(&self.started),
+        };
+        let relay = Relay::start(self.device.clone(), queues, sockets, driver);
+        *lock(&memif.relay) = Some(relay.map_err(|error| self.cannot("start its relay", &error))?);
+        Ok(())
+    }
+
+    fn start_device(&self) -> Result<(), PortError> {
         let mark = Mark::now();
         // SAFETY: the port is configured and its queues are set up.
         let result = unsafe { dpdk_sys::rte_eth_dev_start(self.id) };
         self.done("start", result, mark)?;
         self.started.store(true, Ordering::Relaxed);
-        let mut stand_in = self.stand_in.lock().unwrap_or_else(PoisonError::into_inner);
-        if stand_in.take().is_some() {
+        if lock(&self.stand_in).take().is_some() {
             // Nobody shall take it for the true one. Who has come meanwhile may be there before we look.
             let deadline = Instant::now() + FAREWELL;
             while self.link()?.link_status() != 0 && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        Ok(())
-    }
-
-    /// See [`super::Port::reconnect`].
-    pub(super) fn reconnect(&self) -> Result<(), PortError> {
-        let Some(Restart { gate, caller }) = &self.restart else {
-            return Ok(());
-        };
-        let mut caller = caller.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.link()?.link_status() != 0 {
-            caller.hang_up();
-            return Ok(());
-        }
-        if !caller.is_answered() {
-            return Ok(());
-        }
-        gate.close();
-        if self.started.swap(false, Ordering::Relaxed) {
-            let mark = Mark::now();
-            // SAFETY: no queue is in the driver, and none gets there before the gate opens.
-            let result = unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
-            self.done("stop", result, mark)?;
-        }
-        self.start()?;
-        gate.open();
         Ok(())
     }
 
@@ -392,8 +458,18 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
+        if let Some(memif) = &self.memif {
+            // It ends first, and with it what it does to the device.
+            drop(lock(&memif.relay).take());
+            if let Some(socket) = &memif.listens {
+                // Somebody may have done so.
+                let _ = fs::remove_file(socket);
+                // The driver complains if it has nothing to remove.
+                let _ = fs::write(&memif.driver, "");
+            }
+        }
         // A failure leaves nothing to be done here; DPDK has logged it.
-        if *self.started.get_mut() {
+        if self.started.load(Ordering::Relaxed) {
             // SAFETY: no queue is left: each holds a reference to `self`.
             unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
         }
@@ -403,6 +479,53 @@ impl Drop for Opened {
             // SAFETY: the bus keeps the device until this call, which closing the port is not.
             unsafe { dpdk_sys::rte_dev_remove(self.raw) };
         }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the relay does to its port.
+struct MemifDriver {
+    id: u16,
+    gate: Arc<Gate>,
+    started: Arc<AtomicBool>,
+}
+
+impl Driver for MemifDriver {
+    fn is_up(&self) -> bool {
+        let mut link = rte_eth_link::default();
+        // SAFETY: the port is open as long as the relay, and the pointer is to a live structure.
+        let result = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.id, &raw mut link) };
+        result >= 0 && link.link_status() != 0
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.gate.close();
+        let mark = Mark::now();
+        if self.started.swap(false, Ordering::Relaxed) {
+            // SAFETY: no queue is in the driver, and none gets there before the gate opens.
+            let result = unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
+            if result < 0 {
+                return Err(format!("{}{}", reason(result), mark.said()));
+            }
+        }
+        // SAFETY: the port is configured and its queues are set up.
+        let result = unsafe { dpdk_sys::rte_eth_dev_start(self.id) };
+        if result < 0 {
+            return Err(format!("{}{}", reason(result), mark.said()));
+        }
+        self.started.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn shut(&self) {
+        self.gate.close();
+    }
+
+    fn let_in(&self) {
+        self.gate.open();
     }
 }
 

@@ -4,14 +4,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, recv, socket,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, socket,
 };
-use nix::unistd::getpid;
 
 use crate::device::Device;
 use crate::error::PortError;
@@ -26,8 +24,6 @@ struct Meeting<'a> {
 impl Device {
     fn meeting(&self) -> Option<Meeting<'_>> {
         let (path, kind, listens) = match self {
-            // An abstract one has no file.
-            Self::Memif { socket, .. } if socket.to_string_lossy().starts_with('@') => return None,
             Self::Memif { socket, server, .. } => (socket, SockType::SeqPacket, *server),
             Self::VhostUser { socket, server, .. } => (socket, SockType::Stream, *server),
             Self::VirtioUser { socket, .. } => (socket, SockType::Stream, true),
@@ -47,8 +43,8 @@ impl Device {
         })
     }
 
-    /// Makes way for the driver: there has to be a directory, and where it listens no file. One that a killed process
-    /// has left is removed, as no driver does so.
+    /// Makes way for whoever is to listen or to connect: there has to be a directory, and where it listens no file. One
+    /// that a killed process has left is removed, as no driver does so.
     ///
     /// # Errors
     /// If there is no such directory, or somebody listens or something else is at the path.
@@ -61,8 +57,10 @@ impl Device {
         else {
             return Ok(());
         };
+        let address = Address::of(path);
         let directory = path.parent().filter(|parent| *parent != Path::new(""));
-        if let Some(directory) = directory
+        if let Address::Path(_) = address
+            && let Some(directory) = directory
             && !directory.is_dir()
         {
             return Err(PortError::NoSocketDirectory {
@@ -73,111 +71,90 @@ impl Device {
         if !listens {
             return Ok(());
         }
-        let in_the_way = |why: String| PortError::Socket {
-            device: self.to_string(),
-            path: path.to_owned(),
-            why,
-        };
-        match reach(Address::Path(path), kind) {
-            // The driver of memif has one socket for several ports.
-            Ok(call) if is_ours(&call) => Ok(()),
-            Ok(_) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => Err(in_the_way(
-                "another process listens there; stop it, or give the port another socket".into(),
+        match reach(address, kind) {
+            Ok(_) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => Err(self.cannot_listen(
+                "another process listens there; stop it, or give the port another socket",
             )),
             Err(Errno::ENOENT) => Ok(()),
+            // An abstract one goes with its process.
+            Err(Errno::ECONNREFUSED) if matches!(address, Address::Abstract(_)) => Ok(()),
             Err(Errno::ECONNREFUSED) => {
                 // Connecting to a file of any other kind is refused too.
                 let file = fs::symlink_metadata(path);
                 if !file.is_ok_and(|file| file.file_type().is_socket()) {
-                    let why = "what is there is no socket; give the port another one";
-                    return Err(in_the_way(why.into()));
+                    return Err(
+                        self.cannot_listen("what is there is no socket; give the port another one")
+                    );
                 }
                 match fs::remove_file(path) {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
-                        Err(in_the_way(format!("a stale one is left there: {error}")))
+                        Err(self.cannot_listen(&format!("a stale one is left there: {error}")))
                     }
                     _ => Ok(()),
                 }
             }
-            Err(error) => Err(in_the_way(error.desc().into())),
+            Err(error) => Err(self.cannot_listen(error.desc())),
         }
     }
 
-    /// How to find out whether the other end is there, for a driver that connects once and never again.
-    pub(super) fn caller(&self) -> Option<Caller> {
-        let Self::Memif {
-            socket,
-            server: false,
-            ..
-        } = self
-        else {
-            return None;
-        };
-        Some(Caller {
-            socket: socket.clone(),
-            call: None,
-        })
+    /// Listens, where the way is clear.
+    ///
+    /// # Errors
+    /// If the kernel says no.
+    pub(super) fn listen(&self, path: &Path, kind: SockType) -> Result<OwnedFd, PortError> {
+        listen(Address::of(path), kind).map_err(|error| self.cannot_listen(error.desc()))
     }
-}
 
-/// Calls the server of a memif port, without ever waiting for it.
-#[derive(Debug)]
-pub(super) struct Caller {
-    socket: PathBuf,
-    call: Option<OwnedFd>,
-}
-
-impl Caller {
-    /// Whether the server has greeted us since we called. That it only accepts is not enough: the driver would wait
-    /// for the greeting of one that is stopped. Calls it if need be.
-    pub(super) fn is_answered(&mut self) -> bool {
-        let Some(call) = self.call.take() else {
-            let path = self.socket.to_string_lossy();
-            let address = match path.strip_prefix('@') {
-                Some(name) => Address::Abstract(name),
-                None => Address::Path(&self.socket),
-            };
-            // Whoever is not there may come.
-            self.call = reach(address, SockType::SeqPacket).ok();
-            return false;
-        };
-        match recv(call.as_raw_fd(), &mut [0; 128], MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => false,
-            Ok(_) => true,
-            Err(Errno::EAGAIN) => {
-                self.call = Some(call);
-                false
-            }
-            Err(_) => false,
+    fn cannot_listen(&self, why: &str) -> PortError {
+        PortError::Socket {
+            device: self.to_string(),
+            path: self
+                .meeting()
+                .map(|meeting| meeting.path.to_owned())
+                .unwrap_or_default(),
+            why: why.to_owned(),
         }
     }
-
-    /// Ends a call that is not needed any more.
-    pub(super) fn hang_up(&mut self) {
-        self.call = None;
-    }
 }
 
-/// Whether it is this process that listens at the other end.
-fn is_ours(call: &OwnedFd) -> bool {
-    let peer = getsockopt(call, PeerCredentials).map(|peer| peer.pid());
-    peer.is_ok_and(|pid| pid == getpid().as_raw())
-}
-
+/// A socket's name.
 #[derive(Clone, Copy)]
-enum Address<'a> {
+pub(super) enum Address<'a> {
     Path(&'a Path),
     Abstract(&'a str),
 }
 
-/// Connects without waiting: a server whose queue is full is `EAGAIN`.
-fn reach(address: Address<'_>, kind: SockType) -> nix::Result<OwnedFd> {
+impl<'a> Address<'a> {
+    /// As a device has it: names that begin with `@` are abstract.
+    pub(super) fn of(path: &'a Path) -> Self {
+        let name = path.to_str().and_then(|path| path.strip_prefix('@'));
+        name.map_or(Self::Path(path), Self::Abstract)
+    }
+
+    fn unix(self) -> nix::Result<UnixAddr> {
+        match self {
+            Self::Path(path) => UnixAddr::new(path),
+            Self::Abstract(name) => UnixAddr::new_abstract(name.as_bytes()),
+        }
+    }
+}
+
+fn fresh(kind: SockType) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd = socket(AddressFamily::Unix, kind, flags, None)?;
-    let address = match address {
-        Address::Path(path) => UnixAddr::new(path)?,
-        Address::Abstract(name) => UnixAddr::new_abstract(name.as_bytes())?,
-    };
-    connect(fd.as_raw_fd(), &address)?;
+    socket(AddressFamily::Unix, kind, flags, None)
+}
+
+/// Connects without waiting: a server whose queue is full is `EAGAIN`.
+pub(super) fn reach(address: Address<'_>, kind: SockType) -> nix::Result<OwnedFd> {
+    let fd = fresh(kind)?;
+    connect(fd.as_raw_fd(), &address.unix()?)?;
+    Ok(fd)
+}
+
+/// Listens for a few.
+pub(super) fn listen(address: Address<'_>, kind: SockType) -> nix::Result<OwnedFd> {
+    let fd = fresh(kind)?;
+    bind(fd.as_raw_fd(), &address.unix()?)?;
+    nix::sys::socket::listen(&fd, Backlog::new(8)?)?;
     Ok(fd)
 }
