@@ -1,7 +1,7 @@
 //! What a port can be made of, and how the file names it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
@@ -129,13 +129,22 @@ impl fmt::Display for PciAddress {
     }
 }
 
-/// Which end of a memif connection a port is.
+/// Which end of a Unix socket a port is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum MemifEnd {
-    /// Listens on the socket and owns nothing of the shared memory.
+pub enum End {
+    /// Listens on it.
     Server,
-    /// Connects to the socket and brings the shared memory.
+    /// Connects to it, whenever the other end is there.
     Client,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        })
+    }
 }
 
 /// What a port is made of. `Display` and serialisation spell it as the file does; a raw
@@ -168,15 +177,35 @@ pub enum Device {
     Null,
     /// `ring`: sends to itself.
     Ring,
-    /// `memif:SOCKET[,server|client][,id=N]`: shared memory with another process; `client` and
-    /// id 0 if nothing else is said.
+    /// `memif:SOCKET[,server|client][,id=N][,queues=N]`: shared memory with another process, such as VPP; `client`,
+    /// id 0 and one queue if nothing else is said.
     Memif {
         /// The Unix socket on which the two meet.
         socket: PathBuf,
-        /// Which end this is.
-        end: MemifEnd,
+        /// Which end this is. The client brings the shared memory.
+        end: End,
         /// Tells connections over one socket apart.
         id: u32,
+        /// Queue pairs, as many as the other end has.
+        queues: u16,
+    },
+    /// `vhost-user:SOCKET[,server|client][,queues=N]`: the back end of a virtio device whose front end is in another
+    /// process, such as a virtual machine; `client` and one queue if nothing else is said.
+    VhostUser {
+        /// The Unix socket on which the two meet.
+        socket: PathBuf,
+        /// Which end of it this is.
+        end: End,
+        /// Queue pairs, no more than the front end uses.
+        queues: u16,
+    },
+    /// `virtio-user:SOCKET[,queues=N]`: the front end of a virtio device whose back end is in another process, such as
+    /// OVS-DPDK, and connects; one queue if nothing else is said.
+    VirtioUser {
+        /// The Unix socket on which this process listens.
+        socket: PathBuf,
+        /// Queue pairs, no more than the back end offers.
+        queues: u16,
     },
     /// `pci:0000:00:05.0`: a device that is bound to a driver for user space.
     Pci {
@@ -192,7 +221,9 @@ pub enum Device {
 
 impl Device {
     /// How the file names devices.
-    pub const FORMS: &'static str = "tap:NAME, af_packet:IFACE, af_xdp:IFACE, pcap:IN,OUT, null, ring, memif:SOCKET[,server|client][,id=N] or pci:ADDRESS";
+    pub const FORMS: &'static str = "tap:NAME, af_packet:IFACE, af_xdp:IFACE, pcap:IN,OUT, null, ring, \
+         memif:SOCKET[,server|client][,id=N][,queues=N], vhost-user:SOCKET[,server|client][,queues=N], \
+         virtio-user:SOCKET[,queues=N] or pci:ADDRESS";
 
     /// The Linux interface it is or uses, if any.
     pub fn interface(&self) -> Option<&InterfaceName> {
@@ -204,6 +235,42 @@ impl Device {
             | Self::Null
             | Self::Ring
             | Self::Memif { .. }
+            | Self::VhostUser { .. }
+            | Self::VirtioUser { .. }
+            | Self::Pci { .. }
+            | Self::Vdev { .. } => None,
+        }
+    }
+
+    /// The Unix socket on which it meets another process, if it does; the names of abstract ones begin with `@`.
+    pub fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Memif { socket, .. }
+            | Self::VhostUser { socket, .. }
+            | Self::VirtioUser { socket, .. } => Some(socket),
+            Self::Tap { .. }
+            | Self::AfPacket { .. }
+            | Self::AfXdp { .. }
+            | Self::Pcap { .. }
+            | Self::Null
+            | Self::Ring
+            | Self::Pci { .. }
+            | Self::Vdev { .. } => None,
+        }
+    }
+
+    /// How many queue pairs it is to have, if the file says so.
+    pub fn queues(&self) -> Option<u16> {
+        match self {
+            Self::Memif { queues, .. }
+            | Self::VhostUser { queues, .. }
+            | Self::VirtioUser { queues, .. } => Some(*queues),
+            Self::Tap { .. }
+            | Self::AfPacket { .. }
+            | Self::AfXdp { .. }
+            | Self::Pcap { .. }
+            | Self::Null
+            | Self::Ring
             | Self::Pci { .. }
             | Self::Vdev { .. } => None,
         }
@@ -267,6 +334,8 @@ impl FromStr for Device {
             "null" => plain(Self::Null),
             "ring" => plain(Self::Ring),
             "memif" => memif(needed()?),
+            "vhost-user" => vhost_user(needed()?),
+            "virtio-user" => virtio_user(needed()?),
             "pci" => Ok(Self::Pci {
                 address: needed()?.parse()?,
             }),
@@ -300,30 +369,131 @@ fn pcap(argument: &str) -> Result<Device, DeviceError> {
 /// Longest path that the address of a Unix socket holds, in octets.
 pub(crate) const MAX_SOCKET_PATH: usize = 107;
 
-fn memif(argument: &str) -> Result<Device, DeviceError> {
+/// Most queue pairs of a port that shares memory: what virtio-user has.
+const MAX_QUEUES: u16 = 8;
+
+/// A socket and what is said about it.
+struct Meeting {
+    socket: PathBuf,
+    end: Option<End>,
+    id: Option<u32>,
+    queues: u16,
+}
+
+/// Takes the argument of a `kind` apart, whose options are among those in `known`.
+fn meeting(kind: &str, argument: &str, known: &[&str]) -> Result<Meeting, DeviceError> {
     let mut parts = argument.split(',');
-    let socket = parts.next().unwrap_or("");
-    if !(1..=MAX_SOCKET_PATH).contains(&socket.len()) {
-        let help = format!("give the path of a Unix socket, at most {MAX_SOCKET_PATH} octets");
-        return Err(DeviceError::new("not a socket path", help));
-    }
-    let (mut end, mut id) = (MemifEnd::Client, 0);
+    let mut meeting = Meeting {
+        socket: socket(parts.next().unwrap_or(""))?,
+        end: None,
+        id: None,
+        queues: 1,
+    };
+    let mut said = Vec::new();
     for part in parts {
-        match (part, part.strip_prefix("id=").map(str::parse)) {
-            ("server", _) => end = MemifEnd::Server,
-            ("client", _) => end = MemifEnd::Client,
-            (_, Some(Ok(number))) => id = number,
+        let name = part.split('=').next().unwrap_or(part);
+        if !known.contains(&name) {
+            let message = format!("`{part}` is no option of {kind}");
+            let all = known.iter().map(|name| match *name {
+                "id" => "id=0",
+                "queues" => "queues=1",
+                name => name,
+            });
+            let help = format!("its options are {}", all.collect::<Vec<_>>().join(", "));
+            return Err(DeviceError::new(message, help));
+        }
+        let about = |name| match name {
+            "server" | "client" => "end",
+            name => name,
+        };
+        if let Some((_, other)) = said.iter().find(|(what, _)| *what == about(name)) {
+            let message = format!("`{part}` after `{other}`");
+            return Err(DeviceError::new(message, "say it once"));
+        }
+        said.push((about(name), part));
+        match part.split_once('=') {
+            None if part == "server" => meeting.end = Some(End::Server),
+            None if part == "client" => meeting.end = Some(End::Client),
+            Some(("id", number)) => meeting.id = Some(number_of(part, number, 0, u32::MAX)?),
+            Some(("queues", number)) => {
+                let queues = number_of(part, number, 1, u32::from(MAX_QUEUES))?;
+                meeting.queues = u16::try_from(queues).unwrap_or(MAX_QUEUES);
+            }
             _ => {
-                let message = format!("`{part}` is no option of memif");
-                let help = "write it such as memif:/run/memif.sock,server,id=0";
+                let message = format!("`{part}` is not how it is written");
+                let help =
+                    "`server` and `client` stand alone, `id` and `queues` have a number: id=0";
                 return Err(DeviceError::new(message, help));
             }
         }
     }
+    Ok(meeting)
+}
+
+fn number_of(part: &str, number: &str, least: u32, most: u32) -> Result<u32, DeviceError> {
+    // A sign is not refused by `parse`.
+    let plain = number.chars().all(|c| c.is_ascii_digit());
+    let number = number
+        .parse()
+        .ok()
+        .filter(|n| plain && (least..=most).contains(n));
+    number.ok_or_else(|| {
+        let message = format!("`{part}` is not within its bounds");
+        DeviceError::new(message, format!("give a number from {least} to {most}"))
+    })
+}
+
+/// A path that both an address of a Unix socket and the argument lists of DPDK hold.
+fn socket(path: &str) -> Result<PathBuf, DeviceError> {
+    if !(1..=MAX_SOCKET_PATH).contains(&path.len()) {
+        let help = format!("give the path of a Unix socket, at most {MAX_SOCKET_PATH} octets");
+        return Err(DeviceError::new("not a socket path", help));
+    }
+    if path.contains(['=', '[', ']', '\0']) {
+        let help = "DPDK takes no `=`, `[`, `]` and `,` in it";
+        return Err(DeviceError::new("not a socket path", help));
+    }
+    if path == "@" || !(path.contains('/') || path.starts_with('@')) || path.ends_with('/') {
+        let help = "name its directory, such as /run/flowmob/lma1.memif";
+        return Err(DeviceError::new("not a socket path", help));
+    }
+    Ok(path.into())
+}
+
+/// The sockets of vhost-user have files.
+fn with_file(meeting: Meeting) -> Result<Meeting, DeviceError> {
+    if meeting.socket.to_string_lossy().starts_with('@') {
+        let help = "only memif has abstract sockets: give a path, such as /run/flowmob/lma1.vhost";
+        return Err(DeviceError::new("not a socket path", help));
+    }
+    Ok(meeting)
+}
+
+fn memif(argument: &str) -> Result<Device, DeviceError> {
+    let meeting = meeting("memif", argument, &["server", "client", "id", "queues"])?;
     Ok(Device::Memif {
-        socket: socket.into(),
-        end,
-        id,
+        end: meeting.end.unwrap_or(End::Client),
+        id: meeting.id.unwrap_or(0),
+        queues: meeting.queues,
+        socket: meeting.socket,
+    })
+}
+
+fn vhost_user(argument: &str) -> Result<Device, DeviceError> {
+    let meeting = meeting("vhost-user", argument, &["server", "client", "queues"])?;
+    let meeting = with_file(meeting)?;
+    Ok(Device::VhostUser {
+        end: meeting.end.unwrap_or(End::Client),
+        queues: meeting.queues,
+        socket: meeting.socket,
+    })
+}
+
+fn virtio_user(argument: &str) -> Result<Device, DeviceError> {
+    let meeting = with_file(meeting("virtio-user", argument, &["queues"])?)?;
+    Ok(Device::VirtioUser {
+        queues: meeting.queues,
+        socket: meeting.socket,
     })
 }
 
@@ -338,12 +508,27 @@ impl fmt::Display for Device {
             }
             Self::Null => f.write_str("null"),
             Self::Ring => f.write_str("ring"),
-            Self::Memif { socket, end, id } => {
-                let end = match end {
-                    MemifEnd::Server => "server",
-                    MemifEnd::Client => "client",
-                };
-                write!(f, "memif:{},{end},id={id}", socket.display())
+            Self::Memif {
+                socket,
+                end,
+                id,
+                queues,
+            } => {
+                write!(
+                    f,
+                    "memif:{},{end},id={id},queues={queues}",
+                    socket.display()
+                )
+            }
+            Self::VhostUser {
+                socket,
+                end,
+                queues,
+            } => {
+                write!(f, "vhost-user:{},{end},queues={queues}", socket.display())
+            }
+            Self::VirtioUser { socket, queues } => {
+                write!(f, "virtio-user:{},queues={queues}", socket.display())
             }
             Self::Pci { address } => write!(f, "pci:{address}"),
             Self::Vdev { args } => f.write_str(args),
@@ -370,8 +555,27 @@ mod tests {
             ("pcap:a.pcap,/tmp/b.pcap", "pcap:a.pcap,/tmp/b.pcap"),
             ("null", "null"),
             ("ring", "ring"),
-            ("memif:/run/m.sock", "memif:/run/m.sock,client,id=0"),
-            ("memif:m,id=7,server", "memif:m,server,id=7"),
+            (
+                "memif:/run/m.sock",
+                "memif:/run/m.sock,client,id=0,queues=1",
+            ),
+            (
+                "memif:./m,queues=2,id=4294967295,server",
+                "memif:./m,server,id=4294967295,queues=2",
+            ),
+            ("memif:@lab,id=7", "memif:@lab,client,id=7,queues=1"),
+            (
+                "vhost-user:/run/v.sock",
+                "vhost-user:/run/v.sock,client,queues=1",
+            ),
+            (
+                "vhost-user:/run/v.sock,queues=8,server",
+                "vhost-user:/run/v.sock,server,queues=8",
+            ),
+            (
+                "virtio-user:/run/v.sock",
+                "virtio-user:/run/v.sock,queues=1",
+            ),
             ("pci:0000:00:05.0", "pci:0000:00:05.0"),
             ("pci:3b:1F.7", "pci:0000:3b:1f.7"),
         ] {
@@ -401,8 +605,26 @@ mod tests {
             "pcap:,b",
             "pcap:a,b,c",
             "memif:,server",
-            "memif:m,sever",
-            "memif:m,id=x",
+            "memif:m",
+            "memif:/run/",
+            "memif:@",
+            "memif:/run/a=b",
+            "memif:/m,sever",
+            "memif:/m,id=x",
+            "memif:/m,id=+1",
+            "memif:/m,id=4294967296",
+            "memif:/m,id",
+            "memif:/m,server=1",
+            "memif:/m,queues=0",
+            "memif:/m,queues=9",
+            "memif:/m,queues=65537",
+            "memif:/m,server,client",
+            "memif:/m,id=1,id=1",
+            "vhost-user:",
+            "vhost-user:@v",
+            "vhost-user:/v,id=1",
+            "virtio-user:/v,server",
+            "virtio-user:/v,client",
             &long,
             "pci:00:20.0",
             "pci:00:05.8",

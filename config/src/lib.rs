@@ -34,7 +34,7 @@ mod value;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use crate::device::{Device, DeviceError, InterfaceName, MemifEnd, PciAddress};
+pub use crate::device::{Device, DeviceError, End, InterfaceName, PciAddress};
 pub use crate::difference::{Change, differences};
 pub use crate::machine::{Machine, cpu_list};
 pub use crate::report::{Errors, Report, Severity};

@@ -415,9 +415,9 @@ impl<'a> Table<'a> {
         key: &str,
         value: &Spanned<DeValue<'_>>,
     ) -> Option<T> {
-        let read = match value.get_ref() {
-            DeValue::String(text) => in_environment(text).and_then(|text| T::read(&text)),
-            other => T::read(other),
+        let read = match value.get_ref().as_str() {
+            Some(text) => in_environment(text).and_then(|text| T::read(&text)),
+            None => T::read(value.get_ref()),
         };
         match read {
             Ok(value) => Some(value),
@@ -461,7 +461,7 @@ impl<'a> Table<'a> {
 }
 
 /// A text with environment variables in place of their names: `${NAME}`, `${NAME:-default}`; `$$` is a dollar.
-fn in_environment<'v>(text: &'v str) -> Result<DeValue<'v>, Fault> {
+fn in_environment(text: &str) -> Result<DeValue<'_>, Fault> {
     let look_up = |name: &str| std::env::var(name).map(Some);
     let expanded = shellexpand::env_with_context(text, look_up).map_err(|error| {
         let name = error.var_name;

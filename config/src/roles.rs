@@ -215,6 +215,7 @@ pub struct LmaMobile {
 }
 
 /// The mobile access gateway: `[mag]`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file")]
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Mag {
     /// The Proxy-CoA, an address of one of the ports.

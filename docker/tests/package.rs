@@ -132,7 +132,7 @@ fn packages_are_installed_started_upgraded_and_removed() {
     ));
     let pid = property(&system, "flowmob@lma1", "MainPID");
     system.ok(&format!("kill -STOP {pid}"));
-    wait_for("another process", Duration::from_secs(60), || {
+    wait_for("another process", Duration::from_mins(1), || {
         let now = property(&system, "flowmob@lma1", "MainPID");
         let runs = property(&system, "flowmob@lma1", "ActiveState") == "active";
         (runs && now != pid && now != "0").then_some(())

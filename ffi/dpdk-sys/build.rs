@@ -17,7 +17,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_(dev_close|dev_configure|dev_default_mac_addr_set|dev_get_mtu|dev_get_port_by_name)",
     "rte_eth_(dev_info_get|dev_set_mtu|dev_socket_id|dev_start|dev_stop)",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
-    "rte_eth_(allmulticast_enable|link_get_nowait|macaddr_get|promiscuous_enable|stats_get)",
+    "rte_eth_(allmulticast_enable|link_get_nowait|macaddr_get|promiscuous_enable|random_addr|stats_get)",
     "rte_eth_(rx_burst|rx_queue_setup|tx_burst|tx_queue_setup)",
     "rte_mempool_(avail_count|free|in_use_count|lookup)",
     "rte_log_cur_msg_loglevel",

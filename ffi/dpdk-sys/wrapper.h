@@ -33,6 +33,9 @@ static const uint64_t DPDK_SYS_RSS_IPV6 = RTE_ETH_RSS_IPV6 | RTE_ETH_RSS_FRAG_IP
 	RTE_ETH_RSS_NONFRAG_IPV6_TCP | RTE_ETH_RSS_NONFRAG_IPV6_UDP |
 	RTE_ETH_RSS_NONFRAG_IPV6_OTHER;
 
+/* A bit of a device's flags: it tells of changes of its link. */
+static const uint32_t DPDK_SYS_LINK_INTERRUPT = RTE_ETH_DEV_INTR_LSC;
+
 /*
  * The stable head of `struct rte_mbuf`. Later releases moved these fields into anonymous unions,
  * which changes their names in Rust but not their place; the assertions hold that.

@@ -6,7 +6,7 @@ use flow::Hnp;
 use ipnet::Ipv6Net;
 
 use super::{disjoint, on_link, unique};
-use crate::device::Device;
+use crate::device::{Device, End};
 use crate::notes::{Draft, Notes};
 use crate::schema::{Config, Memory, Port};
 
@@ -43,10 +43,19 @@ fn exclusive(device: &Device) -> Option<String> {
         | Device::AfPacket { interface }
         | Device::AfXdp { interface } => Some(format!("the interface `{interface}`")),
         Device::Pcap { output, .. } => Some(format!("the file `{}`", output.display())),
+        // Who listens does so for one.
+        Device::Memif {
+            socket,
+            end: End::Server,
+            ..
+        } => Some(format!("the socket `{}`", socket.display())),
         Device::Memif { socket, id, .. } => Some(format!(
             "connection {id} of the socket `{}`",
             socket.display()
         )),
+        Device::VhostUser { socket, .. } | Device::VirtioUser { socket, .. } => {
+            Some(format!("the socket `{}`", socket.display()))
+        }
         Device::Pci { address } => Some(format!("the device {address}")),
         Device::Vdev { args } => {
             let name = args.split(',').next().unwrap_or(args);
@@ -66,6 +75,8 @@ fn device_path(i: usize, port: &Port) -> String {
         | Device::Null
         | Device::Ring
         | Device::Memif { .. }
+        | Device::VhostUser { .. }
+        | Device::VirtioUser { .. }
         | Device::Pci { .. } => "device",
     };
     format!("port[{i}].{key}")
@@ -112,6 +123,18 @@ fn resources(config: &Config, i: usize, port: &Port, notes: &mut Notes) {
             Draft::warning(device_path(i, port), "a PCI device with anonymous memory")
                 .label("needs an IOMMU to reach such memory")
                 .help("set memory = \"hugepages\" in [process]"),
+        );
+    }
+    let workers = config.process.workers;
+    if let Some(queues) = port.device.queues()
+        && queues > workers
+        && !notes.any_tainted("process")
+    {
+        let message = format!("queues={queues} with workers = {workers}");
+        notes.push(
+            Draft::error(device_path(i, port), message)
+                .label("nobody would serve all of them")
+                .help("one queue of a port has one worker: use fewer queues, or set [process] workers"),
         );
     }
 }

@@ -262,10 +262,29 @@ fn device(device: &config::Device) -> Device {
         },
         config::Device::Null => Device::Null { size: 64 },
         config::Device::Ring => Device::Ring,
-        config::Device::Memif { socket, end, id } => Device::Memif {
+        config::Device::Memif {
+            socket,
+            end,
+            id,
+            queues,
+        } => Device::Memif {
             socket: socket.clone(),
-            server: *end == config::MemifEnd::Server,
+            server: *end == config::End::Server,
             id: *id,
+            queues: *queues,
+        },
+        config::Device::VhostUser {
+            socket,
+            end,
+            queues,
+        } => Device::VhostUser {
+            socket: socket.clone(),
+            server: *end == config::End::Server,
+            queues: *queues,
+        },
+        config::Device::VirtioUser { socket, queues } => Device::VirtioUser {
+            socket: socket.clone(),
+            queues: *queues,
         },
         config::Device::Pci { address } => Device::Pci {
             address: address.to_string(),

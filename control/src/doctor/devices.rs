@@ -1,5 +1,7 @@
 //! Ports: drivers, rights, where cards are, what fits.
 
+use std::path::Path;
+
 use config::{Config, Device, Port};
 
 use super::{Finding, Machine};
@@ -36,12 +38,19 @@ impl Machine {
             "/usr/lib/x86_64-linux-gnu/dpdk",
             "/usr/lib/aarch64-linux-gnu/dpdk",
         ];
-        let there: Vec<String> = (places.iter())
-            .flat_map(|place| {
-                let versions = self.list(place).into_iter();
-                versions.flat_map(move |version| self.list(format!("{place}/{version}")))
-            })
+        let versions = places.iter().flat_map(|place| {
+            let versions = self.list(place).into_iter();
+            versions.map(move |version| (*place, version))
+        });
+        let versions: Vec<_> = versions.collect();
+        let there: Vec<String> = (versions.iter())
+            .flat_map(|(place, version)| self.list(format!("{place}/{version}")))
             .collect();
+        // `pmds-23.0` is of the packages whose names end in 23.
+        let abi = versions.iter().find_map(|(_, version)| {
+            let (abi, _) = version.strip_prefix("pmds-")?.split_once('.')?;
+            Some(abi.to_owned())
+        });
         if there.is_empty() {
             return Finding::fail(
                 "drivers",
@@ -61,7 +70,11 @@ impl Machine {
             Some((driver, port)) => Finding::fail(
                 "drivers",
                 format!("port {port} needs net_{driver}, which is not installed"),
-                format!("apt-get install librte-net-{}", driver.replace('_', "-")),
+                format!(
+                    "apt-get install librte-net-{}{}",
+                    driver.replace('_', "-"),
+                    abi.unwrap_or_default()
+                ),
             ),
             None => Finding::ok("drivers", format!("{} files of DPDK's", there.len())),
         }
@@ -80,6 +93,20 @@ impl Machine {
         {
             let found = format!("there is no interface {interface}");
             return Finding::fail(&check, found, "make it, or name one that `ip link` lists");
+        }
+        // An abstract one has no directory.
+        let socket = port.device.socket();
+        let socket = socket.filter(|path| !path.to_string_lossy().starts_with('@'));
+        if let Some(directory) = socket.and_then(Path::parent)
+            && directory != Path::new("")
+            && !self.has(directory)
+        {
+            let directory = directory.display();
+            return Finding::fail(
+                &check,
+                format!("the directory of its socket, {directory}, is not there"),
+                format!("mkdir -p {directory}"),
+            );
         }
         let node = match &port.device {
             Device::Pci { address } => {
@@ -117,6 +144,8 @@ impl Machine {
             | Device::Null
             | Device::Ring
             | Device::Memif { .. }
+            | Device::VhostUser { .. }
+            | Device::VirtioUser { .. }
             | Device::Vdev { .. } => None,
         };
         let node = node.and_then(|node| node.parse::<u16>().ok());
@@ -182,6 +211,8 @@ fn driver(device: &Device) -> Option<&'static str> {
         Device::Null => Some("null"),
         Device::Ring => Some("ring"),
         Device::Memif { .. } => Some("memif"),
+        Device::VhostUser { .. } => Some("vhost"),
+        Device::VirtioUser { .. } => Some("virtio"),
         Device::Pci { .. } | Device::Vdev { .. } => None,
     }
 }
@@ -201,6 +232,8 @@ fn needed(device: &Device) -> &'static [(u8, &'static str)] {
         | Device::Null
         | Device::Ring
         | Device::Memif { .. }
+        | Device::VhostUser { .. }
+        | Device::VirtioUser { .. }
         | Device::Vdev { .. } => &[],
     }
 }

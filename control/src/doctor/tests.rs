@@ -214,7 +214,7 @@ fn what_a_configuration_asks_for_is_looked_at() {
         assert!(CONFIG.contains(from));
         config(&CONFIG.replace(from, to))
     };
-    let (_root, machine) = machine();
+    let (root, machine) = machine();
     let anonymous = change("\"hugepages\"", "\"anonymous\"");
     assert_eq!(
         hurting(&machine, Some(&anonymous)),
@@ -230,6 +230,27 @@ fn what_a_configuration_asks_for_is_looked_at() {
         hurting(&machine, Some(&tap)),
         [("drivers".to_owned(), State::Fail)]
     );
+    let fixes = |config: &Config| -> Vec<String> {
+        let all = machine.look(Some(config)).into_iter();
+        all.filter_map(|finding| finding.fix).collect()
+    };
+    assert_eq!(fixes(&tap), ["apt-get install librte-net-tap23"]);
+    for (device, driver, package) in [
+        ("memif:/srv/m", "memif", "memif23"),
+        ("vhost-user:/srv/v,queues=2", "vhost", "vhost23"),
+        ("virtio-user:/srv/v", "virtio", "virtio23"),
+    ] {
+        let shared = change("af_packet:eth1", device);
+        let install = format!("apt-get install librte-net-{package}");
+        assert_eq!(fixes(&shared), [install, "mkdir -p /srv".to_owned()]);
+        let plugin = format!("usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_{driver}.so.23");
+        put(&root, &plugin, "");
+        put(&root, "srv/x", "");
+        assert_eq!(fixes(&shared), [""; 0]);
+        fs::remove_dir_all(root.path().join("srv")).unwrap();
+    }
+    let hidden = change("af_packet:eth1", "memif:@lab");
+    assert_eq!(fixes(&hidden), [""; 0]);
     let unpinned = change("cores = [2, 3]\ncontrol_core = 1\n", "");
     assert_eq!(
         hurting(&machine, Some(&unpinned)),

@@ -72,7 +72,7 @@ impl System {
             child,
             system: self,
         };
-        wait_for("a system that runs", Duration::from_secs(60), || {
+        wait_for("a system that runs", Duration::from_mins(1), || {
             booted.init()?;
             let state = booted
                 .command("systemctl is-system-running")

@@ -68,7 +68,7 @@ impl Engine {
             .spawn()
             .unwrap();
         let engine = Self { child, socket };
-        wait_for("a Docker engine", Duration::from_secs(60), || {
+        wait_for("a Docker engine", Duration::from_mins(1), || {
             let answer = engine.docker(&["version"]).output().unwrap();
             answer.status.success().then_some(())
         });
@@ -99,7 +99,7 @@ impl Engine {
     pub fn import_base(&self) {
         let (archive, mark) = (base(), kept().join("docker/base-imported"));
         let known = self.docker(&["image", "inspect", BASE]).output().unwrap();
-        if !known.status.success() || !is_newer(&mark, &[archive.clone()]) {
+        if !known.status.success() || !is_newer(&mark, std::slice::from_ref(&archive)) {
             ok(&mut self.docker(&["import", archive.to_str().unwrap(), BASE]));
             std::fs::write(mark, "").unwrap();
         }

@@ -39,7 +39,7 @@ pub enum Device {
     },
     /// What is sent is received again.
     Ring,
-    /// Shared memory to another process over a Unix socket.
+    /// Shared memory to another process, which a Unix socket negotiates (libmemif, VPP).
     Memif {
         /// The socket's path; one that starts with `@` is abstract.
         socket: PathBuf,
@@ -47,6 +47,26 @@ pub enum Device {
         server: bool,
         /// Tells interfaces on the same socket apart; the same at both ends.
         id: u32,
+        /// The most queue pairs to have. The same at both ends, or they do not connect.
+        queues: u16,
+    },
+    /// The back end of a virtio device in the memory of another process, which has the front end: a virtual machine,
+    /// or virtio-user.
+    VhostUser {
+        /// The Unix socket of the vhost-user protocol.
+        socket: PathBuf,
+        /// Whether this end listens; if not, the driver connects, again and again.
+        server: bool,
+        /// The most queue pairs to have.
+        queues: u16,
+    },
+    /// The front end of a virtio device in our own memory; the back end is in another process, such as OVS-DPDK. It
+    /// listens, as the driver of a front end that connects does so once in its life.
+    VirtioUser {
+        /// The Unix socket of the vhost-user protocol.
+        socket: PathBuf,
+        /// The most queue pairs to have. The other end must have as many.
+        queues: u16,
     },
     /// A network card.
     Pci {
@@ -59,13 +79,13 @@ pub enum Device {
 
 impl Device {
     /// The device as DPDK's `--vdev` option, or in the case of [`Device::Pci`] `--allow`, takes it:
-    /// `net_tap0,iface=mag1`. `index` makes the name unique in the process; `queues` is for drivers
-    /// that must know the number of queue pairs beforehand.
+    /// `net_tap0,iface=mag1`. `index` makes the name unique in the process; `queues` and `mtu` are for drivers
+    /// that must know the number of queue pairs or the largest IP packet beforehand.
     ///
     /// # Errors
     ///
     /// [`DeviceError`] if a name, path or address cannot be one, or the driver has no such queues.
-    pub fn eal_args(&self, index: u16, queues: u16) -> Result<String, DeviceError> {
+    pub fn eal_args(&self, index: u16, queues: u16, mtu: u16) -> Result<String, DeviceError> {
         Ok(match self {
             Self::Tap { iface } => {
                 format!("net_tap{index},iface={}", interface(iface)?)
@@ -95,7 +115,10 @@ impl Device {
             }
             Self::Null { size } => format!("net_null{index},size={size}"),
             Self::Ring => format!("net_ring{index}"),
-            Self::Memif { socket, server, id } => {
+            Self::Memif {
+                socket, server, id, ..
+            } => {
+                let buffer = MEMIF_BUFFER.max(mtu.saturating_add(L2_OVERHEAD).next_multiple_of(64));
                 let socket = path(socket)?;
                 let role = if *server { "server" } else { "client" };
                 let (socket, hidden) = match socket.strip_prefix('@') {
@@ -103,9 +126,20 @@ impl Device {
                     None => (socket, "no"),
                 };
                 format!(
-                    "net_memif{index},role={role},id={id},socket={socket},socket-abstract={hidden}"
+                    "net_memif{index},role={role},id={id},socket={socket},socket-abstract={hidden},bsize={buffer}"
                 )
             }
+            // Offloads would have a guest send what no link carries.
+            Self::VhostUser { socket, server, .. } => format!(
+                "net_vhost{index},iface={},queues={queues},client={},tso=0",
+                path(socket)?,
+                u8::from(!server)
+            ),
+            // Packets are to be in one buffer.
+            Self::VirtioUser { socket, .. } => format!(
+                "net_virtio_user{index},path={},queues={queues},queue_size={VIRTIO_QUEUE},server=1,mrg_rxbuf=0",
+                path(socket)?
+            ),
             Self::Pci { address } => pci_address(address)?.to_owned(),
             Self::Vdev(raw) => vdev(raw)?.to_owned(),
         })
@@ -118,16 +152,18 @@ impl Device {
             Self::Pcap { .. } => 1,
             Self::AfPacket { .. } => AF_PACKET_QUEUES,
             Self::AfXdp { iface } => kernel_queues(iface),
+            Self::Memif { queues, .. }
+            | Self::VhostUser { queues, .. }
+            | Self::VirtioUser { queues, .. } => *queues,
             Self::Tap { .. }
             | Self::Null { .. }
             | Self::Ring
-            | Self::Memif { .. }
             | Self::Pci { .. }
             | Self::Vdev(_) => u16::MAX,
         }
     }
 
-    /// The driver's name, which is also its plugin's; None if the card or the raw text decides.
+    /// The driver's name; None if the card or the raw text decides.
     pub(crate) fn driver(&self) -> Option<&'static str> {
         match self {
             Self::Tap { .. } => Some("net_tap"),
@@ -137,6 +173,8 @@ impl Device {
             Self::Null { .. } => Some("net_null"),
             Self::Ring => Some("net_ring"),
             Self::Memif { .. } => Some("net_memif"),
+            Self::VhostUser { .. } => Some("net_vhost"),
+            Self::VirtioUser { .. } => Some("net_virtio_user"),
             Self::Pci { .. } | Self::Vdev(_) => None,
         }
     }
@@ -153,15 +191,32 @@ impl fmt::Display for Device {
             }
             Self::Null { .. } => f.write_str("null"),
             Self::Ring => f.write_str("ring"),
-            Self::Memif { socket, server, id } => {
+            Self::Memif {
+                socket, server, id, ..
+            } => {
                 let role = if *server { "server" } else { "client" };
                 write!(f, "memif:{},role={role},id={id}", socket.display())
             }
+            Self::VhostUser { socket, server, .. } => {
+                let role = if *server { "server" } else { "client" };
+                write!(f, "vhost-user:{},role={role}", socket.display())
+            }
+            Self::VirtioUser { socket, .. } => write!(f, "virtio-user:{}", socket.display()),
             Self::Pci { address } => write!(f, "pci:{address}"),
             Self::Vdev(raw) => write!(f, "vdev {raw:?}"),
         }
     }
 }
+
+/// An Ethernet header with one VLAN tag.
+pub(crate) const L2_OVERHEAD: u16 = 18;
+
+/// `ETH_MEMIF_DEFAULT_PKT_BUFFER_SIZE`, octets of a buffer. Larger packets get larger ones: 22.11's driver never clears
+/// the flag of a packet that goes on in the next buffer, so one such packet would spoil all after it.
+const MEMIF_BUFFER: u16 = 2048;
+
+/// Descriptors of a virtqueue: a power of two.
+const VIRTIO_QUEUE: u16 = 1024;
 
 /// `RTE_PMD_AF_PACKET_MAX_RINGS`.
 const AF_PACKET_QUEUES: u16 = 16;
@@ -254,6 +309,11 @@ pub(crate) struct Plugin {
 
 /// The plugin of `driver` if it is not where DPDK looks for plugins.
 pub(crate) fn missing_plugin(driver: &str) -> Option<Plugin> {
+    // All others have the name of their driver.
+    let driver = match driver {
+        "net_virtio_user" | "virtio_user" => "net_virtio",
+        driver => driver,
+    };
     let directory = PathBuf::from(dpdk_sys::RTE_EAL_PMD_PATH.to_string_lossy().into_owned());
     let library = format!("librte_{driver}.so");
     // A development package has `librte_x.so`, a runtime package only `librte_x.so.23`.

@@ -242,7 +242,10 @@ fn arguments(config: &EalConfig, affinity: &CpuSet) -> Result<Vec<CString>, EalE
     match config.memory {
         // --in-memory is refused together with --no-huge.
         Memory::Anonymous => arguments.extend(["--no-huge".into(), "--no-shconf".into()]),
-        Memory::Hugepages => arguments.push("--in-memory".into()),
+        // One descriptor for many pages: the vhost-user protocol hands over eight at most.
+        Memory::Hugepages => {
+            arguments.extend(["--in-memory".into(), "--single-file-segments".into()]);
+        }
     }
     if config.pci.is_empty() {
         arguments.extend(["--no-pci".into(), "--iova-mode=va".into()]);
@@ -253,7 +256,7 @@ fn arguments(config: &EalConfig, affinity: &CpuSet) -> Result<Vec<CString>, EalE
             address: address.clone(),
         };
         let address = device
-            .eal_args(0, 1)
+            .eal_args(0, 1, 1500)
             .map_err(|_| bad("pci", address, "is not a PCI address such as 0000:3b:00.0"))?;
         arguments.push(format!("--allow={address}"));
     }
@@ -392,7 +395,11 @@ mod tests {
             pci: vec!["0000:3b:00.0".into()],
             ..EalConfig::default()
         });
-        for word in ["--in-memory", "--allow=0000:3b:00.0"] {
+        for word in [
+            "--in-memory",
+            "--single-file-segments",
+            "--allow=0000:3b:00.0",
+        ] {
             assert!(
                 words.iter().any(|have| have == word),
                 "{word} not in {words:?}"

@@ -170,6 +170,27 @@ pub enum PortError {
         /// The interface's name.
         iface: String,
     },
+    /// The directory of its socket is missing.
+    #[error(
+        "{device}: the directory of its socket is not there: `mkdir -p {}`",
+        directory.display()
+    )]
+    NoSocketDirectory {
+        /// The device.
+        device: String,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// It is to listen where it cannot.
+    #[error("{device}: it cannot listen on {}: {why}", path.display())]
+    Socket {
+        /// The device.
+        device: String,
+        /// The socket's path.
+        path: PathBuf,
+        /// What is in its way.
+        why: String,
+    },
     /// The driver's plugin is missing.
     #[error(
         "{device}: DPDK's driver {library} is not in {}: `apt-get install {package}`",

@@ -56,6 +56,13 @@ pub fn forward_to(sink: Sink) -> bool {
     SINK.set(sink).is_ok()
 }
 
+/// A line of this crate's own.
+pub(crate) fn say(level: Level, line: &str) {
+    if let Some(sink) = SINK.get() {
+        sink(level, line);
+    }
+}
+
 /// What DPDK logged while an operation failed. Displays as indented lines, or as nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said(Vec<String>);

@@ -1,18 +1,22 @@
 //! One opened device.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::device::Device;
 use crate::eal::EalHandle;
 use crate::error::PortError;
 use crate::log::Mark;
 use crate::mempool::Mempool;
-use crate::queue::{RxQueue, TxQueue};
+use crate::queue::{Place, RxQueue, TxQueue};
 
+pub(crate) use gate::Gate;
 pub(crate) use opened::Opened;
 
+mod gate;
 mod opened;
+mod relay;
+mod socket;
+mod stand_in;
 
 /// The least MTU of an IPv6 link (RFC 8200 section 5).
 pub const MIN_MTU: u16 = 1280;
@@ -90,6 +94,8 @@ pub struct Port {
     mtu: u16,
     queues: u16,
     by_flow: bool,
+    /// Whether its queues have their owners.
+    handed_out: bool,
 }
 
 impl Port {
@@ -106,7 +112,7 @@ impl Port {
         config: &PortConfig,
         pool: &Mempool,
     ) -> Result<Self, PortError> {
-        let opened = Opened::new(eal, device, index, config.queues, pool)?;
+        let opened = Opened::new(eal, device, index, config, pool)?;
         Self::set_up(opened, config)
     }
 
@@ -122,14 +128,13 @@ impl Port {
         config: &PortConfig,
         pool: &Mempool,
     ) -> Result<Self, PortError> {
-        let queues = config.queues.min(device.max_queues());
-        let opened = Opened::new(eal, device, index, queues, pool)?;
+        let mut config = config.clone();
+        config.queues = config.queues.min(device.max_queues());
+        let opened = Opened::new(eal, device, index, &config, pool)?;
         let info = opened.info()?;
-        let max = info.max_rx_queues.min(info.max_tx_queues);
-        let config = PortConfig {
-            queues: queues.min(max),
-            ..config.clone()
-        };
+        config.queues = config
+            .queues
+            .min(info.max_rx_queues.min(info.max_tx_queues));
         Self::set_up(opened, &config)
     }
 
@@ -146,26 +151,31 @@ impl Port {
             mtu: config.mtu,
             queues: config.queues,
             by_flow: opened::spreads_by_flow(&info),
+            handed_out: false,
         })
     }
 
     /// Starts the device and hands out its queues, one pair for each worker. Works once.
+    ///
+    /// Without its other end, a port that shares memory with one receives and sends nothing; that may come later, and go
+    /// and come again.
     ///
     /// # Errors
     ///
     /// [`PortError::Started`] the second time, [`PortError::Step`] if the driver refuses.
     pub fn start(&mut self) -> Result<Vec<(RxQueue, TxQueue)>, PortError> {
         let opened = &self.opened;
-        if opened.started.load(Ordering::Relaxed) {
+        if self.handed_out {
             return Err(PortError::Started {
                 device: opened.device.clone(),
             });
         }
-        let mark = Mark::now();
-        // SAFETY: the port is configured and its queues are set up.
-        let result = unsafe { dpdk_sys::rte_eth_dev_start(opened.id) };
-        opened.done("start", result, mark)?;
-        opened.started.store(true, Ordering::Relaxed);
+        opened.start(self.queues)?;
+        self.handed_out = true;
+        let place = |place| {
+            let gate = opened.gate().map(Arc::clone)?;
+            Some(Place { gate, place })
+        };
         let pair = |queue| {
             let (port_id, port) = (opened.id, || Arc::clone(opened));
             (
@@ -173,11 +183,13 @@ impl Port {
                     port: port(),
                     port_id,
                     queue,
+                    place: place(2 * usize::from(queue)),
                 },
                 TxQueue {
                     port: port(),
                     port_id,
                     queue,
+                    place: place(2 * usize::from(queue) + 1),
                 },
             )
         };
@@ -233,13 +245,10 @@ impl Port {
     ///
     /// [`PortError::Step`] if the driver cannot tell.
     pub fn link(&self) -> Result<Link, PortError> {
-        let mut link = dpdk_sys::rte_eth_link::default();
-        let mark = Mark::now();
-        // SAFETY: the port is open and the pointer is to a live structure.
-        let result = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.opened.id, &raw mut link) };
-        self.opened.done("read the link state", result, mark)?;
+        let link = self.opened.link()?;
+        let passes = self.opened.gate().is_none_or(|gate| gate.is_open());
         Ok(Link {
-            up: link.link_status() != 0,
+            up: passes && link.link_status() != 0,
             speed_mbps: link.link_speed,
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::burst::{self, Burst};
-use crate::port::Opened;
+use crate::port::{Gate, Opened};
 
 /// Receives packets. Not `Clone`: a queue has one owner, who may be in any thread.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct RxQueue {
     /// Copied from `port`: the packet path does not follow the pointer.
     pub(crate) port_id: u16,
     pub(crate) queue: u16,
+    /// Where it passes, if the driver's memory may go.
+    pub(crate) place: Option<Place>,
 }
 
 /// Transmits packets. Not `Clone`: a queue has one owner, who may be in any thread.
@@ -20,6 +22,24 @@ pub struct TxQueue {
     pub(crate) port: Arc<Opened>,
     pub(crate) port_id: u16,
     pub(crate) queue: u16,
+    /// Where it passes, if the driver's memory may go.
+    pub(crate) place: Option<Place>,
+}
+
+/// A queue's place in its port's gate.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) place: usize,
+}
+
+/// Does `work` in the driver, or nothing while nobody may be there.
+#[inline(always)]
+fn pass(place: Option<&Place>, work: impl FnOnce() -> u16) -> u16 {
+    match place {
+        None => work(),
+        Some(Place { gate, place }) => gate.pass(*place, work),
+    }
 }
 
 impl RxQueue {
@@ -27,10 +47,12 @@ impl RxQueue {
     #[inline(always)]
     pub fn burst<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let receive = |free, room| {
-            // SAFETY: the port is started (`Port::start` made this queue) and not stopped before
-            // `self.port` is gone; `&mut self` excludes another thread on this queue; `free` has
-            // place for `room` pointers.
-            unsafe { dpdk_sys::rte_eth_rx_burst(self.port_id, self.queue, free, room) }
+            pass(self.place.as_ref(), || {
+                // SAFETY: the port is started (`Port::start` made this queue) and not stopped before
+                // `self.port` is gone, or else only while its gate is closed; `&mut self` excludes
+                // another thread on this queue; `free` has place for `room` pointers.
+                unsafe { dpdk_sys::rte_eth_rx_burst(self.port_id, self.queue, free, room) }
+            })
         };
         // SAFETY: a driver hands over each mbuf it writes, with one reference.
         unsafe { burst::fill(burst, receive) }
@@ -53,9 +75,11 @@ impl TxQueue {
     #[inline(always)]
     pub fn burst<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let transmit = |first, count| {
-            // SAFETY: the port is started and stays so as in `RxQueue::burst`; `&mut self` excludes
-            // another thread on this queue; `count` owned mbufs start at `first`.
-            unsafe { dpdk_sys::rte_eth_tx_burst(self.port_id, self.queue, first, count) }
+            pass(self.place.as_ref(), || {
+                // SAFETY: the port is started and stays so as in `RxQueue::burst`; `&mut self` excludes
+                // another thread on this queue; `count` owned mbufs start at `first`.
+                unsafe { dpdk_sys::rte_eth_tx_burst(self.port_id, self.queue, first, count) }
+            })
         };
         // SAFETY: a driver owns the mbufs it counts as sent, and those only.
         unsafe { burst::take(burst, transmit) }

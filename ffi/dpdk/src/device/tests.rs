@@ -1,7 +1,7 @@
 use super::*;
 
 fn args(device: &Device, index: u16, queues: u16) -> String {
-    device.eal_args(index, queues).unwrap()
+    device.eal_args(index, queues, 1500).unwrap()
 }
 
 #[test]
@@ -49,27 +49,71 @@ fn a_memif_socket_is_a_path_or_abstract() {
         socket: "/run/m.sock".into(),
         server: true,
         id: 3,
+        queues: 1,
     };
     assert_eq!(
         args(&path, 0, 1),
-        "net_memif0,role=server,id=3,socket=/run/m.sock,socket-abstract=no"
+        "net_memif0,role=server,id=3,socket=/run/m.sock,socket-abstract=no,bsize=2048"
     );
     let hidden = Device::Memif {
         socket: "@lab".into(),
         server: false,
         id: 0,
+        queues: 1,
     };
     assert_eq!(
         args(&hidden, 1, 1),
-        "net_memif1,role=client,id=0,socket=lab,socket-abstract=yes"
+        "net_memif1,role=client,id=0,socket=lab,socket-abstract=yes,bsize=2048"
     );
+}
+
+#[test]
+fn the_largest_packet_fits_one_buffer_of_memif() {
+    let device = Device::Memif {
+        socket: "/run/m.sock".into(),
+        server: true,
+        id: 0,
+        queues: 2,
+    };
+    assert_eq!(device.max_queues(), 2);
+    for (mtu, buffer) in [(1280, 2048), (2030, 2048), (2031, 2112), (9000, 9024)] {
+        let args = device.eal_args(0, 1, mtu).unwrap();
+        assert!(args.ends_with(&format!(",bsize={buffer}")), "{args}");
+    }
+}
+
+#[test]
+fn each_end_of_a_virtio_device_has_its_driver() {
+    let socket = || PathBuf::from("/run/v.sock");
+    for (server, client) in [(true, 0), (false, 1)] {
+        let back = Device::VhostUser {
+            socket: socket(),
+            server,
+            queues: 4,
+        };
+        assert_eq!(back.max_queues(), 4);
+        assert_eq!(
+            args(&back, 0, 2),
+            format!("net_vhost0,iface=/run/v.sock,queues=2,client={client},tso=0")
+        );
+    }
+    let front = Device::VirtioUser {
+        socket: socket(),
+        queues: 1,
+    };
+    assert_eq!(
+        args(&front, 3, 1),
+        "net_virtio_user3,path=/run/v.sock,queues=1,queue_size=1024,server=1,mrg_rxbuf=0"
+    );
+    // A driver whose plugin is called otherwise.
+    assert!(missing_plugin("net_virtio_user").is_none());
 }
 
 #[test]
 fn names_that_cannot_be_are_refused_with_the_reason() {
     let refused = |name: &str| {
         Device::Tap { iface: name.into() }
-            .eal_args(0, 1)
+            .eal_args(0, 1, 1500)
             .map_err(|error| error.to_string())
     };
     assert!(refused("fifteen-letters").is_ok());
@@ -93,7 +137,10 @@ fn an_argument_cannot_be_smuggled_in_a_path() {
         input: "a,infinite_rx=1".into(),
         output: "b".into(),
     };
-    assert!(matches!(pcap.eal_args(0, 1), Err(DeviceError::Path { .. })));
+    assert!(matches!(
+        pcap.eal_args(0, 1, 1500),
+        Err(DeviceError::Path { .. })
+    ));
 }
 
 #[test]
@@ -103,7 +150,7 @@ fn a_capture_file_has_one_queue() {
         output: "b".into(),
     };
     assert!(matches!(
-        pcap.eal_args(0, 2),
+        pcap.eal_args(0, 2, 1500),
         Err(DeviceError::OneQueue { queues: 2, .. })
     ));
 }
@@ -122,14 +169,14 @@ fn pci_addresses_and_raw_vdevs_are_checked() {
             address: bad.into(),
         };
         assert!(
-            matches!(device.eal_args(0, 1), Err(DeviceError::Pci { .. })),
+            matches!(device.eal_args(0, 1, 1500), Err(DeviceError::Pci { .. })),
             "{bad}"
         );
     }
     for bad in ["", "null", "net null,size=1", "--no-huge"] {
         let device = Device::Vdev(bad.into());
         assert!(
-            matches!(device.eal_args(0, 1), Err(DeviceError::Vdev { .. })),
+            matches!(device.eal_args(0, 1, 1500), Err(DeviceError::Vdev { .. })),
             "{bad}"
         );
     }

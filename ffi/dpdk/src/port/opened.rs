@@ -3,21 +3,31 @@
 use std::ffi::{CStr, CString, c_int};
 use std::fmt;
 use std::fs;
-use std::sync::atomic::AtomicBool;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use dpdk_sys::{rte_device, rte_eth_conf, rte_eth_dev_info, rte_ether_addr};
+use dpdk_sys::{rte_device, rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_ether_addr};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
+use nix::sys::socket::SockType;
 
+use super::gate::Gate;
+use super::relay::{Driver, Relay, Sockets};
+use super::stand_in::StandIn;
 use super::{MIN_MTU, PortConfig};
-use crate::device::{Device, Plugin, missing_plugin};
+use crate::device::{Device, L2_OVERHEAD, Plugin, missing_plugin};
 use crate::eal::{EalHandle, reason};
 use crate::error::PortError;
-use crate::log::Mark;
+use crate::log::{Mark, Said};
 use crate::mempool::Mempool;
 
-/// An Ethernet header with one VLAN tag.
-const L2_OVERHEAD: u16 = 18;
+/// The largest IP packet that 22.11's memif says it can take. It does not look at the MTU and takes any.
+const MEMIF_SAYS: u16 = 1500;
+
+/// How long a port may take to notice that the stand-in has left.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// A probed device. Dropping it stops and closes it and takes it off its bus.
 pub(crate) struct Opened {
@@ -27,14 +37,32 @@ pub(crate) struct Opened {
     pub(super) device: String,
     /// The port's device on its bus.
     raw: *mut rte_device,
-    pub(super) started: AtomicBool,
+    /// Whether DPDK has it started.
+    started: Arc<AtomicBool>,
+    /// What memif needs.
+    memif: Option<Memif>,
+    /// Answers the driver until the port is started.
+    stand_in: Mutex<Option<StandIn>>,
     pool: Mempool,
     /// Keeps the environment until the device is closed.
     _eal: EalHandle,
 }
 
-// SAFETY: the control functions below are called by `Port::open` alone, before the value is
-// shared, and by the last owner's drop; counters and link state may be read from any thread.
+/// What stands between memif's driver, its queues and the other end.
+struct Memif {
+    gate: Arc<Gate>,
+    /// Until the port is started, and from then on.
+    sockets: Mutex<Option<Sockets>>,
+    relay: Mutex<Option<Relay>>,
+    /// Where the driver's own socket is or was.
+    driver: PathBuf,
+    /// The file to be removed at the end.
+    listens: Option<PathBuf>,
+}
+
+// SAFETY: the control functions below are called by `Port::open` and `Port::start` alone, before the
+// value is shared, by the relay behind a closed gate, and by the last owner's drop, after the relay
+// has ended; counters and link state may be read from any thread.
 unsafe impl Send for Opened {}
 // SAFETY: as above.
 unsafe impl Sync for Opened {}
@@ -45,10 +73,33 @@ impl Opened {
         eal: &EalHandle,
         device: &Device,
         index: u16,
-        queues: u16,
+        config: &PortConfig,
         pool: &Mempool,
     ) -> Result<Self, PortError> {
-        let arguments = device.eal_args(index, queues)?;
+        let queues = config.queues;
+        // The driver of memif does not meet the other end: the relay does.
+        let driver_socket = eal.runtime_directory().join(format!("memif-{index}"));
+        let arguments = match device {
+            Device::Memif {
+                server, id, queues, ..
+            } => Device::Memif {
+                socket: driver_socket.clone(),
+                server: *server,
+                id: *id,
+                queues: *queues,
+            }
+            .eal_args(index, config.queues, config.mtu)?,
+            Device::Tap { .. }
+            | Device::AfPacket { .. }
+            | Device::AfXdp { .. }
+            | Device::Pcap { .. }
+            | Device::Null { .. }
+            | Device::Ring
+            | Device::VhostUser { .. }
+            | Device::VirtioUser { .. }
+            | Device::Pci { .. }
+            | Device::Vdev(_) => device.eal_args(index, queues, config.mtu)?,
+        };
         let text = device.to_string();
         if let Device::AfPacket { iface } | Device::AfXdp { iface } = device
             && if_nametoindex(iface.as_str()).is_err()
@@ -58,6 +109,17 @@ impl Opened {
                 iface: iface.clone(),
             });
         }
+        device.clear_socket()?;
+        let stand_in = if let Device::VirtioUser { socket, .. } = device {
+            let stand_in = StandIn::at(socket, queues);
+            Some(stand_in.map_err(|error| PortError::Probe {
+                device: text.clone(),
+                reason: error.to_string(),
+                said: Said::default(),
+            })?)
+        } else {
+            None
+        };
         // A card was probed when the environment started.
         if !matches!(device, Device::Pci { .. }) {
             probe(device, &arguments)?;
@@ -71,16 +133,115 @@ impl Opened {
             name,
             device: text,
             raw: std::ptr::null_mut(),
-            started: AtomicBool::new(false),
+            started: Arc::new(AtomicBool::new(false)),
+            memif: None,
+            stand_in: Mutex::new(stand_in),
             pool: pool.clone(),
             _eal: eal.clone(),
         };
         opened.raw = opened.info()?.device;
+        if let Device::Memif { socket, server, .. } = device {
+            opened.memif = Some(opened.meet(device, socket, *server, driver_socket, queues)?);
+        }
         Ok(opened)
+    }
+
+    /// Prepares for a memif port's other end.
+    fn meet(
+        &self,
+        device: &Device,
+        socket: &Path,
+        server: bool,
+        driver: PathBuf,
+        queues: u16,
+    ) -> Result<Memif, PortError> {
+        let mut listens = None;
+        let sockets = if server {
+            let public = device.listen(socket, SockType::SeqPacket)?;
+            listens = socket.exists().then(|| socket.to_owned());
+            Sockets::server(public, &driver)
+                .map_err(|error| self.cannot("reach its driver", &error))?
+        } else {
+            Sockets::Client {
+                public: socket.to_owned(),
+                driver: driver.clone(),
+            }
+        };
+        Ok(Memif {
+            gate: Arc::new(Gate::new(2 * usize::from(queues))),
+            sockets: Mutex::new(Some(sockets)),
+            relay: Mutex::new(None),
+            driver,
+            listens,
+        })
+    }
+
+    /// A step that failed without DPDK.
+    fn cannot(&self, step: &'static str, why: &dyn fmt::Display) -> PortError {
+        PortError::Step {
+            device: self.device.clone(),
+            step,
+            reason: why.to_string(),
+            said: Said::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where its queues have to pass, if their memory may go.
+    pub(super) fn gate(&self) -> Option<&Arc<Gate>> {
+        self.memif.as_ref().map(|memif| &memif.gate)
+    }
+
+    /// Starts the device, with so many queue pairs; of a client of memif, what will do so.
+    pub(super) fn start(&self, queues: u16) -> Result<(), PortError> {
+        let Some(memif) = &self.memif else {
+            return self.start_device();
+        };
+        let sockets = lock(&memif.sockets).take();
+        let Some(sockets) = sockets else {
+            return Ok(());
+        };
+        let is_server = matches!(sockets, Sockets::Server { .. });
+        if is_server {
+            self.start_device()?;
+        }
+        let driver = MemifDriver {
+            id: self.id,
+            gate: Arc::clone(&memif.gate),
+            started: Arc::clone(&self.started),
+        };
+        let relay = Relay::start(self.device.clone(), queues, sockets, driver);
+        *lock(&memif.relay) = Some(relay.map_err(|error| self.cannot("start its relay", &error))?);
+        Ok(())
+    }
+
+    fn start_device(&self) -> Result<(), PortError> {
+        let mark = Mark::now();
+        // SAFETY: the port is configured and its queues are set up.
+        let result = unsafe { dpdk_sys::rte_eth_dev_start(self.id) };
+        self.done("start", result, mark)?;
+        self.started.store(true, Ordering::Relaxed);
+        if lock(&self.stand_in).take().is_some() {
+            // Nobody shall take it for the true one. Who has come meanwhile may be there before we look.
+            let deadline = Instant::now() + FAREWELL;
+            while self.link()?.link_status() != 0 && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// The state of the link, as last seen by the driver.
+    pub(super) fn link(&self) -> Result<rte_eth_link, PortError> {
+        let mut link = rte_eth_link::default();
+        let mark = Mark::now();
+        // SAFETY: the port is open and the pointer is to a live structure.
+        let result = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.id, &raw mut link) };
+        self.done("read the link state", result, mark)?;
+        Ok(link)
     }
 
     pub(super) fn info(&self) -> Result<rte_eth_dev_info, PortError> {
@@ -134,7 +295,15 @@ impl Opened {
         info: &rte_eth_dev_info,
     ) -> Result<(), PortError> {
         let mut conf = rte_eth_conf::default();
-        conf.rxmode.mtu = u32::from(config.mtu);
+        let mtu = match driver_name(info).as_str() {
+            "net_memif" => config.mtu.min(MEMIF_SAYS),
+            _ => config.mtu,
+        };
+        conf.rxmode.mtu = u32::from(mtu);
+        // Only so does virtio-user look whether a back end comes or goes.
+        if driver_name(info) == "net_virtio_user" && tells_of_links(info) {
+            conf.intr_conf.set_lsc(1);
+        }
         if config.queues > 1 && can_spread(info) {
             conf.rxmode.mq_mode = dpdk_sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf.rss_hf =
@@ -210,11 +379,15 @@ impl Opened {
                 self.set_mac(other_end(own))?;
                 mac
             }
+            // Its address is the same in every process.
+            (None, "net_vhost") => random_station(),
             (None, _) => own,
-            // All of these pass every frame.
-            (Some(mac), "net_tap" | "net_null" | "net_ring" | "net_pcap" | "net_memif") => mac,
-            // Not our interface: its address stays, and whoever opens it asks the kernel for all frames.
-            (Some(mac), "net_af_packet" | "net_af_xdp") => mac,
+            // These pass every frame; of an interface of the kernel, whoever opens it asks the kernel for them.
+            (
+                Some(mac),
+                "net_tap" | "net_null" | "net_ring" | "net_pcap" | "net_memif" | "net_vhost"
+                | "net_virtio_user" | "net_af_packet" | "net_af_xdp",
+            ) => mac,
             (Some(mac), _) => {
                 promiscuous |= mac != own && !self.set_mac(mac)?;
                 mac
@@ -290,8 +463,18 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
+        if let Some(memif) = &self.memif {
+            // It ends first, and with it what it does to the device.
+            drop(lock(&memif.relay).take());
+            if let Some(socket) = &memif.listens {
+                // Somebody may have done so.
+                let _ = fs::remove_file(socket);
+                // The driver complains if it has nothing to remove.
+                let _ = fs::write(&memif.driver, "");
+            }
+        }
         // A failure leaves nothing to be done here; DPDK has logged it.
-        if *self.started.get_mut() {
+        if self.started.load(Ordering::Relaxed) {
             // SAFETY: no queue is left: each holds a reference to `self`.
             unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
         }
@@ -301,6 +484,53 @@ impl Drop for Opened {
             // SAFETY: the bus keeps the device until this call, which closing the port is not.
             unsafe { dpdk_sys::rte_dev_remove(self.raw) };
         }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the relay does to its port.
+struct MemifDriver {
+    id: u16,
+    gate: Arc<Gate>,
+    started: Arc<AtomicBool>,
+}
+
+impl Driver for MemifDriver {
+    fn is_up(&self) -> bool {
+        let mut link = rte_eth_link::default();
+        // SAFETY: the port is open as long as the relay, and the pointer is to a live structure.
+        let result = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.id, &raw mut link) };
+        result >= 0 && link.link_status() != 0
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.gate.close();
+        let mark = Mark::now();
+        if self.started.swap(false, Ordering::Relaxed) {
+            // SAFETY: no queue is in the driver, and none gets there before the gate opens.
+            let result = unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
+            if result < 0 {
+                return Err(format!("{}{}", reason(result), mark.said()));
+            }
+        }
+        // SAFETY: the port is configured and its queues are set up.
+        let result = unsafe { dpdk_sys::rte_eth_dev_start(self.id) };
+        if result < 0 {
+            return Err(format!("{}{}", reason(result), mark.said()));
+        }
+        self.started.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn shut(&self) {
+        self.gate.close();
+    }
+
+    fn let_in(&self) {
+        self.gate.open();
     }
 }
 
@@ -427,10 +657,10 @@ fn is_station(mac: [u8; 6]) -> bool {
     mac != [0; 6] && mac[0] & 1 == 0
 }
 
-/// The largest IP packet that a device takes: some say that of frames only.
+/// The largest IP packet that a device takes: some say that of frames only, and memif says so and takes any.
 fn device_mtu(info: &rte_eth_dev_info) -> u16 {
     let frame = u16::try_from(info.max_rx_pktlen).unwrap_or(u16::MAX);
-    if info.max_mtu == u16::MAX && frame > L2_OVERHEAD {
+    if info.max_mtu == u16::MAX && frame > L2_OVERHEAD && driver_name(info) != "net_memif" {
         frame.saturating_sub(L2_OVERHEAD)
     } else {
         info.max_mtu
@@ -442,6 +672,21 @@ fn interface_mtu(index: u32) -> Option<u16> {
     let name = nix::net::if_::if_indextoname(index).ok()?;
     let path = format!("/sys/class/net/{}/mtu", name.to_str().ok()?);
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Whether the device interrupts when its link changes.
+fn tells_of_links(info: &rte_eth_dev_info) -> bool {
+    // SAFETY: DPDK fills it with a pointer to the device's flags, which live as long as the port.
+    let flags = unsafe { info.dev_flags.as_ref() };
+    flags.is_some_and(|flags| flags & dpdk_sys::DPDK_SYS_LINK_INTERRUPT != 0)
+}
+
+/// An address that nobody has: locally administered, unicast.
+fn random_station() -> [u8; 6] {
+    let mut mac = [0; 6];
+    // SAFETY: it writes six octets.
+    unsafe { dpdk_sys::rte_eth_random_addr(mac.as_mut_ptr()) };
+    mac
 }
 
 /// An address for the station at our end of a TAP wire whose kernel end has `mac`: different, and

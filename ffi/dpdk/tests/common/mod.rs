@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::time::{Duration, Instant};
+
 use dpdk::{Burst, Device, Eal, EalConfig, Mbuf, Mempool, MempoolConfig, Port, PortConfig};
 use dpdk::{RxQueue, TxQueue};
 
@@ -56,6 +58,27 @@ pub(crate) fn send(tx: &mut TxQueue, packet: Mbuf) {
     let mut burst = Burst::<32>::new();
     burst.push(packet);
     assert_eq!(tx.burst(&mut burst), 1);
+}
+
+/// Something that goes through, after what was lost while rings were made.
+pub(crate) fn goes(text: &[u8], tx: &mut TxQueue, rx: &mut RxQueue, pool: &Mempool) {
+    let mut burst = Burst::<32>::new();
+    wait_for(|| {
+        let mut sent = Burst::<32>::new();
+        sent.push(packet(pool, text));
+        tx.burst(&mut sent);
+        rx.burst(&mut burst) > 0
+    });
+    assert_eq!(burst.first().map(Mbuf::data), Some(text));
+}
+
+/// What two ends do on DPDK's own threads takes its time; those of vhost-user try once a second.
+pub(crate) fn wait_for(mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "ten seconds have passed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 pub(crate) fn is_root() -> bool {
