@@ -21,13 +21,22 @@ fn machine() -> (TempDir, Machine) {
         clock: Some(true),
     };
     for (path, text) in [
+        ("proc/meminfo", "MemTotal: 8 kB\nHugepagesize:    2048 kB\n"),
         (
-            "proc/meminfo",
-            "MemTotal: 8 kB\nHugePages_Total:    512\nHugePages_Free:    300\nHugepagesize:    2048 kB\n",
+            "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+            "512\n",
         ),
         (
-            "proc/mounts",
-            "proc /proc proc rw 0 0\nnone /dev/hugepages hugetlbfs rw 0 0\n",
+            "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages",
+            "44\n",
+        ),
+        (
+            "sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages",
+            "2\n",
+        ),
+        (
+            "sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages",
+            "1\n",
         ),
         ("proc/self/status", "Name: x\nCapPrm:\t000001ffffffffff\n"),
         (
@@ -102,15 +111,9 @@ fn whatever_hurts_is_found_and_has_its_fix() {
     // What is spoiled, and what is then found.
     let files = [
         (
-            "proc/meminfo",
-            "HugePages_Total: 512\nHugePages_Free: 200\nHugepagesize: 2048 kB\n",
+            "sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages",
+            "0\n",
             "hugepages",
-            State::Fail,
-        ),
-        (
-            "proc/mounts",
-            "proc /proc proc rw 0 0\n",
-            "hugetlbfs",
             State::Fail,
         ),
         (
