@@ -25,10 +25,13 @@ help:
 setup:
 	@.ci/setup $(SETUP)
 
+# `make build PROFILE=dev` is quick to build and slow to run: target/debug/flowmob.
+PROFILE ?= release
+PROGRAM = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/flowmob
 .PHONY: build
 build: SETUP = build
 build: setup
-	$(CARGO) build --locked --release -p flowmob
+	$(CARGO) build --locked --profile $(PROFILE) -p flowmob
 
 # The packages of before go: what is left is what an image or a machine gets.
 .PHONY: deb
@@ -49,11 +52,12 @@ image: deb
 			--target $$target -t $$name $(IMAGE_FLAGS) . || exit 1; \
 	done
 
+DEMO ?= --scenario both --dialect all
 .PHONY: demo
 demo: SETUP = build lab
 demo: setup
-	$(CARGO) build --locked --release -p flowmob
-	$(SUDO) target/release/flowmob lab run --scenario both --dialect all --out target/lab
+	$(CARGO) build --locked --profile $(PROFILE) -p flowmob
+	$(SUDO) $(PROGRAM) lab run $(DEMO) --out target/lab
 
 .PHONY: check
 check: setup
@@ -64,17 +68,16 @@ check: setup
 	.ci/directions
 	.ci/compliance
 
-# Fast ones first: what needs no DPDK, then DPDK's ports, then whole processes and the lab.
+# Fast ones first: units, then what starts ports, whole processes, the lab, and what is deployed. Always the same packages:
+# with others, cargo would build most of them once more, with other features.
 # A tool that is not there is a failure here: setup has installed it.
+TESTED = --locked --workspace --exclude flowmob-bench
 .PHONY: test
 test: export FLOWMOB_REQUIRE_TOOLS = 1
 test: check
-	$(CARGO) test --locked
-	$(CARGO) test --locked -p dpdk
-	$(CARGO) test --locked -p dataplane --features dpdk --test dpdk_pcap --test dpdk_spread
-	$(CARGO) test --locked -p flowmob
 	.ci/helm
-	$(CARGO) test --locked -p deploy
+	$(CARGO) test $(TESTED) --lib --bins
+	$(CARGO) test $(TESTED) --test '*'
 
 # Reserves hugepages for its time if it may.
 .PHONY: bench

@@ -1,6 +1,6 @@
 //! What is written, as it changes.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use config::LogLevel as Configured;
 use tracing::subscriber::with_default;
@@ -29,6 +29,10 @@ impl Written {
 
 /// Logging into memory. What is done with it goes on in `body`.
 fn with(log: &Log, body: impl FnOnce(&Logging, &Written, &dyn Fn() -> Option<LevelFilter>)) {
+    // Whether a line is looked at at all, the tracing library keeps for all threads, and asks anew whenever there is
+    // another subscriber.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let logging = Logging::new(log);
     let written = Written::default();
     let out = written.clone();

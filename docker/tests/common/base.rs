@@ -11,7 +11,12 @@ pub fn base() -> PathBuf {
     if !archive.exists() {
         let unfinished = kept().join("bookworm.unfinished.tar");
         let mut command = Command::new("mmdebstrap");
-        command.args(["--quiet", "--variant=minbase", "bookworm"]);
+        command.args([
+            "--quiet",
+            "--variant=minbase",
+            "--include=usr-is-merged",
+            "bookworm",
+        ]);
         ok(command.arg(&unfinished));
         std::fs::rename(&unfinished, &archive).unwrap();
     }

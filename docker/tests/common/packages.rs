@@ -21,13 +21,10 @@ pub struct Packages {
 pub fn packages() -> &'static Packages {
     static PACKAGES: OnceLock<Packages> = OnceLock::new();
     PACKAGES.get_or_init(|| {
-        // One after the other: both are built as target/debug/flowmob.
-        let small = kept().join("flowmob-mn");
-        build(&["--no-default-features"]);
-        copy_if_other(&root().join("target/debug/flowmob"), &small);
-        build(&[]);
+        let small = small();
         let full = kept().join("flowmob");
-        copy_if_other(&root().join("target/debug/flowmob"), &full);
+        let tested = deploy::flowmob().unwrap();
+        copy_if_other(&tested, &full);
 
         let out = kept().join("packages");
         let package =
@@ -48,15 +45,25 @@ pub fn packages() -> &'static Packages {
     })
 }
 
-fn build(options: &[&str]) {
+/// The mobile node's build, in a directory of its own: it has the same name as the appliance.
+pub fn small() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--locked", "-p", "flowmob"]);
+    command.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "-p",
+        "flowmob",
+        "--no-default-features",
+    ]);
+    command.args(["--target-dir", "target/mn"]);
     // What cargo says of the crate under test is not for another one.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
         command.env_remove(name);
     }
-    ok(command.args(options).current_dir(root()));
+    ok(command.current_dir(root()));
+    root().join("target/mn/debug/flowmob")
 }
 
 /// Leaves a copy alone, with its time, that is the same.

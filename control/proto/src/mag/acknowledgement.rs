@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flow::{HandoffIndicator, Hnp, Lmaa};
-use pmip_wire::{BindingStatus, HnpOption, MnIdOption, Pba, PbaFlags};
+use pmip_wire::{BindingStatus, HnpOption, MnIdOption, Pba, PbaFlags, Timestamp};
 
 use super::bul::{Bule, BuleState, Request, SessionId};
 use super::signalling::asked_prefixes;
@@ -14,6 +14,9 @@ use crate::time::Now;
 /// Copies of a PBU that may be sent in a row as soon as the LMA disliked the last one's timestamp or
 /// sequence number; then the next one waits its time.
 const PROMPT_COPIES: u32 = 2;
+
+/// How far the clocks of an LMA and a MAG may be apart (TimestampValidityWindow, RFC 5213 §9.1).
+const TIMESTAMP_VALIDITY_WINDOW: Duration = Duration::from_millis(300);
 
 /// Most prefixes of one session: those and as many that they replace fit one Router Advertisement.
 const MAX_PREFIXES: usize = 16;
@@ -240,6 +243,10 @@ impl Mag {
                 self.withdraw(id);
                 self.register(now, id);
             }
+            // The clocks agree, so it was not those: it has waited on its way, or for an LMA that was busy or starting.
+            BindingStatus::TIMESTAMP_MISMATCH if may_repeat(bule) && agree(now, pba) => {
+                self.repeat(now, id);
+            }
             // The session lasts as long as it had been granted; by then the clocks may agree again.
             BindingStatus::TIMESTAMP_MISMATCH if bule.state == BuleState::Active => {
                 let retry = now.monotonic + self.config.refused_retry;
@@ -253,8 +260,8 @@ impl Mag {
 
     fn repeat(&mut self, now: Now, id: SessionId) {
         let bule = self.bul.sessions.get_mut(&id);
-        if let Some(request) = bule.and_then(|bule| bule.request.as_mut())
-            && request.prompt < PROMPT_COPIES
+        if let Some(bule) = bule.filter(|bule| may_repeat(bule))
+            && let Some(request) = &mut bule.request
         {
             request.prompt += 1;
             self.send_pbu(now, id);
@@ -312,4 +319,16 @@ fn later(handoff: HandoffIndicator) -> HandoffIndicator {
         }
         other => other,
     }
+}
+
+/// Whether another copy of the PBU may be sent at once.
+fn may_repeat(bule: &Bule) -> bool {
+    let request = bule.request.as_ref();
+    request.is_some_and(|request| request.prompt < PROMPT_COPIES)
+}
+
+/// Whether the LMA's clock, which it tells with a refusal, says what ours does.
+fn agree(now: Now, pba: &Pba) -> bool {
+    let ours = Timestamp::from_epoch(now.wall);
+    (pba.timestamp).is_some_and(|its| its.abs_diff(ours) <= TIMESTAMP_VALIDITY_WINDOW)
 }

@@ -440,6 +440,18 @@ fn sent(mag: &mut Mag) -> Option<Pbu> {
 }
 
 fn answer(mag: &mut Mag, ms: u64, pbu: &Pbu, status: u8) -> Option<Pbu> {
+    // The LMA's clock, where it is that which is wrong: a minute late.
+    let wrong = at(60_000 + ms).wall;
+    answer_at(
+        mag,
+        ms,
+        pbu,
+        status,
+        if status == 156 { wrong } else { at(ms).wall },
+    )
+}
+
+fn answer_at(mag: &mut Mag, ms: u64, pbu: &Pbu, status: u8, clock: Duration) -> Option<Pbu> {
     let pba = Pba {
         status: BindingStatus(status),
         flags: pmip_wire::PbaFlags::PROXY,
@@ -450,7 +462,7 @@ fn answer(mag: &mut Mag, ms: u64, pbu: &Pbu, status: u8) -> Option<Pbu> {
         handoff: pbu.handoff,
         access: pbu.access,
         ll_id: pbu.ll_id.clone(),
-        timestamp: pbu.timestamp,
+        timestamp: pbu.timestamp.map(|_| Timestamp::from_epoch(clock)),
         ..Pba::default()
     };
     mag.handle_message(at(ms), LMAA.0, COAS[0].0, &pba.into());
@@ -495,6 +507,15 @@ fn a_mag_takes_every_refusal_as_it_is_meant() {
     assert!(again.timestamp > pbu.timestamp);
     let again = answer(&mut mag, 0, &again, 157).unwrap();
     assert_eq!(answer(&mut mag, 0, &again, 157), None);
+    // The clocks agree, so it was late: the same, and then it waits.
+    let (mut mag, pbu) = asking(|_| {});
+    let late = |mag: &mut Mag, ms, pbu: &Pbu| answer_at(mag, ms, pbu, 156, at(ms).wall);
+    let again = late(&mut mag, 700, &pbu).unwrap();
+    assert!(again.timestamp > pbu.timestamp);
+    let again = late(&mut mag, 1400, &again).unwrap();
+    assert_eq!(late(&mut mag, 2100, &again), None);
+    assert_eq!(mag.bul().next().unwrap().state, BuleState::Refused(156));
+    assert_eq!(mag.poll_timeout(), Some(Duration::from_millis(32_100)));
     let (mut mag, mut pbu) = asking(|c| c.timestamps = false);
     pbu.sequence = 77;
     assert_eq!(answer(&mut mag, 0, &pbu, 135).unwrap().sequence, 78);
