@@ -170,7 +170,7 @@ fn run(scenario: &str, dialect: &str, workers: &str) {
     if !is_root() || !has_tool("tshark") {
         return;
     }
-    let _alone = alone();
+    let alone = alone();
     let arguments = [
         "--scenario",
         scenario,
@@ -190,6 +190,8 @@ fn run(scenario: &str, dialect: &str, workers: &str) {
     assert_eq!(report["dialect"], dialect);
     assert_eq!(report["workers"].to_string(), workers);
     lab.left_nothing();
+    // What is left is reading.
+    drop(alone);
     let capture = Capture::read(&lab.out.path().join(name).join("core.pcapng"));
     assert_eq!(report["capture"]["frames"], capture.frames);
     let heard = capture.signalling();
