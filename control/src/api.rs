@@ -23,7 +23,7 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// What the process does: `lma`, `mag`, `mn`.
     pub(crate) roles: Vec<String>,
-    /// Whether the configuration is applied and all ports are up: as `/readyz` says.
+    /// Whether it can serve packets: as `/readyz` says.
     pub(crate) ready: bool,
     /// Seconds since the process became ready.
     pub(crate) uptime_seconds: u64,
@@ -34,10 +34,14 @@ pub(crate) struct Status {
 /// `GET /readyz`; with a status of 503 if it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// Whether the configuration is applied and all ports are up.
+    /// Whether the configuration is applied and all ports are up; at a mobile node, whether it has an address and a
+    /// router for it.
     pub(crate) ready: bool,
     /// Names of ports whose link is down.
     pub(crate) ports_down: Vec<String>,
+    /// Names of a mobile node's accesses that are down or have no router.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) accesses_down: Vec<String>,
 }
 
 /// One entry of `GET /v1/bindings`: a binding cache entry of an LMA, a binding update list entry of a

@@ -249,7 +249,7 @@ fn status(value: Value) -> anyhow::Result<String> {
 const MN_ACCESSES: [Column<mn::AccessRow>; 7] = [
     ("ACCESS", false, |r| r.name.clone()),
     ("INTERFACE", false, |r| r.interface.clone()),
-    ("MAC", false, |r| r.mac.to_string()),
+    ("MAC", false, |r| optional(r.mac)),
     ("LINK", false, |r| {
         if r.up { "up" } else { "down" }.to_owned()
     }),

@@ -72,6 +72,7 @@ impl Control {
         Readiness {
             ready: ports_down.is_empty(),
             ports_down,
+            accesses_down: Vec::new(),
         }
     }
 

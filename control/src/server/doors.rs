@@ -184,7 +184,8 @@ impl Doors {
         )
         .other(
             "/readyz",
-            "200 if the configuration is applied and all ports are up, or else 503",
+            "200 if the configuration is applied and all ports are up, or a mobile node has an address and a router, or \
+             else 503",
             ("application/json", one::<Readiness>()),
             Vec::new(),
             get(health::ready),

@@ -56,7 +56,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let name = unique(name);
         ip_command(&["netns", "add", &name], "");
         Self { name }
