@@ -1,6 +1,7 @@
 //! The management API's types, version 1: what the server sends, the client reads and
 //! `--json` prints. Field names are part of the interface.
 
+#[cfg(feature = "dpdk")]
 pub(crate) mod capture;
 pub(crate) mod config;
 pub(crate) mod event;
@@ -386,9 +387,11 @@ pub(crate) struct Attach {
 }
 
 /// `POST /v1/keys/reload`: reads the key files again.
+#[cfg(feature = "dpdk")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeysReload {}
+
 /// `POST /v1/revoke`, at an LMA: ends bindings (RFC 5846). Those of a mobile, of one of its accesses, of a
 /// mobile at one MAG, or all with a MAG.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

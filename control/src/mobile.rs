@@ -23,6 +23,10 @@ const MAX_CALLS: usize = 64;
 /// How long the interface may take to tell its state.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What is said to those who ask for more.
+pub(crate) const WHAT_IT_HAS: &str = "this process is a mobile node: it has a status, `show mn`, `show drops`, events, \
+                                      a configuration and a log";
+
 /// Runs a mobile node until it is to stop.
 ///
 /// # Errors
@@ -160,28 +164,8 @@ impl Process {
                 let (name, uptime) = (&self.running.name, self.start.elapsed());
                 Ok(json!(report::metrics(name, uptime, &self.state()?)))
             }
-            Request::Bindings
-            | Request::Flows
-            | Request::Mobiles
-            | Request::Paths
-            | Request::Routes
-            | Request::Peers
-            | Request::Ports
-            | Request::Workers
-            | Request::Explain(_)
-            | Request::Capture(..)
-            | Request::Recorder(_)
-            | Request::FlowAdd(_)
-            | Request::FlowMove(_)
-            | Request::FlowDelete(_)
-            | Request::KeysReload(_)
-            | Request::Revoke(_)
-            | Request::Service(_)
-            | Request::Reregister(_)
-            | Request::Attach(_)
-            | Request::Detach(_) => Err(Problem::refused(
-                "this process is a mobile node: it has a status, `show mn`, `show drops`, events, a configuration and a log",
-            )),
+            #[cfg(feature = "dpdk")]
+            Request::Appliance(_) => Err(Problem::refused(WHAT_IT_HAS)),
         }
     }
 }
