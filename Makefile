@@ -18,6 +18,7 @@ help:
 	@echo "make build   the appliance: target/release/flowmob"
 	@echo "make deb     Debian packages of it and of the mobile node: target/package"
 	@echo "make image   container images of these packages"
+	@echo "make mn      the mobile node alone, small and static: target/mn/flowmob"
 	@echo "make setup   the Debian packages that all of these need (they call it themselves)"
 
 # Each door has what it needs installed, and no more: SETUP are groups of .ci/setup, all of them if it says none.
@@ -33,14 +34,22 @@ build: SETUP = build
 build: setup
 	$(CARGO) build --locked --profile $(PROFILE) -p flowmob
 
+# Needs a compiler and libc's static library, and neither DPDK nor root. Naming the target keeps the flag to the program:
+# macros that the compiler loads cannot be static.
+.PHONY: mn
+mn: HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+mn:
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --profile small --target $(HOST) -p flowmob --no-default-features
+	install -D target/$(HOST)/small/flowmob target/mn/flowmob
+	@ls -lh target/mn/flowmob | awk '{ print $$NF ": " $$5 }'
+
 # The packages of before go: what is left is what an image or a machine gets.
 .PHONY: deb
 deb: SETUP = build deploy
-deb: setup
+deb: setup mn
 	$(CARGO) build --locked --release -p flowmob
-	$(CARGO) build --locked --release -p flowmob --no-default-features --target-dir target/mn
 	rm -rf target/package
-	docker/package target/package target/release/flowmob target/mn/release/flowmob
+	docker/package target/package target/release/flowmob target/mn/flowmob
 
 # Needs a Docker engine that may be asked; IMAGE_FLAGS are more options of `docker build`.
 DOCKER ?= docker

@@ -1,6 +1,7 @@
 //! The management API's types, version 1: what the server sends, the client reads and
 //! `--json` prints. Field names are part of the interface.
 
+#[cfg(feature = "dpdk")]
 pub(crate) mod capture;
 pub(crate) mod config;
 pub(crate) mod event;
@@ -23,7 +24,7 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// What the process does: `lma`, `mag`, `mn`.
     pub(crate) roles: Vec<String>,
-    /// Whether the configuration is applied and all ports are up: as `/readyz` says.
+    /// Whether it can serve packets: as `/readyz` says.
     pub(crate) ready: bool,
     /// Seconds since the process became ready.
     pub(crate) uptime_seconds: u64,
@@ -34,10 +35,14 @@ pub(crate) struct Status {
 /// `GET /readyz`; with a status of 503 if it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// Whether the configuration is applied, all ports are up, and the process has not been told to stop.
+    /// Whether the configuration is applied, all ports are up, and the process has not been told to stop; at a mobile node,
+    /// whether it has an address and a router for it.
     pub(crate) ready: bool,
     /// Names of ports whose link is down.
     pub(crate) ports_down: Vec<String>,
+    /// Names of a mobile node's accesses that are down or have no router.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) accesses_down: Vec<String>,
 }
 
 /// One entry of `GET /v1/bindings`: a binding cache entry of an LMA, a binding update list entry of a
@@ -382,9 +387,11 @@ pub(crate) struct Attach {
 }
 
 /// `POST /v1/keys/reload`: reads the key files again.
+#[cfg(feature = "dpdk")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeysReload {}
+
 /// `POST /v1/revoke`, at an LMA: ends bindings (RFC 5846). Those of a mobile, of one of its accesses, of a
 /// mobile at one MAG, or all with a MAG.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use self::pieces::Pieces;
 use crate::api::capture::CaptureQuery;
-use crate::cli::CaptureArgs;
+use crate::cli::appliance::CaptureArgs;
 use crate::client::Client;
 use crate::recording::private;
 use crate::top::told_to_end;

@@ -1,11 +1,14 @@
 //! The command line.
 
+#[cfg(feature = "dpdk")]
+pub(crate) mod appliance;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Network-based flow mobility: a Proxy Mobile IPv6 LMA, MAG and mobile node on DPDK.
+/// Network-based flow mobility: a Proxy Mobile IPv6 LMA, MAG and mobile node.
 #[derive(Debug, Parser)]
 #[command(
     name = "flowmob",
@@ -81,24 +84,6 @@ pub(crate) enum Command {
     /// Say what would become of a packet, and why: which binding, which rule, which path and outer header, and
     /// what if an access were lost. Nothing is sent.
     Explain(Box<ExplainArgs>),
-    /// Capture packets as they come in and leave, each with what was decided about it: into a file for Wireshark, or a
-    /// line for each, until interrupted. One capture at a time; the packets of others do not notice.
-    Capture(Box<CaptureArgs>),
-    /// Hand over what the flight recorder of an LMA or MAG has kept: its last signalling messages and decisions.
-    #[command(subcommand)]
-    Recorder(Recorder),
-    /// Put a recording through the state machines again and say whether they decide the same; fails if not. Speaks to no
-    /// process.
-    Replay {
-        /// The recording.
-        file: PathBuf,
-        /// Print what went in and came out instead, a line each.
-        #[arg(long)]
-        list: bool,
-        /// Print only lines with this text in them: a mobile's identifier, or an address.
-        #[arg(long, value_name = "TEXT", requires = "list")]
-        about: Option<String>,
-    },
     /// Add, move or delete the flow rules of a mobile node (at its LMA).
     #[command(subcommand)]
     Flow(Flow),
@@ -133,9 +118,6 @@ pub(crate) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
-    /// Make the keys that protect signalling, or read them again.
-    #[command(subcommand)]
-    Keys(Keys),
     /// Attach a mobile node (at a MAG); one that is attached is registered once more.
     Attach {
         /// The mobile node and its access port.
@@ -147,16 +129,10 @@ pub(crate) enum Command {
     },
     /// Detach a mobile node (at a MAG).
     Detach(Mobile),
-    /// Look at this machine: what hurts an appliance here, and how to mend it. Fails if something will not work.
+    /// What only the build with an appliance has.
     #[cfg(feature = "dpdk")]
-    Doctor {
-        /// The configuration whose ports and cores are looked at [default: the machine alone].
-        #[arg(short, long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Print JSON instead of a table.
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(flatten)]
+    Appliance(appliance::Command),
     /// Print what a shell needs to complete these commands: `source <(flowmob completions bash)`.
     Completions {
         /// The shell.
@@ -167,10 +143,6 @@ pub(crate) enum Command {
         /// Where to; made if it is not there.
         directory: PathBuf,
     },
-    /// A whole network in network namespaces on this machine: CN, LMA, two MAGs and a mobile node.
-    #[cfg(feature = "dpdk")]
-    #[command(subcommand)]
-    Lab(crate::lab::LabCommand),
 }
 
 /// A time that one can wait for.
@@ -224,16 +196,6 @@ pub(crate) enum ConfigCommand {
     },
 }
 
-/// `flowmob recorder ...`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Recorder {
-    /// Write it to a file, for `flowmob replay`. It names mobiles and their addresses.
-    Dump {
-        /// The file.
-        file: PathBuf,
-    },
-}
-
 /// `flowmob log ...`
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
@@ -249,15 +211,6 @@ pub(crate) enum LogCommand {
         /// Whether to.
         switch: Switch,
     },
-}
-
-/// `flowmob keys ...`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Keys {
-    /// Write a matching pair of key files, for an LMA and a MAG. Speaks to no process.
-    Generate(crate::keys::GenerateArgs),
-    /// Have a process read its key files again; what is in force stays if anything is wrong with them.
-    Reload,
 }
 
 /// `flowmob flow ...`
@@ -366,44 +319,6 @@ pub(crate) struct ExplainArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Arguments of `flowmob capture`.
-#[derive(Debug, Args)]
-pub(crate) struct CaptureArgs {
-    /// File of pcapng to write; - is standard output [default: a line of text for each frame].
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) write: Option<PathBuf>,
-    /// Packets from or to this mobile node, attached now or later, in or out of a tunnel.
-    #[arg(long, value_name = "ID")]
-    pub(crate) mn: Option<flow::MnId>,
-    /// Packets that go to or come from this MAG or LMA, by name or address: tunnelled ones, and signalling.
-    #[arg(long, visible_aliases = ["mag", "lma"], value_name = "PEER")]
-    pub(crate) peer: Option<String>,
-    /// Packets that the rule of this flow decided.
-    #[arg(long, value_name = "FID")]
-    pub(crate) fid: Option<u16>,
-    /// Packets dropped, for any reason or one of these (`any`, or names as in `flowmob show drops`).
-    #[arg(long, value_name = "REASON", num_args = 0.., value_delimiter = ',', default_missing_value = "any")]
-    pub(crate) drop: Vec<String>,
-    /// Frames on this port.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) port: Option<String>,
-    /// Frames that come in, or those that leave.
-    #[arg(long)]
-    pub(crate) direction: Option<crate::api::capture::FrameDirection>,
-    /// Octets kept of each frame [default: all].
-    #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) octets: Option<u32>,
-    /// Stop after so many frames.
-    #[arg(short, long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) count: Option<u64>,
-    /// Stop after so many seconds.
-    #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) time: Option<u64>,
-    /// Stop before it is larger [default: 1024 for a file].
-    #[arg(long, value_name = "MIB")]
-    pub(crate) size: Option<u64>,
 }
 
 /// Arguments of `revoke`.

@@ -15,17 +15,12 @@ use std::path::PathBuf;
 
 use config::{Config, Protection};
 
-#[cfg(feature = "dpdk")]
-pub(crate) use self::file::Association;
-pub(crate) use self::file::{KeyFile, KeyFileError, token};
+pub(crate) use self::file::{Association, KeyFile};
 pub(crate) use self::generate::{GenerateArgs, generate};
+use crate::secret::SecretError;
 
 /// Where the keys of a peer come from.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    not(feature = "dpdk"),
-    expect(dead_code, reason = "without an appliance, key files are only checked")
-)]
 pub(crate) struct Source {
     /// Our address towards it.
     pub(crate) own: Ipv6Addr,
@@ -60,10 +55,6 @@ impl Source {
 
 /// A peer with its keys.
 #[derive(Debug)]
-#[cfg_attr(
-    not(feature = "dpdk"),
-    expect(dead_code, reason = "without an appliance, key files are only checked")
-)]
 pub(crate) struct PeerKeys {
     /// Which peer.
     pub(crate) source: Source,
@@ -75,7 +66,7 @@ pub(crate) struct PeerKeys {
 ///
 /// # Errors
 /// Everything that is wrong with the key files.
-pub(crate) fn load_all(sources: &[Source]) -> Result<Vec<PeerKeys>, Vec<KeyFileError>> {
+pub(crate) fn load_all(sources: &[Source]) -> Result<Vec<PeerKeys>, Vec<SecretError>> {
     let (mut loaded, mut errors) = (Vec::new(), Vec::new());
     for source in sources.iter().cloned() {
         match source.file.as_deref().map(KeyFile::load).transpose() {
@@ -93,7 +84,7 @@ pub(crate) fn load_all(sources: &[Source]) -> Result<Vec<PeerKeys>, Vec<KeyFileE
 
 /// Keys that are in more than one file. A key is one association's: two that send with it would sooner
 /// or later use an IV twice (RFC 4106 §10).
-fn shared(loaded: &[PeerKeys]) -> Vec<KeyFileError> {
+fn shared(loaded: &[PeerKeys]) -> Vec<SecretError> {
     let mut first: BTreeMap<_, &PathBuf> = BTreeMap::new();
     let mut errors = Vec::new();
     for keys in loaded.iter().filter_map(|peer| peer.keys.as_ref()) {
@@ -102,7 +93,7 @@ fn shared(loaded: &[PeerKeys]) -> Vec<KeyFileError> {
                 .entry(association.key.check())
                 .or_insert_with(|| keys.path());
             if known != keys.path() {
-                errors.push(KeyFileError::new(
+                errors.push(SecretError::new(
                     keys.path(),
                     None,
                     format!(

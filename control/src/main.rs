@@ -7,25 +7,31 @@ mod api;
 #[cfg(feature = "dpdk")]
 mod appliance;
 mod capabilities;
+#[cfg(feature = "dpdk")]
 mod capture;
 mod cli;
 mod client;
 #[cfg(feature = "dpdk")]
 mod doctor;
 mod feed;
+#[cfg(feature = "dpdk")]
 mod frames;
+#[cfg(feature = "dpdk")]
 mod keys;
 #[cfg(feature = "dpdk")]
 mod lab;
 mod log;
 mod mn;
 mod mobile;
+#[cfg(feature = "dpdk")]
 mod recording;
+mod secret;
 #[cfg(feature = "dpdk")]
 mod selector_text;
 mod server;
 mod service;
 mod show;
+#[cfg(feature = "dpdk")]
 mod sink;
 mod top;
 
@@ -41,7 +47,7 @@ use clap::{CommandFactory, Parser};
 use config::Config;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::cli::{Cli, Command, ConfigCommand, Keys, Recorder};
+use crate::cli::{Cli, Command, ConfigCommand};
 use crate::client::Client;
 
 fn main() -> ExitCode {
@@ -80,11 +86,6 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Explain(arguments) => say(&show::explain(&client()?, *arguments)?),
-        Command::Capture(arguments) => {
-            let said = capture::capture(&client()?, &arguments)?;
-            writeln!(std::io::stderr(), "{said}")?;
-            Ok(ExitCode::SUCCESS)
-        }
         Command::Events { follow, json } => events(&client()?, follow, json),
         Command::Flow(command) => say(&show::flow(&client()?, command)?),
         Command::Revoke(request) => say(&show::revoke(&client()?, request)?),
@@ -94,14 +95,10 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Show { json }) => say(&show::config(&client()?, json)?),
         Command::Config(ConfigCommand::Diff { json }) => reload(&client()?, true, json),
         Command::Log { change, json } => say(&show::log(&client()?, change, json)?),
-        Command::Keys(Keys::Generate(arguments)) => say(&keys::generate(&arguments)?),
-        Command::Keys(Keys::Reload) => say(&show::reload_keys(&client()?)?),
         Command::Attach { mobile, handoff } => {
             say(&show::mobile(&client()?, "attach", mobile, handoff)?)
         }
         Command::Detach(mobile) => say(&show::mobile(&client()?, "detach", mobile, None)?),
-        Command::Recorder(Recorder::Dump { file }) => say(&recording::dump(&client()?, &file)?),
-        Command::Replay { file, list, about } => replay(&file, list, about.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "flowmob", &mut script);
@@ -109,14 +106,12 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Man { directory } => manual(&directory),
         #[cfg(feature = "dpdk")]
-        Command::Doctor { config, json } => examine(config.as_deref(), json),
-        #[cfg(feature = "dpdk")]
-        Command::Lab(command) => lab::run(command),
+        Command::Appliance(command) => cli::appliance::execute(command, client),
     }
 }
 
 /// Prints an answer. A reader that has gone, as `head` does, is no failure.
-fn say(text: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn say(text: &str) -> anyhow::Result<ExitCode> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
@@ -157,20 +152,6 @@ fn dashboard(address: std::net::SocketAddr, socket: &Path) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what a recording decides now; fails if that is something else.
-fn replay(path: &Path, list: bool, about: Option<&str>) -> anyhow::Result<ExitCode> {
-    let octets = std::fs::read(path);
-    let octets = octets.with_context(|| format!("cannot read {}", path.display()))?;
-    let recording = recording::FlightRecording::read(&octets);
-    let recording = recording.with_context(|| path.display().to_string())?;
-    if list {
-        return say(&recording::list(&recording, about));
-    }
-    let (text, same) = recording::replay(&recording);
-    let said = say(&text)?;
-    Ok(if same { said } else { ExitCode::FAILURE })
-}
-
 /// Prints what another configuration changes; fails if it cannot be put into force.
 fn reload(client: &Client, dry_run: bool, json: bool) -> anyhow::Result<ExitCode> {
     let (text, fine) = show::reload(client, dry_run, json)?;
@@ -199,11 +180,9 @@ fn check(path: &Path) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let mut errors = keys::load_all(&keys::Source::all(&config))
-        .err()
-        .unwrap_or_default();
-    let token = config.management.token_file.as_deref().map(keys::token);
-    errors.extend(token.and_then(Result::err));
+    let mut errors = wrong_keys(&config);
+    let token = config.management.token_file.as_deref();
+    errors.extend(token.and_then(|file| secret::token(file).err()));
     if !errors.is_empty() {
         let mut said = std::io::stderr();
         write!(said, "{}", warnings(&config))?;
@@ -219,28 +198,17 @@ fn check(path: &Path) -> anyhow::Result<ExitCode> {
     ))
 }
 
-/// Looks at the machine; fails if something will not work.
+/// What is wrong with the key files.
 #[cfg(feature = "dpdk")]
-fn examine(path: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
-    let config = match path.map(config::load).transpose() {
-        Ok(config) => config,
-        Err(errors) => {
-            writeln!(std::io::stderr(), "{errors}")?;
-            return Ok(ExitCode::FAILURE);
-        }
-    };
-    let findings = doctor::Machine::this().look(config.as_ref());
-    let text = if json {
-        serde_json::to_string_pretty(&findings)?
-    } else {
-        show::findings(&findings)?
-    };
-    let said = say(&text)?;
-    Ok(if doctor::fails(&findings) {
-        ExitCode::FAILURE
-    } else {
-        said
-    })
+fn wrong_keys(config: &Config) -> Vec<secret::SecretError> {
+    let keys = keys::load_all(&keys::Source::all(config));
+    keys.err().unwrap_or_default()
+}
+
+/// Of an LMA or MAG; a mobile node has none.
+#[cfg(not(feature = "dpdk"))]
+fn wrong_keys(_: &Config) -> Vec<secret::SecretError> {
+    Vec::new()
 }
 
 fn warnings(config: &Config) -> String {

@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::Signals;
 use crate::api::config::{ConfigChange, Reload, Reloaded};
-use crate::api::event::What;
-use crate::api::{Problem, Readiness, Status};
+use crate::api::{Problem, Status};
 use crate::feed::feed;
 use crate::log::Logging;
-use crate::mn::{self, AccessSettings, MnSettings, StatusHandle};
+use crate::mn::status::MnStatus;
+use crate::mn::{self, AccessSettings, MnSettings, StatusHandle, report};
 use crate::server::{Answer, Call, Request, Server};
 use crate::service;
 
@@ -22,6 +22,10 @@ use crate::service;
 const MAX_CALLS: usize = 64;
 /// How long the interface may take to tell its state.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is said to those who ask for more.
+pub(crate) const WHAT_IT_HAS: &str = "this process is a mobile node: it has a status, `show mn`, `show drops`, events, \
+                                      a configuration and a log";
 
 /// Runs a mobile node until it is to stop.
 ///
@@ -42,7 +46,7 @@ pub(crate) fn run(
     };
     let (status, requests) = mn::status_channel();
     let (calls, queue) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
-    let (mut events, listeners) = feed();
+    let (events, listeners) = feed();
     let _server = Server::start(&config.management, calls.clone(), listeners)?;
     let process = Process {
         file: file.to_owned(),
@@ -58,11 +62,11 @@ pub(crate) fn run(
             process.answer_all(&queue, &flags);
         })?;
     let up = || {
-        events.tell(false, What::ConfigurationApplied);
         service::ready(config);
         service::feed_watchdog(calls);
     };
-    let result = mn::run(&settings, stop, requests, up);
+    let note = config.management.socket.with_extension("ipv6");
+    let result = mn::run(&settings, &note, stop, requests, events, up);
     service::stopping();
     stop.store(true, Ordering::Relaxed);
     anyhow::ensure!(answering.join().is_ok(), "the management thread panicked");
@@ -130,54 +134,42 @@ impl Process {
         Ok(json!(answer))
     }
 
+    /// The state of the logical interface, without flows.
+    fn state(&self) -> Result<MnStatus, Problem> {
+        self.status.summary(PATIENCE).ok_or_else(silent)
+    }
+
     fn answer(&mut self, request: &Request) -> Answer {
         match request {
             Request::Status => Ok(json!(Status {
                 name: self.running.name.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 roles: vec!["mn".to_owned()],
-                ready: true,
+                // It may not be up yet, or not any more.
+                ready: self
+                    .state()
+                    .is_ok_and(|state| report::readiness(&state).ready),
                 uptime_seconds: self.start.elapsed().as_secs(),
                 workers: 0,
             })),
-            Request::Alive => Ok(json!(null)),
+            Request::Alive => self.state().map(|_| json!(null)),
             Request::Config => Ok(json!(self.running.to_table())),
             Request::Reload(request) => self.reload(*request),
             Request::Log => Ok(json!(self.logging.state())),
             Request::LogChange(change) => Ok(json!(self.logging.change(change, false)?)),
-            Request::Ready => Ok(json!(Readiness {
-                ready: true,
-                ports_down: vec![],
-            })),
-            Request::Mn => self
-                .status
-                .get(PATIENCE)
-                .map(|status| json!(status))
-                .ok_or_else(|| Problem::unavailable("the logical interface does not answer")),
-            Request::Bindings
-            | Request::Flows
-            | Request::Mobiles
-            | Request::Paths
-            | Request::Routes
-            | Request::Peers
-            | Request::Ports
-            | Request::Workers
-            | Request::Drops
-            | Request::Metrics
-            | Request::Explain(_)
-            | Request::Capture(..)
-            | Request::Recorder(_)
-            | Request::FlowAdd(_)
-            | Request::FlowMove(_)
-            | Request::FlowDelete(_)
-            | Request::KeysReload(_)
-            | Request::Revoke(_)
-            | Request::Service(_)
-            | Request::Reregister(_)
-            | Request::Attach(_)
-            | Request::Detach(_) => Err(Problem::refused(
-                "this process is a mobile node: it has a status, a configuration, a log and `show mn`, nothing else",
-            )),
+            Request::Ready => Ok(json!(report::readiness(&self.state()?))),
+            Request::Mn => Ok(json!(self.status.get(PATIENCE).ok_or_else(silent)?)),
+            Request::Drops => Ok(json!(report::drops(&self.state()?))),
+            Request::Metrics => {
+                let (name, uptime) = (&self.running.name, self.start.elapsed());
+                Ok(json!(report::metrics(name, uptime, &self.state()?)))
+            }
+            #[cfg(feature = "dpdk")]
+            Request::Appliance(_) => Err(Problem::refused(WHAT_IT_HAS)),
         }
     }
+}
+
+fn silent() -> Problem {
+    Problem::unavailable("the logical interface does not answer")
 }

@@ -13,9 +13,7 @@ use anyhow::Context;
 
 use crate::client::Client;
 
-pub(crate) use file::FlightRecording;
-#[cfg(feature = "dpdk")]
-pub(crate) use file::Remark;
+pub(crate) use file::{FlightRecording, Remark};
 pub(crate) use replay::{list, replay};
 
 /// Fetches what a process has kept and writes it to a file; says what it was.

@@ -3,11 +3,15 @@
 //! Requests are read and checked here, and answered by whoever owns the state: a [`Call`] goes over
 //! a channel to that thread, which answers when it can. Nothing here touches the packet path.
 
+#[cfg(feature = "dpdk")]
+mod appliance;
+#[cfg(feature = "dpdk")]
 mod capture;
 mod dashboard;
 mod doors;
 mod forward;
 mod health;
+#[cfg(feature = "dpdk")]
 mod recorder;
 mod stream;
 mod tcp;
@@ -31,17 +35,13 @@ use crossbeam::channel::Sender;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use crate::api::capture::CaptureQuery;
+use crate::api::Problem;
 use crate::api::config::Reload;
-use crate::api::explain::Explain;
 use crate::api::log::LogChange;
-use crate::api::{
-    Attach, FlowAdd, FlowDelete, FlowMove, KeysReload, Problem, Reregister, Revoke, Service,
-};
 use crate::feed::{Feed, Keeper};
-use crate::frames::FrameSink;
-use crate::sink::Sink;
 
+#[cfg(feature = "dpdk")]
+pub(crate) use appliance::ApplianceRequest;
 pub(crate) use forward::{Page, page_address};
 
 /// What can be asked of a process.
@@ -49,22 +49,6 @@ pub(crate) use forward::{Page, page_address};
 pub(crate) enum Request {
     /// [`crate::api::Status`].
     Status,
-    /// All [`crate::api::BindingRow`]s.
-    Bindings,
-    /// All [`crate::api::FlowRow`]s.
-    Flows,
-    /// All [`crate::api::mobiles::MobileRow`]s.
-    Mobiles,
-    /// All [`crate::api::PathRow`]s.
-    Paths,
-    /// All [`crate::api::RouteRow`]s.
-    Routes,
-    /// All [`crate::api::PeerRow`]s.
-    Peers,
-    /// All [`crate::api::PortRow`]s.
-    Ports,
-    /// All [`crate::api::WorkerRow`]s.
-    Workers,
     /// All [`crate::api::DropRow`]s.
     Drops,
     /// Whether the loops turn: answered when every worker has.
@@ -75,38 +59,17 @@ pub(crate) enum Request {
     Metrics,
     /// The state of a mobile node: [`crate::mn::status::MnStatus`].
     Mn,
-    /// What would become of a packet: [`crate::api::explain::Explanation`].
-    Explain(Box<Explain>),
-    /// Captures packets: [`crate::api::capture::CaptureStarted`].
-    Capture(Box<CaptureQuery>, FrameSink),
-    /// What the flight recorder has kept: a file.
-    Recorder(Sink<Vec<u8>>),
-    /// Adds a flow rule.
-    FlowAdd(FlowAdd),
-    /// Moves a flow.
-    FlowMove(FlowMove),
-    /// Deletes a flow rule.
-    FlowDelete(FlowDelete),
     /// The configuration in force, in the words of its file.
     Config,
     /// Reads the configuration again.
     Reload(Reload),
-    /// Reads the key files again.
-    KeysReload(KeysReload),
-    /// Revokes bindings.
-    Revoke(Revoke),
-    /// Serves a mobile, or no longer.
-    Service(Service),
-    /// Has a mobile registered again.
-    Reregister(Reregister),
-    /// Attaches a mobile.
-    Attach(Attach),
-    /// Detaches a mobile.
-    Detach(Attach),
     /// [`crate::api::log::LogState`].
     Log,
     /// Logs more or less.
     LogChange(LogChange),
+    /// What only an LMA or MAG has.
+    #[cfg(feature = "dpdk")]
+    Appliance(ApplianceRequest),
 }
 
 /// The answer to a [`Request`].
@@ -240,6 +203,13 @@ fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
+/// What is said of a path that there is not.
+#[cfg(feature = "dpdk")]
+const NO_DOOR: &str = "this path is not part of the API";
+/// Here, it may be that of a table of an LMA or MAG.
+#[cfg(not(feature = "dpdk"))]
+const NO_DOOR: &str = crate::mobile::WHAT_IT_HAS;
+
 /// What handlers share.
 #[derive(Clone, Debug)]
 struct Api {
@@ -263,7 +233,7 @@ fn router(api: Api) -> Router {
             "/v1/openapi.json",
             get(async move || Json(document.clone())),
         )
-        .fallback(async || problem(&Problem::not_found("this path is not part of the API")))
+        .fallback(async || problem(&Problem::not_found(NO_DOOR)))
         .with_state(api)
 }
 
@@ -322,33 +292,30 @@ mod tests {
         let server = Server::start(&management(&socket), calls.clone(), feed().1).unwrap();
         let answering = std::thread::spawn(move || {
             for call in owner.iter().take(2) {
-                let answer = if call.request == Request::Bindings {
+                let answer = if call.request == Request::Drops {
                     Ok(serde_json::json!(["row"]))
                 } else {
-                    assert!(matches!(call.request, Request::FlowMove(_)));
+                    assert!(matches!(call.request, Request::LogChange(_)));
                     Err(Problem::not_found("no mobile node mn9"))
                 };
                 call.reply.send(answer).unwrap();
             }
         });
         let client = Client::new(&socket);
-        assert_eq!(
-            client.get("/v1/bindings").unwrap(),
-            serde_json::json!(["row"])
-        );
-        let body = serde_json::json!({"mn": "mn9", "fid": 1, "bid": 1});
-        let error = client.post("/v1/flows/move", &body).unwrap_err();
+        assert_eq!(client.get("/v1/drops").unwrap(), serde_json::json!(["row"]));
+        let body = serde_json::json!({"mobile": {"mn": "mn9", "on": true}});
+        let error = client.post("/v1/log", &body).unwrap_err();
         assert_eq!(error.to_string(), "no mobile node mn9");
         let error = client
-            .post("/v1/flows/move", &serde_json::json!({"mn": 9}))
+            .post("/v1/log", &serde_json::json!({"mobile": 9}))
             .unwrap_err();
-        assert!(error.to_string().contains("mn"), "{error}");
+        assert!(error.to_string().contains("mobile"), "{error}");
         assert!(
             client
                 .get("/v1/nothing")
                 .unwrap_err()
                 .to_string()
-                .contains("not part of the API")
+                .contains(NO_DOOR)
         );
         answering.join().unwrap();
 

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use crate::api::mobiles::MobileRow;
 use crate::api::{
     Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
-    FlowRow, Handoff, KeysReload, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service,
-    Status, WorkerRow,
+    FlowRow, Handoff, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service, Status,
+    WorkerRow,
 };
 use crate::cli::{Flow, FlowAddArgs, Mobile, ReregisterArgs, RevokeArgs, Show, Switch};
 use crate::client::Client;
@@ -249,7 +249,7 @@ fn status(value: Value) -> anyhow::Result<String> {
 const MN_ACCESSES: [Column<mn::AccessRow>; 7] = [
     ("ACCESS", false, |r| r.name.clone()),
     ("INTERFACE", false, |r| r.interface.clone()),
-    ("MAC", false, |r| r.mac.to_string()),
+    ("MAC", false, |r| optional(r.mac)),
     ("LINK", false, |r| {
         if r.up { "up" } else { "down" }.to_owned()
     }),
@@ -355,8 +355,9 @@ pub(crate) fn flow(client: &Client, command: Flow) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// If the process does not answer, or something is wrong with the keys.
+#[cfg(feature = "dpdk")]
 pub(crate) fn reload_keys(client: &Client) -> anyhow::Result<String> {
-    done(client, "/v1/keys/reload", &json!(KeysReload {}))
+    done(client, "/v1/keys/reload", &json!(crate::api::KeysReload {}))
 }
 
 /// Runs `flowmob attach` or `detach`, returning what to print.

@@ -12,7 +12,6 @@ pub(crate) fn sink<T>(room: usize) -> (Sink<T>, Receiver<T>) {
     (Sink(to), from)
 }
 
-#[cfg(feature = "dpdk")]
 impl<T> Sink<T> {
     /// Whether nobody reads any more.
     pub(crate) fn is_closed(&self) -> bool {

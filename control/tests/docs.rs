@@ -29,6 +29,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use common::appliances::{LMAA, MAGS, MN1, PROCESS, lma};
+use common::kernel::Namespace;
 use common::process::Appliance;
 use common::{has_tool, is_root, wait_for};
 use flow::DropReason;
@@ -311,5 +312,43 @@ fn every_counter_is_on_its_page_and_nothing_else() {
     });
     compare("metrics", &families.collect(), &page["metric"]);
     let kinds: Vec<&str> = page.keys().map(String::as_str).collect();
-    assert_eq!(kinds, ["column", "drop reason", "metric", "refusal"]);
+    assert_eq!(
+        kinds,
+        [
+            "column",
+            "drop reason",
+            "metric",
+            "metric of a mobile node",
+            "refusal"
+        ]
+    );
+}
+
+#[test]
+fn every_metric_of_a_mobile_node_is_on_that_page_and_nothing_else() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let namespace = Namespace::new("counters");
+    // Without the interface of its access, it counts as much.
+    let config = "[mn]\ninterface = \"lif0\"\ninterface_id = \"::100\"\n\
+                  [[mn.access]]\nname = \"wifi\"\ninterface = \"wlan0\"\n";
+    let mobile = Appliance::start(directory.path(), "mn", Some(namespace.name()), config);
+    let metrics = wait_for("metrics", Duration::from_secs(10), || {
+        let (status, metrics) = mobile.http("GET /metrics");
+        (status == 200).then_some(metrics)
+    });
+    let families = metrics.lines().filter_map(|line| {
+        let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        Some(format!("{name}{suffix}"))
+    });
+    let page = counters();
+    let what = "metrics of a mobile node";
+    compare(what, &families.collect(), &page["metric of a mobile node"]);
+    for reason in DropReason::ALL {
+        let sample = format!("flowmob_dropped_packets_total{{reason=\"{reason}\"}} 0");
+        assert!(metrics.lines().any(|line| line == sample), "{metrics}");
+    }
 }

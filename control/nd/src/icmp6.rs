@@ -4,7 +4,6 @@
 use std::net::Ipv6Addr;
 
 use flow::MacAddr;
-use pmip_proto::RouterAdvertisement;
 
 use crate::packet::{IPV6_LEN, checksum, ipv6_packet, next_header};
 
@@ -13,14 +12,11 @@ pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 const PARAMETER_PROBLEM: u8 = 4;
 const ROUTER_SOLICITATION: u8 = 133;
-const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
-const OPTION_SOURCE_LINK_LAYER: u8 = 1;
+pub(crate) const OPTION_SOURCE_LINK_LAYER: u8 = 1;
 const OPTION_TARGET_LINK_LAYER: u8 = 2;
-const OPTION_PREFIX_INFORMATION: u8 = 3;
-const OPTION_MTU: u8 = 5;
 
 /// An error quotes as much of the packet as fits the minimum MTU (RFC 4443 §2.4).
 const MAX_ERROR: usize = 1280;
@@ -55,36 +51,6 @@ pub fn unsolicited_advertisement(target: Ipv6Addr, mac: MacAddr) -> Vec<u8> {
     packet(target, ALL_NODES, 255, message)
 }
 
-/// A router advertisement of a MAG to one mobile (RFC 4861 §4.2, RFC 5213 §6.7).
-pub fn router_advertisement(advertisement: &RouterAdvertisement, mac: MacAddr) -> Vec<u8> {
-    const CURRENT_HOP_LIMIT: u8 = 64;
-    const ON_LINK: u8 = 0x80;
-    const AUTONOMOUS: u8 = 0x40;
-    let mut message = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, CURRENT_HOP_LIMIT, 0];
-    // At most 9000 s (RFC 4861 §6.2.1).
-    let lifetime = u16::try_from(advertisement.router_lifetime.as_secs()).unwrap_or(u16::MAX);
-    message.extend(lifetime.min(9000).to_be_bytes());
-    message.extend([0; 8]);
-    message.extend([OPTION_SOURCE_LINK_LAYER, 1]);
-    message.extend(mac.0);
-    message.extend([OPTION_MTU, 1, 0, 0]);
-    message.extend(u32::from(advertisement.mtu).to_be_bytes());
-    for prefix in &advertisement.prefixes {
-        // Hosts form addresses by themselves in prefixes of 64 bits only (RFC 4862 §5.5.3).
-        let flags = match prefix.hnp.len() {
-            64 => ON_LINK | AUTONOMOUS,
-            _ => ON_LINK,
-        };
-        message.extend([OPTION_PREFIX_INFORMATION, 4, prefix.hnp.len(), flags]);
-        for _valid_and_preferred in 0..2 {
-            message.extend(seconds(prefix.lifetime).to_be_bytes());
-        }
-        message.extend([0; 4]);
-        message.extend(prefix.hnp.addr().octets());
-    }
-    packet(advertisement.source, ALL_NODES, 255, message)
-}
-
 /// A parameter problem of code 0, erroneous header field, about a whole IPv6 packet (RFC 4443 §3.4).
 pub fn parameter_problem(source: Ipv6Addr, offending: &[u8], pointer: u32) -> Option<Vec<u8>> {
     let to: [u8; 16] = offending.get(8..24)?.try_into().ok()?;
@@ -95,12 +61,13 @@ pub fn parameter_problem(source: Ipv6Addr, offending: &[u8], pointer: u32) -> Op
     Some(packet(source, to.into(), 64, message))
 }
 
-fn seconds(time: std::time::Duration) -> u32 {
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
-}
-
 /// Puts an ICMPv6 message, whose checksum is zero, into an IPv6 packet.
-fn packet(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, mut message: Vec<u8>) -> Vec<u8> {
+pub(crate) fn packet(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    hop_limit: u8,
+    mut message: Vec<u8>,
+) -> Vec<u8> {
     let sum = checksum(source, destination, next_header::ICMPV6, &message);
     if let Some(field) = message.get_mut(2..4) {
         field.copy_from_slice(&sum.to_be_bytes());
@@ -183,12 +150,11 @@ fn link_layer(mut options: &[u8], kind: u8) -> Option<MacAddr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use std::time::Duration;
 
     /// An independent reader: also verifies the checksum.
-    fn read(packet: &[u8]) -> etherparse::Icmpv6Slice<'_> {
+    pub(crate) fn read(packet: &[u8]) -> etherparse::Icmpv6Slice<'_> {
         let sliced = etherparse::SlicedPacket::from_ip(packet).unwrap();
         let Some(etherparse::TransportSlice::Icmpv6(icmp)) = sliced.transport else {
             panic!()
@@ -241,37 +207,6 @@ mod tests {
         assert_eq!(link_layer(&[1, 2, 0, 0, 0, 0, 0, 0], 2), None);
         assert_eq!(link_layer(&[1, 1, 0, 0, 0, 0, 0, 0, 2], 2), None);
         assert_eq!(NeighbourMessage::parse(&[0; 50]), None);
-    }
-
-    #[test]
-    fn a_router_advertisement_carries_prefixes_and_mtu() {
-        let advertisement = RouterAdvertisement {
-            port: flow::PortId(0),
-            mac: MacAddr([2, 0, 0, 0, 1, 1]),
-            source: MacAddr::MAG.link_local(),
-            router_lifetime: Duration::from_mins(30),
-            mtu: 1460,
-            prefixes: [64, 56, 80]
-                .map(|len| pmip_proto::AdvertisedPrefix {
-                    hnp: flow::Hnp::new("2001:db8:1::".parse().unwrap(), len).unwrap(),
-                    lifetime: Duration::from_mins(10),
-                })
-                .to_vec(),
-        };
-        let packet = router_advertisement(&advertisement, MacAddr::MAG);
-        let icmp = read(&packet);
-        assert_eq!(icmp.type_u8(), 134);
-        let body = icmp.slice();
-        assert_eq!(body[6..8], 1800u16.to_be_bytes());
-        assert_eq!(body[16..24], [1, 1, 0, 0, 0x5e, 0, 0x52, 0x13]);
-        assert_eq!(body[28..32], 1460u32.to_be_bytes());
-        assert_eq!(body[32..36], [3, 4, 64, 0xc0]);
-        assert_eq!(body[36..40], 600u32.to_be_bytes());
-        assert_eq!(body[40..44], 600u32.to_be_bytes());
-        // Others than of 64 bits are on link, and no use for autoconfiguration.
-        assert_eq!(body[64..68], [3, 4, 56, 0x80]);
-        assert_eq!(body[96..100], [3, 4, 80, 0x80]);
-        assert_eq!(body.len(), 128);
     }
 
     #[test]

@@ -232,6 +232,73 @@ pub(crate) enum What {
         /// How far it is.
         reason: String,
     },
+    /// At a mobile node: an access's link is up.
+    AccessUp {
+        /// The access.
+        access: String,
+        /// Its interface.
+        interface: String,
+    },
+    /// At a mobile node: an access's link is down, or its interface is not there.
+    AccessDown {
+        /// The access.
+        access: String,
+        /// Its interface.
+        interface: String,
+    },
+    /// At a mobile node: a router advertises itself on an access, which is used from now on.
+    RouterFound {
+        /// The access.
+        access: String,
+        /// The router's address.
+        #[schema(value_type = String)]
+        router: Ipv6Addr,
+    },
+    /// At a mobile node: an access has no router any more.
+    RouterLost {
+        /// The access.
+        access: String,
+        /// The router's address.
+        #[schema(value_type = String)]
+        router: Ipv6Addr,
+    },
+    /// At a mobile node: a prefix is advertised for the first time.
+    PrefixGained {
+        /// The prefix.
+        #[schema(value_type = String)]
+        prefix: Hnp,
+        /// The mobile's address from it.
+        #[schema(value_type = String)]
+        address: Ipv6Addr,
+    },
+    /// At a mobile node: nobody vouches for a prefix any more.
+    PrefixLost {
+        /// The prefix.
+        #[schema(value_type = String)]
+        prefix: Hnp,
+        /// The mobile's address from it, which has gone.
+        #[schema(value_type = String)]
+        address: Ipv6Addr,
+    },
+    /// At a mobile node: a flow's downlink comes over another access, and its uplink leaves there.
+    UplinkMoved {
+        /// Source of uplink packets.
+        #[schema(value_type = String)]
+        source: Ipv6Addr,
+        /// Destination of uplink packets.
+        #[schema(value_type = String)]
+        destination: Ipv6Addr,
+        /// Upper-layer protocol.
+        protocol: u8,
+        /// Source and destination port.
+        ports: Option<(u16, u16)>,
+        /// The access it was on.
+        from: String,
+        /// The access it is on.
+        to: String,
+        /// Moves since the start that were too many in their second to be told.
+        untold: u64,
+    },
 }
 
 /// An LMA or MAG that something happened to.
@@ -275,7 +342,14 @@ impl What {
             | Self::PeerDown(_)
             | Self::PeerUp(_)
             | Self::PeerRestarted(_)
-            | Self::PeerLimited { .. } => None,
+            | Self::PeerLimited { .. }
+            | Self::AccessUp { .. }
+            | Self::AccessDown { .. }
+            | Self::RouterFound { .. }
+            | Self::RouterLost { .. }
+            | Self::PrefixGained { .. }
+            | Self::PrefixLost { .. }
+            | Self::UplinkMoved { .. } => None,
         }
     }
 }
@@ -392,6 +466,39 @@ impl fmt::Display for What {
             }
             Self::Reregistration { mn, peer, reason } => {
                 write!(f, "{mn} asked for again{}: {reason}", by(peer, "at"))
+            }
+            Self::AccessUp { access, interface } => {
+                write!(f, "access {access} ({interface}) is up")
+            }
+            Self::AccessDown { access, interface } => {
+                write!(f, "access {access} ({interface}) is down")
+            }
+            Self::RouterFound { access, router } => {
+                write!(f, "access {access} has router {router}")
+            }
+            Self::RouterLost { access, router } => {
+                write!(f, "access {access} has lost router {router}")
+            }
+            Self::PrefixGained { prefix, address } => {
+                write!(f, "prefix {prefix} gained, address {address}")
+            }
+            Self::PrefixLost { prefix, address } => {
+                write!(f, "prefix {prefix} lost, address {address}")
+            }
+            Self::UplinkMoved {
+                source,
+                destination,
+                protocol,
+                ports,
+                from,
+                to,
+                ..
+            } => {
+                write!(f, "flow {source} > {destination} proto {protocol}")?;
+                if let Some((source, destination)) = ports {
+                    write!(f, " ports {source} > {destination}")?;
+                }
+                write!(f, " moved from access {from} to {to}")
             }
         }
     }

@@ -14,39 +14,21 @@ use crate::api::{
     Attach, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, Handoff, Problem, Status,
 };
 use crate::selector_text;
-use crate::server::{Answer, Call, Request};
+use crate::server::{Answer, ApplianceRequest, Call, Request};
 
 impl Control {
     /// Answers a request, now or when the workers or the peer have.
     pub(super) fn call(&mut self, now: Now, call: Call) {
         let Call { request, reply } = call;
         let answer = match request {
-            Request::Status => rows(&self.status()),
-            Request::Bindings => rows(&self.binding_rows(now)),
-            Request::Peers => rows(&self.peer_rows()),
-            Request::Routes => rows(&self.route_rows()),
-            Request::Ready => rows(&self.readiness()),
-            Request::Alive
-            | Request::Metrics
-            | Request::Flows
-            | Request::Mobiles
-            | Request::Paths
-            | Request::Ports
-            | Request::Workers
-            | Request::Drops => {
-                let prefixes = if request == Request::Flows {
-                    self.flow_prefixes()
-                } else if request == Request::Mobiles {
-                    self.mobile_prefixes()
-                } else {
-                    Vec::new()
-                };
-                self.reports
-                    .ask(&mut self.workers, request, reply, &prefixes);
+            Request::Appliance(request) => {
+                self.appliance_call(now, request, reply);
                 return;
             }
-            Request::Explain(request) => {
-                self.explain(&request, reply);
+            Request::Status => rows(&self.status()),
+            Request::Ready => rows(&self.readiness()),
+            Request::Alive | Request::Metrics | Request::Drops => {
+                self.reports.ask(&mut self.workers, request, reply, &[]);
                 return;
             }
             Request::Reload(request) => {
@@ -59,36 +41,70 @@ impl Control {
                 changed.and_then(|state| rows(&state))
             }
             Request::Config => rows(&self.reloads.running().to_table()),
-            Request::Capture(query, to) => match self.start_capture(now, &query, to) {
+            Request::Mn => Err(not_an_mn()),
+        };
+        answered(reply, answer);
+    }
+
+    fn appliance_call(
+        &mut self,
+        now: Now,
+        request: ApplianceRequest,
+        reply: oneshot::Sender<Answer>,
+    ) {
+        let answer = match request {
+            ApplianceRequest::Bindings => rows(&self.binding_rows(now)),
+            ApplianceRequest::Peers => rows(&self.peer_rows()),
+            ApplianceRequest::Routes => rows(&self.route_rows()),
+            ApplianceRequest::Flows
+            | ApplianceRequest::Mobiles
+            | ApplianceRequest::Paths
+            | ApplianceRequest::Ports
+            | ApplianceRequest::Workers => {
+                let prefixes = if request == ApplianceRequest::Flows {
+                    self.flow_prefixes()
+                } else if request == ApplianceRequest::Mobiles {
+                    self.mobile_prefixes()
+                } else {
+                    Vec::new()
+                };
+                self.reports
+                    .ask(&mut self.workers, request.into(), reply, &prefixes);
+                return;
+            }
+            ApplianceRequest::Explain(request) => {
+                self.explain(&request, reply);
+                return;
+            }
+            ApplianceRequest::Capture(query, to) => match self.start_capture(now, &query, to) {
                 Ok(()) => {
                     self.captures.wait(&self.workers, reply);
                     return;
                 }
                 Err(problem) => Err(problem),
             },
-            Request::Recorder(to) => match &self.recorder {
+            ApplianceRequest::Recorder(to) => match &self.recorder {
                 Some(recorder) if recorder.take(to) => Ok(Value::Null),
                 Some(_) => Err(Problem::refused("somebody takes the recording already")),
                 None => Err(Problem::refused(
                     "nothing is recorded: [process] recorded_turns is 0",
                 )),
             },
-            Request::Mn => Err(not_an_mn()),
-            Request::FlowAdd(request) => self.add_flow(now, &request),
-            Request::FlowMove(request) => match self.move_flow(now, &request) {
+            ApplianceRequest::FlowAdd(request) => self.add_flow(now, &request),
+            ApplianceRequest::FlowMove(request) => match self.move_flow(now, &request) {
                 Ok(waiting) => {
                     self.moves.wait(waiting, reply);
                     return;
                 }
                 Err(problem) => Err(problem),
             },
-            Request::FlowDelete(request) => self.delete_flow(now, &request),
-            Request::KeysReload(_) => self.reload_keys(),
-            Request::Revoke(request) => self.revoke(now, &request),
-            Request::Service(request) => self.set_service(now, &request),
-            Request::Reregister(request) => self.reregister(now, &request),
-            Request::Attach(request) => self.attach(now, &request),
-            Request::Detach(request) => self.detach(now, &request),
+            ApplianceRequest::FlowDelete(request) => self.delete_flow(now, &request),
+            ApplianceRequest::KeysReload(_) => self.reload_keys(),
+            ApplianceRequest::Revoke(request) => self.revoke(now, &request),
+            ApplianceRequest::Service(request) => self.set_service(now, &request),
+            ApplianceRequest::Reregister(request) => self.reregister(now, &request),
+            ApplianceRequest::Attach(request) => self.attach(now, &request),
+            ApplianceRequest::Detach(request) => self.detach(now, &request),
         };
         answered(reply, answer);
     }

@@ -399,7 +399,7 @@ impl Control {
                 let Some(mac) = self.setup.port_mac(advertisement.port) else {
                     return;
                 };
-                let packet = icmp6::router_advertisement(&advertisement, mac);
+                let packet = nd::router::router_advertisement(&advertisement, mac);
                 let to = TransmitTo::Link(advertisement.port, advertisement.mac);
                 self.outbox.push(&self.workers, packet, to);
             }

@@ -18,7 +18,7 @@ use crate::api::{
     BindingRow, DropRow, FlowRow, PathRow, PeerRow, PortRow, Problem, Readiness, RouteRow,
     WorkerRow,
 };
-use crate::server::Request;
+use crate::server::{ApplianceRequest, Request};
 
 /// Most prefixes whose counters are asked for at once.
 pub(super) const MAX_COUNTED_PREFIXES: usize = 1024;
@@ -27,38 +27,44 @@ impl Control {
     /// Answers a question now that every worker has.
     pub(super) fn answer_reported(&self, complete: Complete) {
         let answer = match complete.request {
-            Request::Flows => rows(&self.flow_rows(&complete)),
-            Request::Mobiles => rows(&self.mobile_rows(&complete)),
-            Request::Paths => rows(&self.path_rows(&complete.counters)),
-            Request::Ports => rows(&self.port_rows(&complete.counters)),
-            Request::Workers => rows(&self.worker_rows(&complete.counters)),
+            Request::Appliance(ApplianceRequest::Flows) => rows(&self.flow_rows(&complete)),
+            Request::Appliance(ApplianceRequest::Mobiles) => rows(&self.mobile_rows(&complete)),
+            Request::Appliance(ApplianceRequest::Paths) => {
+                rows(&self.path_rows(&complete.counters))
+            }
+            Request::Appliance(ApplianceRequest::Ports) => {
+                rows(&self.port_rows(&complete.counters))
+            }
+            Request::Appliance(ApplianceRequest::Workers) => {
+                rows(&self.worker_rows(&complete.counters))
+            }
             Request::Drops => rows(&self.drop_rows(&complete.counters)),
             Request::Alive => Ok(Value::Null),
             Request::Metrics => Ok(self.metrics(&complete.counters).into()),
             Request::Status
             | Request::Ready
-            | Request::Bindings
-            | Request::Routes
-            | Request::Peers
             | Request::Mn
             | Request::Config
             | Request::Reload(_)
-            | Request::Explain(_)
-            | Request::Capture(..)
-            | Request::Recorder(_)
-            | Request::FlowAdd(_)
-            | Request::FlowMove(_)
-            | Request::FlowDelete(_)
-            | Request::KeysReload(_)
-            | Request::Revoke(_)
-            | Request::Service(_)
-            | Request::Reregister(_)
-            | Request::Attach(_)
-            | Request::Detach(_)
             | Request::Log
-            | Request::LogChange(_) => {
-                Err(Problem::unavailable("the workers are not asked for this"))
-            }
+            | Request::LogChange(_)
+            | Request::Appliance(
+                ApplianceRequest::Bindings
+                | ApplianceRequest::Routes
+                | ApplianceRequest::Peers
+                | ApplianceRequest::Explain(_)
+                | ApplianceRequest::Capture(..)
+                | ApplianceRequest::Recorder(_)
+                | ApplianceRequest::FlowAdd(_)
+                | ApplianceRequest::FlowMove(_)
+                | ApplianceRequest::FlowDelete(_)
+                | ApplianceRequest::KeysReload(_)
+                | ApplianceRequest::Revoke(_)
+                | ApplianceRequest::Service(_)
+                | ApplianceRequest::Reregister(_)
+                | ApplianceRequest::Attach(_)
+                | ApplianceRequest::Detach(_),
+            ) => Err(Problem::unavailable("the workers are not asked for this")),
         };
         answered(complete.reply, answer);
     }
@@ -72,6 +78,7 @@ impl Control {
         Readiness {
             ready: ports_down.is_empty() && !self.is_ending,
             ports_down,
+            accesses_down: Vec::new(),
         }
     }
 

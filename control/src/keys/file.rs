@@ -3,19 +3,13 @@
 //! What is said about a faulty one names lines and keys, never their values: they may be secrets.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pmip_esp::{Key, Spi};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use zeroize::Zeroizing;
 
-/// Largest key file: room for hundreds of associations.
-const MAX_LEN: u64 = 64 * 1024;
+use crate::secret::{self, SecretError, What};
 
 /// The keys that are shared with one peer.
 #[derive(Debug)]
@@ -38,44 +32,6 @@ pub(crate) struct Association {
     pub(crate) key: Key,
 }
 
-/// What is wrong with a key file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct KeyFileError {
-    path: PathBuf,
-    line: Option<usize>,
-    problem: String,
-    help: String,
-}
-
-impl KeyFileError {
-    /// A problem, on a line if there is one, with the way out.
-    pub(crate) fn new(
-        path: &Path,
-        line: Option<usize>,
-        problem: impl Into<String>,
-        help: impl Into<String>,
-    ) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            problem: problem.into(),
-            help: help.into(),
-        }
-    }
-}
-
-impl fmt::Display for KeyFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        write!(f, ": {}\n  = help: {}", self.problem, self.help)
-    }
-}
-
-impl std::error::Error for KeyFileError {}
-
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Direction {
     In,
@@ -96,8 +52,8 @@ impl KeyFile {
     ///
     /// # Errors
     /// If it cannot be read, others may read it, or its content is not right.
-    pub(crate) fn load(path: &Path) -> Result<Self, KeyFileError> {
-        let text = read(path, What::Keys)?;
+    pub(crate) fn load(path: &Path) -> Result<Self, SecretError> {
+        let text = secret::read(path, What::Keys)?;
         let reader = Reader { path, text: &text };
         let entries = reader.entries()?;
         reader.check(&entries)?;
@@ -130,96 +86,6 @@ impl KeyFile {
     }
 }
 
-/// The token in a file: one line.
-///
-/// # Errors
-/// If the file cannot be read, others may read it, or the token is short or has odd characters.
-pub(crate) fn token(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
-    const LEAST: usize = 16;
-    let text = read(path, What::Token)?;
-    let token = text.trim_end_matches(['\r', '\n']);
-    if token.len() < LEAST || !token.bytes().all(|octet| octet.is_ascii_graphic()) {
-        let problem = format!("a token is one line of at least {LEAST} characters without spaces");
-        let help = format!("openssl rand -hex 32 > {}", path.display());
-        return Err(KeyFileError::new(path, None, problem, help));
-    }
-    Ok(Zeroizing::new(token.to_owned()))
-}
-
-/// The text of a file that only its owner may read, who runs this process.
-/// What a secret file holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    Keys,
-    Token,
-}
-
-impl What {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Keys => "key file",
-            Self::Token => "token file",
-        }
-    }
-
-    /// How one is made.
-    fn make(self, path: &Path) -> String {
-        match self {
-            Self::Keys => "`flowmob keys generate` makes key files".to_owned(),
-            Self::Token => format!(
-                "(umask 077; openssl rand -hex 32 > {}) makes one",
-                path.display()
-            ),
-        }
-    }
-}
-
-fn read(path: &Path, what: What) -> Result<Zeroizing<String>, KeyFileError> {
-    let shown = path.display();
-    let (name, make) = (what.name(), what.make(path));
-    let error = |problem: String, help: String| KeyFileError::new(path, None, problem, help);
-    let unreadable = |e: std::io::Error| {
-        error(
-            format!("the {name} cannot be read: {e}"),
-            format!("check the path; {make}"),
-        )
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    // Asked of what has been opened, not of the name, which may lead elsewhere by now.
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() || metadata.len() > MAX_LEN {
-        let problem = format!("this is no {name}: not a file, or larger than 64 KiB");
-        return Err(error(problem, make));
-    }
-    let mode = metadata.mode() & 0o7777;
-    if !matches!(mode, 0o600 | 0o400) {
-        let problem = format!("a {name} has mode 0600 or 0400; this one has {mode:04o}");
-        return Err(error(problem, format!("chmod 600 {shown}")));
-    }
-    let user = nix::unistd::geteuid().as_raw();
-    if metadata.uid() != user {
-        let problem = format!(
-            "the {name} belongs to user {}, but this process is user {user}",
-            metadata.uid()
-        );
-        return Err(error(problem, format!("chown {user} {shown}")));
-    }
-    // Room for all of it, and for the read that finds the end: growing would leave copies behind.
-    let room = usize::try_from(metadata.len()).unwrap_or(0) + 1;
-    let mut octets = Zeroizing::new(Vec::with_capacity(room));
-    file.take(MAX_LEN + 1)
-        .read_to_end(&mut octets)
-        .map_err(unreadable)?;
-    match String::from_utf8(std::mem::take(&mut *octets)) {
-        Ok(text) => Ok(Zeroizing::new(text)),
-        Err(wrong) => {
-            drop(Zeroizing::new(wrong.into_bytes()));
-            let problem = format!("a {name} is text in UTF-8");
-            Err(error(problem, "make it anew".to_owned()))
-        }
-    }
-}
-
 /// A file being read.
 struct Reader<'a> {
     path: &'a Path,
@@ -232,12 +98,12 @@ impl Reader<'_> {
         1 + before.matches('\n').count()
     }
 
-    fn error(&self, offset: usize, problem: impl Into<String>, help: &str) -> KeyFileError {
-        KeyFileError::new(self.path, Some(self.line(offset)), problem, help)
+    fn error(&self, offset: usize, problem: impl Into<String>, help: &str) -> SecretError {
+        SecretError::new(self.path, Some(self.line(offset)), problem, help)
     }
 
-    fn nothing_sends(&self) -> KeyFileError {
-        KeyFileError::new(
+    fn nothing_sends(&self) -> SecretError {
+        SecretError::new(
             self.path,
             None,
             "no outgoing association is the one to send with",
@@ -245,7 +111,7 @@ impl Reader<'_> {
         )
     }
 
-    fn entries(&self) -> Result<Vec<Entry>, KeyFileError> {
+    fn entries(&self) -> Result<Vec<Entry>, SecretError> {
         let (tree, errors) = DeTable::parse_recoverable(self.text);
         if let Some(error) = errors.first() {
             let at = error.span().map_or(0, |span| span.start);
@@ -270,7 +136,7 @@ impl Reader<'_> {
         Ok(entries)
     }
 
-    fn entry(&self, at: usize, table: &DeTable<'_>) -> Result<Entry, KeyFileError> {
+    fn entry(&self, at: usize, table: &DeTable<'_>) -> Result<Entry, SecretError> {
         let (mut direction, mut spi, mut key, mut send) = (None, None, None, false);
         for (name, value) in table {
             match name.get_ref().as_ref() {
@@ -301,7 +167,7 @@ impl Reader<'_> {
         })
     }
 
-    fn direction(&self, value: &Spanned<DeValue<'_>>) -> Result<Direction, KeyFileError> {
+    fn direction(&self, value: &Spanned<DeValue<'_>>) -> Result<Direction, SecretError> {
         match value.get_ref().as_str() {
             Some("in") => Ok(Direction::In),
             Some("out") => Ok(Direction::Out),
@@ -313,7 +179,7 @@ impl Reader<'_> {
         }
     }
 
-    fn spi(&self, value: &Spanned<DeValue<'_>>) -> Result<Spi, KeyFileError> {
+    fn spi(&self, value: &Spanned<DeValue<'_>>) -> Result<Spi, SecretError> {
         let number = value
             .get_ref()
             .as_integer()
@@ -324,7 +190,7 @@ impl Reader<'_> {
         })
     }
 
-    fn key(&self, value: &Spanned<DeValue<'_>>) -> Result<Key, KeyFileError> {
+    fn key(&self, value: &Spanned<DeValue<'_>>) -> Result<Key, SecretError> {
         let problem = match value.get_ref().as_str().map(Key::from_hex) {
             Some(Ok(key)) => return Ok(key),
             Some(Err(error)) => error.to_string(),
@@ -334,7 +200,7 @@ impl Reader<'_> {
         Err(self.error(value.span().start, problem, help))
     }
 
-    fn send(&self, value: &Spanned<DeValue<'_>>) -> Result<bool, KeyFileError> {
+    fn send(&self, value: &Spanned<DeValue<'_>>) -> Result<bool, SecretError> {
         value.get_ref().as_bool().ok_or_else(|| {
             let problem = "`send` must be true or false";
             self.error(value.span().start, problem, "without quotes")
@@ -342,11 +208,11 @@ impl Reader<'_> {
     }
 
     /// What one entry alone cannot show.
-    fn check(&self, entries: &[Entry]) -> Result<(), KeyFileError> {
+    fn check(&self, entries: &[Entry]) -> Result<(), SecretError> {
         let (mut indexes, mut keys) = (BTreeSet::new(), BTreeSet::new());
         let mut sends = false;
         let error = |entry: &Entry, problem: String, help: &str| {
-            KeyFileError::new(self.path, Some(entry.line), problem, help)
+            SecretError::new(self.path, Some(entry.line), problem, help)
         };
         for entry in entries {
             let Association { spi, key } = &entry.association;
@@ -367,7 +233,7 @@ impl Reader<'_> {
         if !entries.iter().any(|entry| entry.direction == Direction::In) {
             let problem = "there is no incoming association";
             let help = "add an [[sa]] with direction = \"in\"";
-            return Err(KeyFileError::new(self.path, None, problem, help));
+            return Err(SecretError::new(self.path, None, problem, help));
         }
         Ok(())
     }

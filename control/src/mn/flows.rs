@@ -38,14 +38,14 @@ impl FlowTable {
     }
 
     /// A downlink packet arrived on `access`; `flow` names it by its addresses as uplink packets
-    /// have them.
-    pub(crate) fn downlink(&mut self, flow: FiveTuple, access: AccessId) {
+    /// have them. The result is the access of those before it, if that was another one.
+    pub(crate) fn downlink(&mut self, flow: FiveTuple, access: AccessId) -> Option<AccessId> {
         let entry = self.touch(flow, access);
-        if entry.access != access {
-            entry.access = access;
-            entry.moves += 1;
-        }
         entry.downlink += 1;
+        let before = std::mem::replace(&mut entry.access, access);
+        let moved = before != access;
+        entry.moves += u32::from(moved);
+        moved.then_some(before)
     }
 
     /// Where an uplink packet of `flow` should go, if it has history; counts the packet.
@@ -106,9 +106,9 @@ mod tests {
     fn uplink_follows_the_last_downlink() {
         let mut table = FlowTable::new(8);
         assert_eq!(table.uplink(&flow(1)), None);
-        table.downlink(flow(1), AccessId(1));
+        assert_eq!(table.downlink(flow(1), AccessId(1)), None);
         assert_eq!(table.uplink(&flow(1)), Some(AccessId(1)));
-        table.downlink(flow(1), AccessId(0));
+        assert_eq!(table.downlink(flow(1), AccessId(0)), Some(AccessId(1)));
         assert_eq!(table.uplink(&flow(1)), Some(AccessId(0)));
         let (_, entry) = table.iter().next().unwrap();
         assert_eq!((entry.downlink, entry.uplink, entry.moves), (2, 2, 1));

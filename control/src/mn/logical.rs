@@ -2,7 +2,8 @@
 //!
 //! Frames and packets go in through `handle_*`; the packet itself comes back as a slice or a
 //! header, so forwarding does not allocate. Afterwards, call [`LogicalInterface::poll_output`]
-//! until it is empty, and [`LogicalInterface::handle_timeout`] at [`LogicalInterface::poll_timeout`].
+//! until it is empty, then [`LogicalInterface::poll_event`], and [`LogicalInterface::handle_timeout`] at
+//! [`LogicalInterface::poll_timeout`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv6Addr;
@@ -13,6 +14,8 @@ use flow::{DropReason, Hnp, MacAddr};
 use super::flows::FlowTable;
 use super::status::{AccessRow, DropRow, FlowRow, MnStatus, PrefixRow};
 use super::{AccessId, MnSettings};
+use crate::api::event::What;
+use crate::log::LogRate;
 use nd::host::{self, Message, NeighbourSolicitation, RouterAdvertisement};
 use nd::packet::{ETHERNET_LEN, FiveTuple, Ipv6, ethernet_payload, next_header};
 
@@ -27,6 +30,8 @@ const SOLICIT_MAX: Duration = Duration::from_secs(4);
 const MAX_FLOWS: usize = 65_536;
 /// Prefixes held; a router that advertises more is broken.
 const MAX_PREFIXES: usize = 64;
+/// Moves of flows that are told in a second. There may be one for each packet, if the network wants to.
+const MOVES_TOLD: u32 = 10;
 
 /// What the outside must do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,7 +48,7 @@ pub(crate) enum Output {
     DefaultRoute(bool),
 }
 
-/// How an access is when the interface starts.
+/// How an access is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Link {
     /// Its station address.
@@ -62,15 +67,23 @@ pub(crate) struct LogicalInterface {
     prefixes: BTreeMap<Hnp, Prefix>,
     flows: FlowTable,
     outputs: VecDeque<Output>,
+    events: VecDeque<(bool, What)>,
     mtu: u32,
     default_route: bool,
     drops: BTreeMap<DropReason, u64>,
+    start: Instant,
+    /// How often flows came to another access, and how often that may be told.
+    moves: u64,
+    told: LogRate,
 }
 
 #[derive(Debug)]
 struct Access {
-    link: Link,
+    /// As it was last; `None` if there has been no interface yet.
+    link: Option<Link>,
     router: Option<Router>,
+    /// The router that was told of.
+    told: Option<Ipv6Addr>,
     /// When to ask next and how long to wait after that; `None` while a router is known or the
     /// link is down.
     solicit: Option<(Instant, Duration)>,
@@ -104,21 +117,30 @@ enum Validity {
 }
 
 impl LogicalInterface {
-    /// An interface over `links`, given in the order of `settings.accesses`. It starts to solicit
-    /// routers at once.
-    pub(crate) fn new(settings: MnSettings, links: &[Link], now: Instant) -> Self {
+    /// An interface over `links`, given in the order of `settings.accesses`; `None` for an access whose interface is
+    /// not there yet. It starts to solicit routers at once.
+    pub(crate) fn new(settings: MnSettings, links: &[Option<Link>], now: Instant) -> Self {
         let accesses = links.iter().map(|link| Access::new(*link, now)).collect();
-        let mtu = links.iter().map(|l| l.mtu).min().unwrap_or(MIN_MTU);
-        Self {
+        let mtu = links.iter().flatten().map(|l| l.mtu).min();
+        let mtu = mtu.unwrap_or(MIN_MTU).max(MIN_MTU);
+        let mut out = Self {
             settings,
             accesses,
             prefixes: BTreeMap::new(),
             flows: FlowTable::new(MAX_FLOWS),
-            outputs: VecDeque::from([Output::SetMtu(mtu.max(MIN_MTU))]),
-            mtu: mtu.max(MIN_MTU),
+            outputs: VecDeque::from([Output::SetMtu(mtu)]),
+            events: VecDeque::new(),
+            mtu,
             default_route: false,
             drops: BTreeMap::new(),
+            start: now,
+            moves: 0,
+            told: LogRate::new(MOVES_TOLD),
+        };
+        for (number, link) in links.iter().enumerate() {
+            out.tell_link(AccessId(number), link.is_some_and(|link| link.up));
         }
+        out
     }
 
     /// A frame arrived on an access. The result is the packet for the logical interface, if the
@@ -131,7 +153,7 @@ impl LogicalInterface {
     ) -> Option<&'a [u8]> {
         let own = self.accesses.get_mut(access.0)?;
         own.rx_packets += 1;
-        let mac = own.link.mac;
+        let mac = own.link?.mac;
         match self.receive(access, mac, frame, now) {
             Ok(packet) => {
                 let own = self.accesses.get_mut(access.0)?;
@@ -184,7 +206,10 @@ impl LogicalInterface {
         if !self.owns(ip.destination) {
             return Err(DropReason::NotForUs);
         }
-        self.flows.downlink(ip.five_tuple().reversed(), access);
+        let flow = ip.five_tuple().reversed();
+        if let Some(from) = self.flows.downlink(flow, access) {
+            self.moved(&flow, from, access, now);
+        }
         Ok(Some(ip.packet))
     }
 
@@ -197,8 +222,9 @@ impl LogicalInterface {
         let sent = self.route(packet).and_then(|id| {
             let access = self.accesses.get_mut(id.0).ok_or(DropReason::NoPath)?;
             let router = access.router.as_ref().ok_or(DropReason::NoRoute)?;
+            let link = access.link.ok_or(DropReason::NoRoute)?;
             access.tx_packets += 1;
-            Ok((id, host::ethernet(access.link.mac, router.mac)))
+            Ok((id, host::ethernet(link.mac, router.mac)))
         });
         sent.map_err(|reason| self.count_drop(reason)).ok()
     }
@@ -227,19 +253,23 @@ impl LogicalInterface {
             .ok_or(DropReason::NoRoute)
     }
 
-    /// The link of an access went up or down.
-    pub(crate) fn handle_link(&mut self, access: AccessId, up: bool, now: Instant) {
+    /// The link of an access went up or down, or has another address or MTU.
+    pub(crate) fn handle_link(&mut self, access: AccessId, link: Link, now: Instant) {
         let Some(own) = self.accesses.get_mut(access.0) else {
             return;
         };
-        if own.link.up == up {
+        let before = own.link.replace(link);
+        if before == Some(link) {
             return;
         }
-        own.link.up = up;
         // The prefix may come back over another MAG within its lifetime: sessions must not lose
-        // their address in between, so only the router goes.
+        // their address in between, so only the router goes. Under another link-layer address, this is another
+        // interface to a MAG, which has to attach first.
         own.router = None;
-        own.solicit = up.then_some((now, SOLICIT_FIRST));
+        own.solicit = link.up.then_some((now, SOLICIT_FIRST));
+        if before.is_some_and(|before| before.up) != link.up {
+            self.tell_link(access, link.up);
+        }
         self.settle();
     }
 
@@ -250,10 +280,10 @@ impl LogicalInterface {
                 access.router = None;
                 access.solicit = Some((now, SOLICIT_FIRST));
             }
-            if let Some((due, pause)) = access.solicit
+            if let (Some((due, pause)), Some(link)) = (access.solicit, access.link)
                 && due <= now
             {
-                let frame = host::router_solicitation(access.link.mac);
+                let frame = host::router_solicitation(link.mac);
                 access.originated += 1;
                 access.solicit = Some((now + pause, (pause * 2).min(SOLICIT_MAX)));
                 let output = Output::Transmit(AccessId(number), frame);
@@ -284,6 +314,11 @@ impl LogicalInterface {
         self.outputs.pop_front()
     }
 
+    /// The next thing that has happened, and whether somebody should look at it.
+    pub(crate) fn poll_event(&mut self) -> Option<(bool, What)> {
+        self.events.pop_front()
+    }
+
     /// A packet that had its place could not be handed on by the outside.
     pub(crate) fn count_drop(&mut self, reason: DropReason) {
         *self.drops.entry(reason).or_default() += 1;
@@ -302,6 +337,9 @@ impl LogicalInterface {
         let Some(access) = self.accesses.get_mut(id.0) else {
             return;
         };
+        let Some(link) = access.link else {
+            return;
+        };
         if ra.lifetime.is_zero() {
             access.router = None;
             access.solicit = Some((now + SOLICIT_MAX, SOLICIT_MAX));
@@ -310,7 +348,7 @@ impl LogicalInterface {
             access.router = Some(Router {
                 address: ra.router,
                 mac: ra.link_layer.unwrap_or(from),
-                mtu: mtu.unwrap_or(access.link.mtu).min(access.link.mtu),
+                mtu: mtu.unwrap_or(link.mtu).min(link.mtu),
                 expires: now + ra.lifetime,
             });
             access.solicit = None;
@@ -341,6 +379,8 @@ impl LogicalInterface {
         let address = Ipv6Addr::from(octets);
         let entry = self.prefixes.entry(prefix).or_insert_with(|| {
             self.outputs.push_back(Output::AddAddress(address));
+            let gained = What::PrefixGained { prefix, address };
+            self.events.push_back((false, gained));
             Prefix {
                 address,
                 valid: BTreeMap::new(),
@@ -355,7 +395,9 @@ impl LogicalInterface {
         let Some(access) = self.accesses.get_mut(id.0) else {
             return;
         };
-        let mac = access.link.mac;
+        let Some(Link { mac, .. }) = access.link else {
+            return;
+        };
         // Every access answers for every address: after a move, a MAG asks for an address whose
         // prefix it never advertised.
         if known || ns.target == mac.link_local() {
@@ -367,14 +409,32 @@ impl LogicalInterface {
 
     /// Removes what has expired and tells the outside what changed.
     fn settle(&mut self) {
-        let outputs = &mut self.outputs;
-        self.prefixes.retain(|_, prefix| {
-            let keep = !prefix.valid.is_empty();
+        let (outputs, events) = (&mut self.outputs, &mut self.events);
+        self.prefixes.retain(|prefix, entry| {
+            let keep = !entry.valid.is_empty();
             if !keep {
-                outputs.push_back(Output::RemoveAddress(prefix.address));
+                let (prefix, address) = (*prefix, entry.address);
+                outputs.push_back(Output::RemoveAddress(address));
+                events.push_back((true, What::PrefixLost { prefix, address }));
             }
             keep
         });
+        for (own, settings) in self.accesses.iter_mut().zip(&self.settings.accesses) {
+            let router = own.router.as_ref().map(|router| router.address);
+            let told = std::mem::replace(&mut own.told, router);
+            if told == router {
+                continue;
+            }
+            let access = || settings.name.clone();
+            if let (None, Some(router)) = (router, told) {
+                let access = access();
+                events.push_back((true, What::RouterLost { access, router }));
+            }
+            if let Some(router) = router {
+                let access = access();
+                events.push_back((false, What::RouterFound { access, router }));
+            }
+        }
         let routers = self.accesses.iter().filter_map(|a| a.router.as_ref());
         // Without any router the MTU stays: packets that wait in sockets were cut for it.
         let mtu = routers.map(|r| r.mtu).min().unwrap_or(self.mtu);
@@ -387,6 +447,41 @@ impl LogicalInterface {
             self.default_route = default_route;
             self.outputs.push_back(Output::DefaultRoute(default_route));
         }
+    }
+
+    fn tell_link(&mut self, id: AccessId, up: bool) {
+        let Some(settings) = self.settings.accesses.get(id.0) else {
+            return;
+        };
+        let (access, interface) = (settings.name.clone(), settings.interface.clone());
+        self.events.push_back(if up {
+            (false, What::AccessUp { access, interface })
+        } else {
+            (true, What::AccessDown { access, interface })
+        });
+    }
+
+    /// A flow's downlink came to another access than before, and its uplink goes there too.
+    fn moved(&mut self, flow: &FiveTuple, from: AccessId, to: AccessId, now: Instant) {
+        self.moves += 1;
+        let since = now.saturating_duration_since(self.start);
+        if self.told.allow(since) {
+            let moved = What::UplinkMoved {
+                source: flow.source,
+                destination: flow.destination,
+                protocol: flow.protocol,
+                ports: flow.ports,
+                from: self.name(from),
+                to: self.name(to),
+                untold: self.told.suppressed(),
+            };
+            self.events.push_back((false, moved));
+        }
+    }
+
+    fn name(&self, id: AccessId) -> String {
+        let access = self.settings.accesses.get(id.0);
+        access.map_or_else(String::new, |a| a.name.clone())
     }
 
     fn ids(&self) -> impl Iterator<Item = AccessId> + use<> {
@@ -409,10 +504,6 @@ impl LogicalInterface {
 
     /// The state for people and programs.
     pub(crate) fn status(&self) -> MnStatus {
-        let name = |id: AccessId| {
-            let access = self.settings.accesses.get(id.0);
-            access.map_or_else(String::new, |a| a.name.clone())
-        };
         let mut flows: Vec<FlowRow> = self
             .flows
             .iter()
@@ -421,7 +512,7 @@ impl LogicalInterface {
                 destination: tuple.destination,
                 protocol: tuple.protocol,
                 ports: tuple.ports,
-                access: name(flow.access),
+                access: self.name(flow.access),
                 downlink_packets: flow.downlink,
                 uplink_packets: flow.uplink,
                 moves: flow.moves,
@@ -429,6 +520,15 @@ impl LogicalInterface {
             .collect();
         flows.sort_by_key(|f| std::cmp::Reverse(f.downlink_packets));
         flows.truncate(MnStatus::MAX_FLOWS);
+        MnStatus {
+            flows,
+            ..self.summary()
+        }
+    }
+
+    /// The same without the flows.
+    pub(crate) fn summary(&self) -> MnStatus {
+        let name = |id: AccessId| self.name(id);
         let prefixes = self.prefixes.iter().map(|(prefix, entry)| PrefixRow {
             prefix: *prefix,
             address: entry.address,
@@ -446,19 +546,22 @@ impl LogicalInterface {
             accesses: accesses
                 .map(|(settings, access)| access.row(&settings.name, &settings.interface))
                 .collect(),
-            flows,
+            flows: Vec::new(),
             flow_count: self.flows.len(),
+            flow_moves: self.moves,
             drops: drops.collect(),
         }
     }
 }
 
 impl Access {
-    fn new(link: Link, now: Instant) -> Self {
+    fn new(link: Option<Link>, now: Instant) -> Self {
+        let up = link.is_some_and(|link| link.up);
         Self {
             link,
             router: None,
-            solicit: link.up.then_some((now, SOLICIT_FIRST)),
+            told: None,
+            solicit: up.then_some((now, SOLICIT_FIRST)),
             rx_packets: 0,
             delivered: 0,
             discovery: 0,
@@ -471,8 +574,8 @@ impl Access {
         AccessRow {
             name: name.to_owned(),
             interface: interface.to_owned(),
-            mac: self.link.mac,
-            up: self.link.up,
+            mac: self.link.map(|link| link.mac),
+            up: self.link.is_some_and(|link| link.up),
             router: self.router.as_ref().map(|r| r.address),
             router_mac: self.router.as_ref().map(|r| r.mac),
             rx_packets: self.rx_packets,

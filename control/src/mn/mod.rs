@@ -3,11 +3,14 @@
 //! All home network prefixes sit on a TUN device, so applications never see on which access a
 //! packet travels. Downlink packets go to it from whatever access they arrive on; each flow's
 //! uplink follows its downlink. The rules are in [`logical`], which does no input or output;
-//! [`linux`] joins them to the TUN device and the real interfaces.
+//! [`linux`] joins them to the TUN device and the real interfaces, which come and go ([`access`]).
 
+mod access;
 pub(crate) mod flows;
+mod kernel;
 pub(crate) mod linux;
 pub(crate) mod logical;
+pub(crate) mod report;
 pub(crate) mod status;
 #[cfg(test)]
 mod testing;

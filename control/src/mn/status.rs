@@ -23,6 +23,9 @@ pub(crate) struct MnStatus {
     pub(crate) flows: Vec<FlowRow>,
     /// How many flows have history.
     pub(crate) flow_count: usize,
+    /// How often the downlink of a flow came to another access.
+    #[serde(default)]
+    pub(crate) flow_moves: u64,
     /// Why packets ended, for reasons that occurred.
     pub(crate) drops: Vec<DropRow>,
 }
@@ -54,10 +57,10 @@ pub(crate) struct AccessRow {
     pub(crate) name: String,
     /// The Ethernet interface.
     pub(crate) interface: String,
-    /// Its station address.
-    #[schema(value_type = String)]
-    pub(crate) mac: MacAddr,
-    /// Whether the link is up.
+    /// Its station address, or the last it had; none if it has not been there yet.
+    #[schema(value_type = Option<String>)]
+    pub(crate) mac: Option<MacAddr>,
+    /// Whether the interface is there and its link is up.
     pub(crate) up: bool,
     /// The router's link-local address, once it has advertised itself.
     #[schema(value_type = Option<String>)]
@@ -113,11 +116,18 @@ pub(crate) struct DropRow {
 
 /// Asks the running interface for its state; cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct StatusHandle(Sender<SyncSender<MnStatus>>);
+pub(crate) struct StatusHandle(Sender<StatusRequest>);
 
 /// The other end of a [`StatusHandle`], for [`super::run`].
 #[derive(Debug)]
-pub(crate) struct StatusRequests(pub(super) Receiver<SyncSender<MnStatus>>);
+pub(crate) struct StatusRequests(pub(super) Receiver<StatusRequest>);
+
+#[derive(Debug)]
+pub(super) struct StatusRequest {
+    /// Whether the flows are wanted, too. There may be many, and packets wait while they are put in order.
+    pub(super) flows: bool,
+    pub(super) reply: SyncSender<MnStatus>,
+}
 
 /// Connects those who ask to the interface that answers.
 pub(crate) fn status_channel() -> (StatusHandle, StatusRequests) {
@@ -128,8 +138,17 @@ pub(crate) fn status_channel() -> (StatusHandle, StatusRequests) {
 impl StatusHandle {
     /// The state now; `None` if the interface has ended or does not answer within `timeout`.
     pub(crate) fn get(&self, timeout: Duration) -> Option<MnStatus> {
+        self.ask(true, timeout)
+    }
+
+    /// The same without the flows.
+    pub(crate) fn summary(&self, timeout: Duration) -> Option<MnStatus> {
+        self.ask(false, timeout)
+    }
+
+    fn ask(&self, flows: bool, timeout: Duration) -> Option<MnStatus> {
         let (reply, answer) = mpsc::sync_channel(1);
-        self.0.send(reply).ok()?;
+        self.0.send(StatusRequest { flows, reply }).ok()?;
         answer.recv_timeout(timeout).ok()
     }
 }

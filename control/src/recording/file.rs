@@ -60,7 +60,6 @@ impl FlightRecording {
     ///
     /// # Errors
     /// If something in it cannot be written.
-    #[cfg(feature = "dpdk")]
     pub(crate) fn write(&self) -> anyhow::Result<Vec<u8>> {
         let mut octets = format!("{MAGIC}{VERSION}\n").into_bytes();
         ciborium::into_writer(self, &mut octets).context("the recording cannot be written")?;

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{ANSWER_TIMEOUT, Api, Request, answer, problem};
+use super::{ANSWER_TIMEOUT, Api, ApplianceRequest, answer, problem};
 use crate::api::Problem;
 use crate::api::capture::{CaptureQuery, CaptureStarted};
 use crate::frames::{Frame, WAITING};
@@ -55,7 +55,7 @@ pub(super) async fn capture(
     };
     let (left, seconds) = (query.packets.unwrap_or(u64::MAX), query.seconds);
     let (to, from) = sink(WAITING);
-    let request = Request::Capture(Box::new(query), to);
+    let request = ApplianceRequest::Capture(Box::new(query), to).into();
     let started = match answer(&api.calls, request, ANSWER_TIMEOUT).await {
         Ok(started) => {
             serde_json::from_value(started).map_err(|e| Problem::unavailable(e.to_string()))

@@ -13,24 +13,17 @@ use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, Object, Schema};
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder,
 };
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::{Api, Call, Request, ask, capture, health, problem, recorder, stream};
-use crate::api::capture::{CaptureQuery, FrameDirection};
+use super::{Api, Call, Request, ask, health, problem, stream};
 use crate::api::config::{Reload, Reloaded};
 use crate::api::event::Event;
-use crate::api::explain::{Explain, Explanation};
 use crate::api::log::{LogChange, LogLevel, LogState, MobileSwitch};
-use crate::api::mobiles::MobileRow;
-use crate::api::{
-    Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
-    FlowRow, KeysReload, PathRow, PeerRow, PortRow, Problem, Readiness, Reregister, Revoke,
-    RouteRow, Service, Status, WorkerRow,
-};
+use crate::api::{DropRow, Problem, Readiness, Status};
 use crate::mn::status::MnStatus;
 
 /// Routes, and what is said about them.
-struct Doors {
+pub(super) struct Doors {
     router: Router<Api>,
     paths: Paths,
     components: ComponentsBuilder,
@@ -43,57 +36,16 @@ pub(super) fn all() -> (Router<Api>, OpenApi) {
         paths: Paths::new(),
         components: ComponentsBuilder::new().schema_from::<Problem>(),
     };
-    doors.tables_and_commands().events_and_health().described()
+    let doors = doors.tables_and_commands().events_and_health();
+    #[cfg(feature = "dpdk")]
+    let doors = doors.of_an_appliance();
+    doors.described()
 }
 
 impl Doors {
-    /// What `flowmob show` and the commands that change something ask for.
+    /// What `flowmob show` and the commands that change something ask of any process.
     fn tables_and_commands(self) -> Self {
         self.read::<Status>("/v1/status", "Name, roles, readiness", Request::Status)
-            .list::<BindingRow>(
-                "/v1/bindings",
-                "Binding cache of an LMA, binding update list of a MAG",
-                Request::Bindings,
-            )
-            .list::<FlowRow>(
-                "/v1/flows",
-                "Flow mobility cache of an LMA, flow state of a MAG",
-                Request::Flows,
-            )
-            .write::<FlowAdd, FlowAdded>(
-                "/v1/flows",
-                "Adds a flow rule, at an LMA",
-                Request::FlowAdd,
-            )
-            .write::<FlowMove, FlowMoved>(
-                "/v1/flows/move",
-                "Moves a flow to another access; answered when every worker has switched",
-                Request::FlowMove,
-            )
-            .write::<FlowDelete, Done>(
-                "/v1/flows/delete",
-                "Deletes a flow rule",
-                Request::FlowDelete,
-            )
-            .write::<Explain, Explanation>(
-                "/v1/explain",
-                "What would become of a packet, and why; nothing is sent",
-                |explain| Request::Explain(Box::new(explain)),
-            )
-            .list::<MobileRow>(
-                "/v1/mobiles",
-                "Mobiles that are registered, with the traffic of their prefixes",
-                Request::Mobiles,
-            )
-            .list::<PathRow>(
-                "/v1/paths",
-                "Tunnels and links with their traffic",
-                Request::Paths,
-            )
-            .list::<RouteRow>("/v1/routes", "Prefixes and static routes", Request::Routes)
-            .list::<PeerRow>("/v1/peers", "Configured LMAs and MAGs", Request::Peers)
-            .list::<PortRow>("/v1/ports", "Ports with their traffic", Request::Ports)
-            .list::<WorkerRow>("/v1/workers", "Poll-mode workers", Request::Workers)
             .list::<DropRow>("/v1/drops", "Reasons of drops and refusals", Request::Drops)
             .read::<MnStatus>("/v1/mn", "A mobile node's logical interface", Request::Mn)
             .ask(
@@ -102,37 +54,19 @@ impl Doors {
                 Object::new().into(),
                 Request::Config,
             )
-            .write::<Reload, Reloaded>(
+            .write::<Reload, Reloaded, _>(
                 "/v1/reload",
                 "Reads the configuration's file again and puts it into force, whole or not at all",
                 Request::Reload,
             )
             .read::<LogState>("/v1/log", "What is logged", Request::Log)
-            .write::<LogChange, LogState>(
+            .write::<LogChange, LogState, _>(
                 "/v1/log",
                 "Logs more or less, also about one mobile, until the process ends or a reload says otherwise",
                 Request::LogChange,
             )
             .knows::<LogLevel>()
             .knows::<MobileSwitch>()
-            .write::<KeysReload, Done>(
-                "/v1/keys/reload",
-                "Reads the key files again",
-                Request::KeysReload,
-            )
-            .write::<Revoke, Done>("/v1/revoke", "Revokes bindings, at an LMA", Request::Revoke)
-            .write::<Service, Done>(
-                "/v1/service",
-                "Serves a mobile, or no longer",
-                Request::Service,
-            )
-            .write::<Reregister, Done>(
-                "/v1/reregister",
-                "Has a mobile registered again by its MAGs",
-                Request::Reregister,
-            )
-            .write::<Attach, Done>("/v1/attach", "Attaches a mobile, at a MAG", Request::Attach)
-            .write::<Attach, Done>("/v1/detach", "Detaches a mobile, at a MAG", Request::Detach)
     }
 
     /// What monitoring asks for, and whoever wants to hear what happens.
@@ -161,21 +95,6 @@ impl Doors {
             get(stream::follow),
         )
         .other(
-            "/v1/capture",
-            "Packets as they come in and leave, with what was decided about each, as pcapng, until the reader goes",
-            (capture::PCAPNG, Object::new().into()),
-            CaptureQuery::into_params(|| Some(ParameterIn::Query)),
-            get(capture::capture),
-        )
-        .knows::<FrameDirection>()
-        .other(
-            "/v1/recorder",
-            "The last signalling messages and decisions of an LMA or MAG, as a file for flowmob replay",
-            (recorder::RECORDING, Object::new().into()),
-            Vec::new(),
-            get(recorder::recorder),
-        )
-        .other(
             "/livez",
             "200 if the control thread and all workers turn",
             ("text/plain", String::schema()),
@@ -184,7 +103,8 @@ impl Doors {
         )
         .other(
             "/readyz",
-            "200 if the configuration is applied and all ports are up, or else 503",
+            "200 if the configuration is applied and all ports are up, or a mobile node has an address and a router, or \
+             else 503",
             ("application/json", one::<Readiness>()),
             Vec::new(),
             get(health::ready),
@@ -202,21 +122,38 @@ impl Doors {
 }
 
 /// What an answer holds, and as what.
-type Holds = (&'static str, RefOr<Schema>);
+pub(super) type Holds = (&'static str, RefOr<Schema>);
 
 impl Doors {
     /// A question without parameters, answered by one thing.
-    fn read<A: ToSchema>(self, path: &str, summary: &str, request: Request) -> Self {
+    pub(super) fn read<A: ToSchema>(
+        self,
+        path: &str,
+        summary: &str,
+        request: impl Into<Request>,
+    ) -> Self {
         self.knows::<A>().ask(path, summary, one::<A>(), request)
     }
 
     /// A question without parameters, answered by a list.
-    fn list<A: ToSchema>(self, path: &str, summary: &str, request: Request) -> Self {
+    pub(super) fn list<A: ToSchema>(
+        self,
+        path: &str,
+        summary: &str,
+        request: impl Into<Request>,
+    ) -> Self {
         self.knows::<A>()
             .ask(path, summary, list_of::<A>(), request)
     }
 
-    fn ask(self, path: &str, summary: &str, holds: RefOr<Schema>, request: Request) -> Self {
+    pub(super) fn ask(
+        self,
+        path: &str,
+        summary: &str,
+        holds: RefOr<Schema>,
+        request: impl Into<Request>,
+    ) -> Self {
+        let request = request.into();
         let handler =
             get(async move |State(calls): State<Sender<Call>>| ask(&calls, request.clone()).await);
         let holds = ("application/json", holds);
@@ -224,16 +161,20 @@ impl Doors {
     }
 
     /// Something to be done, described by a JSON body.
-    fn write<Q: ToSchema + DeserializeOwned + Send + 'static, A: ToSchema>(
+    pub(super) fn write<
+        Q: ToSchema + DeserializeOwned + Send + 'static,
+        A: ToSchema,
+        R: Into<Request> + 'static,
+    >(
         self,
         path: &str,
         summary: &str,
-        make: fn(Q) -> Request,
+        make: fn(Q) -> R,
     ) -> Self {
         let handler = post(
             async move |State(calls): State<Sender<Call>>, body: Result<Json<Q>, JsonRejection>| {
                 match body {
-                    Ok(Json(body)) => ask(&calls, make(body)).await,
+                    Ok(Json(body)) => ask(&calls, make(body).into()).await,
                     Err(rejection) => problem(&Problem::bad_request(rejection.body_text())),
                 }
             },
@@ -250,7 +191,7 @@ impl Doors {
     }
 
     /// Anything else that is asked for with GET.
-    fn other(
+    pub(super) fn other(
         self,
         path: &str,
         summary: &str,
@@ -284,7 +225,7 @@ impl Doors {
     }
 
     /// Describes a type and those that it is made of.
-    fn knows<T: ToSchema>(mut self) -> Self {
+    pub(super) fn knows<T: ToSchema>(mut self) -> Self {
         let mut parts = Vec::new();
         T::schemas(&mut parts);
         self.components = self.components.schemas_from_iter(parts).schema_from::<T>();

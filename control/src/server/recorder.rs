@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use super::{ANSWER_TIMEOUT, Api, Request, answer, problem};
+use super::{ANSWER_TIMEOUT, Api, ApplianceRequest, answer, problem};
 use crate::api::Problem;
 use crate::sink::sink;
 
@@ -14,7 +14,13 @@ pub(super) const RECORDING: &str = "application/octet-stream";
 /// `GET /v1/recorder`.
 pub(super) async fn recorder(State(api): State<Api>) -> Response {
     let (to, mut from) = sink(1);
-    if let Err(error) = answer(&api.calls, Request::Recorder(to), ANSWER_TIMEOUT).await {
+    if let Err(error) = answer(
+        &api.calls,
+        ApplianceRequest::Recorder(to).into(),
+        ANSWER_TIMEOUT,
+    )
+    .await
+    {
         return problem(&error);
     }
     let mut stopped = api.stopped;

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{dashboard, problem};
 use crate::api::Problem;
-use crate::keys;
+use crate::secret;
 
 /// What a request over TCP has to show.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) fn bind(management: &Management) -> anyhow::Result<Option<Tcp>> {
         return Ok(None);
     };
     let proof = match &management.token_file {
-        Some(file) => Proof::Token(keys::token(file)?),
+        Some(file) => Proof::Token(secret::token(file)?),
         None => Proof::LocalName,
     };
     let tcp = Tcp::new(address, proof);

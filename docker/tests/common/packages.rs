@@ -57,13 +57,13 @@ pub fn small() -> PathBuf {
         "flowmob",
         "--no-default-features",
     ]);
-    command.args(["--target-dir", "target/mn"]);
+    command.args(["--target-dir", "target/mobile"]);
     // What cargo says of the crate under test is not for another one.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
         command.env_remove(name);
     }
     ok(command.current_dir(root()));
-    root().join("target/mn/debug/flowmob")
+    root().join("target/mobile/debug/flowmob")
 }
 
 /// Leaves a copy alone, with its time, that is the same.

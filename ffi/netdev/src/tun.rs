@@ -19,8 +19,8 @@ impl Tun {
     /// calling thread. Reads and writes never block.
     ///
     /// # Errors
-    /// Those of opening `/dev/net/tun` and of `TUNSETIFF`: no permission, or a device of that name
-    /// exists and is in use.
+    /// Those of opening `/dev/net/tun`; of `TUNSETIFF`, `EPERM` without permission, and `EBUSY` if there is an
+    /// interface of that name: a persistent TUN device is not taken over, as it would outlive this value.
     pub fn create(name: &str) -> io::Result<Self> {
         let ifr_name = interface_name(name)?;
         let file = OpenOptions::new()
@@ -28,11 +28,12 @@ impl Tun {
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/net/tun")?;
-        let flags = libc::IFF_TUN | libc::IFF_NO_PI;
+        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+        let flags = u16::try_from(flags).map_err(io::Error::other)?;
         let request = libc::ifreq {
             ifr_name,
             ifr_ifru: libc::__c_anonymous_ifr_ifru {
-                ifru_flags: libc::c_short::try_from(flags).map_err(io::Error::other)?,
+                ifru_flags: flags.cast_signed(),
             },
         };
         // SAFETY: TUNSETIFF reads and writes one `ifreq`; `request` is one, initialised, and lives

@@ -261,7 +261,7 @@ impl World {
         assert!(!advertisement.mac.is_multicast());
         assert!(advertisement.mtu >= 1280);
         assert!(advertisement.router_lifetime <= Duration::from_mins(150));
-        let frame = nd::icmp6::router_advertisement(advertisement, MacAddr::MAG);
+        let frame = nd::router::router_advertisement(advertisement, MacAddr::MAG);
         assert!(frame.len() <= 1280, "{advertisement:?}");
         let off_link: BTreeSet<Hnp> = self
             .mag

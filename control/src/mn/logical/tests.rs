@@ -18,22 +18,42 @@ fn addr(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
 }
 
-fn interface(now: Instant) -> LogicalInterface {
+fn settings() -> MnSettings {
     let access = |name: &str, interface: &str| AccessSettings {
         name: name.into(),
         interface: interface.into(),
     };
-    let settings = MnSettings {
+    MnSettings {
         interface: "lif0".into(),
         interface_id: [0, 0, 0, 0, 0, 0, 1, 0],
         accesses: vec![access("wlan", "if1"), access("lte", "if2")],
-    };
-    let link = |mac| Link {
+    }
+}
+
+fn interface(now: Instant) -> LogicalInterface {
+    LogicalInterface::new(settings(), &[Some(link(MAC1)), Some(link(MAC2))], now)
+}
+
+fn link(mac: MacAddr) -> Link {
+    Link {
         mac,
         mtu: 1500,
         up: true,
-    };
-    LogicalInterface::new(settings, &[link(MAC1), link(MAC2)], now)
+    }
+}
+
+fn down(mac: MacAddr) -> Link {
+    Link {
+        up: false,
+        ..link(mac)
+    }
+}
+
+/// What has happened, in words; with `!` where somebody should look.
+fn events(lif: &mut LogicalInterface) -> Vec<String> {
+    let events = std::iter::from_fn(|| lif.poll_event());
+    let texts = events.map(|(warning, what)| format!("{}{what}", if warning { "! " } else { "" }));
+    texts.collect()
 }
 
 fn outputs(lif: &mut LogicalInterface) -> Vec<Output> {
@@ -190,21 +210,110 @@ fn an_access_without_router_is_not_used() {
     let up = udp(ADDRESS1, CN, (5004, 4000));
     lif.handle_frame(IF1, &downlink(MAC1, &udp(CN, ADDRESS1, (4000, 5004))), now);
     assert_eq!(lif.handle_packet(&up).unwrap().0, IF1);
-    lif.handle_link(IF1, false, now);
+    lif.handle_link(IF1, down(MAC1), now);
     assert_eq!(lif.handle_packet(&up).unwrap().0, IF2);
     assert_eq!(
         outputs(&mut lif),
         [],
         "the address outlives the link, the route has another access"
     );
-    lif.handle_link(IF2, false, now);
+    lif.handle_link(IF2, down(MAC2), now);
     assert_eq!(lif.handle_packet(&up), None);
     assert_eq!(outputs(&mut lif), [Output::DefaultRoute(false)]);
     assert_eq!(lif.status().drops[0].reason, "no-route");
     // Up again: it asks at once.
-    lif.handle_link(IF1, true, now);
+    lif.handle_link(IF1, link(MAC1), now);
     lif.handle_timeout(now);
     assert!(matches!(outputs(&mut lif)[..], [Output::Transmit(IF1, _)]));
+}
+
+#[test]
+fn an_interface_may_come_late_and_be_another_one_later() {
+    let now = Instant::now();
+    let mut lif = LogicalInterface::new(settings(), &[None, Some(down(MAC2))], now);
+    assert_eq!(
+        events(&mut lif),
+        ["! access wlan (if1) is down", "! access lte (if2) is down"]
+    );
+    assert_eq!(lif.poll_timeout(), None, "there is nobody to be asked");
+    let row = &lif.status().accesses[0];
+    assert_eq!((row.mac, row.up), (None, false));
+
+    lif.handle_link(IF1, link(MAC1), now);
+    lif.handle_timeout(now);
+    let frame = advertisement(1800, 1460, &[(PREFIX1, 3600)]);
+    lif.handle_frame(IF1, &frame, now);
+    assert_eq!(
+        events(&mut lif),
+        [
+            "access wlan (if1) is up",
+            "prefix 2001:db8:100::/64 gained, address 2001:db8:100::100",
+            "access wlan has router fe80::200:5eff:fe00:5213",
+        ]
+    );
+    lif.handle_frame(IF1, &frame, now);
+    lif.handle_link(IF1, link(MAC1), now);
+    assert_eq!(events(&mut lif), [""; 0], "nothing is new");
+    outputs(&mut lif);
+
+    // Under another address, it has to attach once more; its own address stays.
+    let other = MacAddr([2, 0, 0, 0, 1, 9]);
+    lif.handle_link(IF1, link(other), now);
+    let lost = "! access wlan has lost router fe80::200:5eff:fe00:5213";
+    assert_eq!(events(&mut lif), [lost]);
+    lif.handle_timeout(now);
+    let sent = outputs(&mut lif);
+    let [Output::DefaultRoute(false), Output::Transmit(IF1, asked)] = &sent[..] else {
+        panic!("{sent:?}");
+    };
+    assert_eq!(stations(asked).unwrap().1, other);
+    assert_eq!(lif.status().prefixes.len(), 1);
+    lif.handle_frame(IF1, &frame, now);
+    let up = udp(ADDRESS1, CN, (5004, 4000));
+    let (_, header) = lif.handle_packet(&up).unwrap();
+    assert_eq!(header, host::ethernet(other, MacAddr::MAG));
+    events(&mut lif);
+
+    // It is narrower than what the router says.
+    outputs(&mut lif);
+    let mtu = 1300;
+    lif.handle_link(IF1, Link { mtu, ..link(other) }, now);
+    lif.handle_frame(IF1, &frame, now);
+    assert!(outputs(&mut lif).contains(&Output::SetMtu(1300)));
+
+    lif.handle_frame(IF1, &advertisement(1800, 1460, &[(PREFIX1, 0)]), now);
+    let lost = "! prefix 2001:db8:100::/64 lost, address 2001:db8:100::100";
+    assert_eq!(events(&mut lif).last().unwrap(), lost);
+}
+
+#[test]
+fn moves_are_told_but_not_all_of_them() {
+    let now = Instant::now();
+    let mut lif = attached(now);
+    events(&mut lif);
+    let down = udp(CN, ADDRESS1, (4000, 5004));
+    let mut arrive = |n: u32, at: Instant| {
+        let (id, mac) = if n % 2 == 0 { (IF1, MAC1) } else { (IF2, MAC2) };
+        lif.handle_frame(id, &downlink(mac, &down), at);
+        events(&mut lif)
+    };
+    assert_eq!(arrive(0, now), [""; 0]);
+    assert_eq!(
+        arrive(1, now),
+        [
+            "flow 2001:db8:100::100 > 2001:db8:c::5 proto 17 ports 5004 > 4000 moved from access wlan to lte"
+        ]
+    );
+    let told: usize = (2..100).map(|n| arrive(n, now).len()).sum();
+    assert_eq!(told + 1, usize::try_from(MOVES_TOLD).unwrap());
+    let later = now + Duration::from_secs(1);
+    assert_eq!(arrive(100, later).len(), 1);
+    assert_eq!(lif.summary().flow_moves, 100);
+    lif.handle_frame(IF2, &downlink(MAC2, &down), later);
+    let Some((false, What::UplinkMoved { untold, .. })) = lif.poll_event() else {
+        panic!("not told");
+    };
+    assert_eq!(untold, 99 - u64::from(MOVES_TOLD));
 }
 
 #[test]
