@@ -269,7 +269,7 @@ fn find_interface(name: &str) -> anyhow::Result<Option<Interface>> {
     let running = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
     Ok(Some(Interface {
         index,
-        mac: mac.and_then(|link| link.addr()).map(MacAddr),
+        mac: mac.and_then(nix::sys::socket::LinkAddr::addr).map(MacAddr),
         up: entry.flags.contains(InterfaceFlags::IFF_UP),
         running: entry.flags.contains(running),
     }))

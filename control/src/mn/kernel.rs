@@ -137,10 +137,9 @@ impl KernelIpv6 {
                 Ok(()) | Err(_) => Ok(()),
             };
         }
-        let mut text = format!("boot {}\n", boot());
-        for (interface, Before { index, value }) in &self.before {
-            text += &format!("{interface} {index} {value}\n");
-        }
+        let lines = (self.before.iter())
+            .map(|(interface, Before { index, value })| format!("{interface} {index} {value}\n"));
+        let text = format!("boot {}\n{}", boot(), lines.collect::<String>());
         let new = self.note.with_added_extension("new");
         fs::write(&new, text)?;
         fs::rename(&new, &self.note)
