@@ -15,6 +15,8 @@
 pub mod base;
 pub mod booted;
 pub mod engine;
+pub mod machine;
+pub mod namespace;
 pub mod packages;
 pub mod traffic;
 
