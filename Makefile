@@ -18,6 +18,7 @@ help:
 	@echo "make build   the appliance: target/release/flowmob"
 	@echo "make deb     Debian packages of it and of the mobile node: target/package"
 	@echo "make image   container images of these packages"
+	@echo "make vm      the disk of a virtual machine with it: target/flowmob.qcow2"
 	@echo "make mn      the mobile node alone, small and static: target/mn/flowmob"
 	@echo "make setup   the Debian packages that all of these need (they call it themselves)"
 
@@ -60,6 +61,12 @@ image: deb
 		DOCKER_BUILDKIT=1 $(DOCKER) build -f docker/Dockerfile --build-arg PACKAGES=prebuilt \
 			--target $$target -t $$name $(IMAGE_FLAGS) . || exit 1; \
 	done
+
+# A disk for QEMU, libvirt or OpenStack.
+.PHONY: vm
+vm: deb
+	docker/machine/build target/flowmob.qcow2 target/package/flowmob_*.deb
+	@ls -lh target/flowmob.qcow2 | awk '{ print $$NF ": " $$5 }'
 
 DEMO ?= --scenario both --dialect all
 .PHONY: demo
