@@ -270,7 +270,7 @@ fn what_a_killed_process_left_is_put_back_by_the_next() {
         mobile
     };
     let off = || accesses.map(|(interface, _)| network.ipv6_is_off(interface));
-    let three = [&BOTH[..], &[("cable", "eth9")]].concat();
+    let three = [BOTH, &[("cable", "eth9")]].concat();
 
     let killed = start(&three);
     assert!(!killed.stop(Signal::SIGKILL).success());

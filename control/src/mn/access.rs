@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use flow::MacAddr;
 use netdev::{Options, PacketSocket};
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::LinkAddr;
 
 use super::AccessSettings;
 use super::kernel::{KernelIpv6, sysctl};
@@ -269,7 +270,7 @@ fn find_interface(name: &str) -> anyhow::Result<Option<Interface>> {
     let running = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
     Ok(Some(Interface {
         index,
-        mac: mac.and_then(|link| link.addr()).map(MacAddr),
+        mac: mac.and_then(LinkAddr::addr).map(MacAddr),
         up: entry.flags.contains(InterfaceFlags::IFF_UP),
         running: entry.flags.contains(running),
     }))

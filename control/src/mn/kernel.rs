@@ -5,6 +5,7 @@
 //! was there before.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -139,7 +140,8 @@ impl KernelIpv6 {
         }
         let mut text = format!("boot {}\n", boot());
         for (interface, Before { index, value }) in &self.before {
-            text += &format!("{interface} {index} {value}\n");
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{interface} {index} {value}");
         }
         let new = self.note.with_added_extension("new");
         fs::write(&new, text)?;

@@ -293,7 +293,11 @@ fn moves_are_told_but_not_all_of_them() {
     events(&mut lif);
     let down = udp(CN, ADDRESS1, (4000, 5004));
     let mut arrive = |n: u32, at: Instant| {
-        let (id, mac) = if n % 2 == 0 { (IF1, MAC1) } else { (IF2, MAC2) };
+        let (id, mac) = if n.is_multiple_of(2) {
+            (IF1, MAC1)
+        } else {
+            (IF2, MAC2)
+        };
         lif.handle_frame(id, &downlink(mac, &down), at);
         events(&mut lif)
     };
