@@ -45,25 +45,31 @@ pub fn packages() -> &'static Packages {
     })
 }
 
-/// The mobile node's build, in a directory of its own: it has the same name as the appliance.
+/// The mobile node's build, compiled with what the other tests have compiled.
 pub fn small() -> PathBuf {
+    // Cargo has one name for both builds, and others want the other one there.
+    let shared = root().join("target/debug/flowmob");
+    let aside = root().join("target/debug/flowmob.aside");
+    let _ = std::fs::remove_file(&aside);
+    let is_aside = std::fs::hard_link(&shared, &aside).is_ok();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--locked",
-        "-p",
-        "flowmob",
-        "--no-default-features",
-    ]);
-    command.args(["--target-dir", "target/mobile"]);
+    command.args(["build", "--quiet", "--locked", "-p", "flowmob"]);
+    command.args(["--no-default-features", "--target-dir", "target"]);
     // What cargo says of the crate under test is not for another one.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
         command.env_remove(name);
     }
-    ok(command.current_dir(root()));
-    root().join("target/mobile/debug/flowmob")
+    let built = command.current_dir(root()).output().unwrap();
+    let program = kept().join("flowmob-mn");
+    if built.status.success() {
+        copy_if_other(&shared, &program);
+    }
+    if is_aside {
+        std::fs::rename(&aside, &shared).unwrap();
+    }
+    assert!(built.status.success(), "{}", deploy::said(&built));
+    program
 }
 
 /// Leaves a copy alone, with its time, that is the same.
