@@ -4,6 +4,7 @@
 pub(crate) mod appliance;
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "flowmob",
     version,
+    long_version = long_version(),
     propagate_version = true,
     arg_required_else_help = true
 )]
@@ -24,6 +26,19 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What reports of faults should say: which DPDK, and whose drivers.
+fn long_version() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    #[cfg(feature = "dpdk")]
+    let dpdk = match dpdk::linked_drivers() {
+        Some(drivers) => format!("{}, linked in: {}", dpdk::version(), drivers.join(" ")),
+        None => format!("{}, a shared library that loads drivers", dpdk::version()),
+    };
+    #[cfg(not(feature = "dpdk"))]
+    let dpdk = "without DPDK";
+    TEXT.get_or_init(|| format!("{}\n{dpdk}", env!("CARGO_PKG_VERSION")))
 }
 
 /// The commands.

@@ -72,10 +72,11 @@ impl Finding {
     }
 }
 
-/// The machine: files of the kernel, and whether its clock is kept in step.
+/// The machine: files of the kernel, what drivers this program has in it, if any, and whether the clock is kept in step.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     root: PathBuf,
+    linked: Option<&'static [&'static str]>,
     clock: Option<bool>,
 }
 
@@ -84,6 +85,7 @@ impl Machine {
     pub(crate) fn this() -> Self {
         Self {
             root: PathBuf::from("/"),
+            linked: dpdk::linked_drivers(),
             clock: netdev::clock::is_synchronised().ok(),
         }
     }

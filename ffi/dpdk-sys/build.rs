@@ -1,8 +1,11 @@
 //! Finds the system's DPDK with pkg-config, binds the names flowmob uses with bindgen, and
 //! compiles C shims for those that are `static inline` in DPDK's headers.
+//!
+//! With the feature `static`, DPDK's archives are linked in place of its shared libraries, with a choice of drivers.
 
 use std::env;
 use std::error::Error;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,21 +45,80 @@ const CONSTANTS: &[&str] = &[
 /// Types that DPDK declares both packed and aligned, which Rust cannot express. Never used here.
 const OPAQUE: &str = "rte_arp_ipv4|rte_arp_hdr|rte_ecpri_.*|rte_l2tpv2_.*|rte_gtp_psc_generic_hdr";
 
+/// Drivers that are linked in. None of them needs more than [`LIBRARIES`] and [`OTHERS`]; mlx4 and mlx5 do: rdma-core
+/// loads its own drivers at run time.
+const DRIVERS: &[&str] = &[
+    "bus_pci",
+    "bus_vdev",
+    "mempool_ring",
+    "net_af_packet",
+    "net_af_xdp",
+    "net_e1000",
+    "net_ena",
+    "net_i40e",
+    "net_iavf",
+    "net_ice",
+    "net_ixgbe",
+    "net_memif",
+    "net_null",
+    "net_pcap",
+    "net_ring",
+    "net_tap",
+    "net_vhost",
+    "net_virtio",
+    "net_vmxnet3",
+];
+
+/// What flowmob and these drivers call of DPDK.
+const LIBRARIES: &[&str] = &[
+    "common_iavf",
+    "cryptodev",
+    "dmadev",
+    "eal",
+    "ethdev",
+    "gso",
+    "hash",
+    "kvargs",
+    "mbuf",
+    "mempool",
+    "meter",
+    "net",
+    "pci",
+    "rcu",
+    "ring",
+    "security",
+    "telemetry",
+    "timer",
+    "vhost",
+];
+
+/// What DPDK calls of others, each before what it calls itself: archives of Debian's.
+const OTHERS: &[&str] = &["numa", "pcap", "xdp", "bpf", "elf", "z", "bsd", "md"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=wrapper.h");
+    println!("cargo::rerun-if-changed=pcap.c");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    find_dpdk();
+    let linked_in = env::var_os("CARGO_FEATURE_STATIC").is_some();
+    find_dpdk(linked_in);
     let cflags = cflags()?;
     bind(&cflags, &out)?;
     compile_shims(&cflags, &out);
+    if linked_in {
+        link_archives(&out)?;
+    }
+    let drivers = if linked_in { DRIVERS } else { &[] };
+    fs::write(out.join("drivers.rs"), format!("&{drivers:?}"))?;
     Ok(())
 }
 
-/// Emits the link flags. Without DPDK, ends the build with the way to get it.
-fn find_dpdk() {
+/// Emits the link flags of the shared libraries, unless archives are linked. Without DPDK, ends the build with the way
+/// to get it.
+fn find_dpdk(linked_in: bool) {
     if let Err(error) = pkg_config::Config::new()
         .atleast_version(OLDEST)
+        .cargo_metadata(!linked_in)
         .probe("libdpdk")
     {
         println!("cargo::error=DPDK {OLDEST} or newer was not found: {error}");
@@ -65,6 +127,31 @@ fn find_dpdk() {
         );
         std::process::exit(1);
     }
+}
+
+/// Emits the link flags of the archives. They stay out of this crate's own library: whole, they are large.
+fn link_archives(out: &Path) -> Result<(), Box<dyn Error>> {
+    let directory = pkg_config::get_variable("libdpdk", "libdir")?;
+    let missing = |name: &&str| !Path::new(&directory).join(format!("lib{name}.a")).exists();
+    if let Some(name) = OTHERS.iter().copied().find(missing) {
+        return Err(format!("{directory}/lib{name}.a is missing").into());
+    }
+    println!("cargo::rustc-link-search=native={directory}");
+    println!("cargo::rustc-link-search=native={}", out.display());
+    cc::Build::new()
+        .cargo_metadata(false)
+        .file("pcap.c")
+        .compile("dpdk_sys_pcap");
+    // Whole: drivers, buses and much else are reached through constructors only, and these definitions have to be there
+    // before libpcap's are looked for.
+    println!("cargo::rustc-link-lib=static:-bundle,+whole-archive=dpdk_sys_pcap");
+    for name in DRIVERS.iter().chain(LIBRARIES) {
+        println!("cargo::rustc-link-lib=static:-bundle,+whole-archive=rte_{name}");
+    }
+    for name in OTHERS {
+        println!("cargo::rustc-link-lib=static:-bundle={name}");
+    }
+    Ok(())
 }
 
 /// All of `pkg-config --cflags`: the pkg-config crate drops `-include rte_config.h` and `-march`,

@@ -32,8 +32,15 @@ impl Machine {
         findings
     }
 
-    /// DPDK loads drivers at run time, from packages of their own.
+    /// DPDK has drivers linked in, or loads them at run time, from packages of their own.
     fn drivers(&self, ports: &[Port]) -> Finding {
+        match self.linked {
+            Some(linked) => linked_in(linked, ports),
+            None => self.plugins(ports),
+        }
+    }
+
+    fn plugins(&self, ports: &[Port]) -> Finding {
         let places = [
             "/usr/lib/x86_64-linux-gnu/dpdk",
             "/usr/lib/aarch64-linux-gnu/dpdk",
@@ -62,11 +69,7 @@ impl Machine {
             let prefix = format!("librte_net_{driver}.so");
             there.iter().any(|file| file.starts_with(&prefix))
         };
-        let wanted = ports
-            .iter()
-            .filter_map(|port| Some((driver(&port.device)?, &port.name)));
-        let mut missing = wanted.filter(|(driver, _)| !has(driver));
-        match missing.next() {
+        match missing(ports, has) {
             Some((driver, port)) => Finding::fail(
                 "drivers",
                 format!("port {port} needs net_{driver}, which is not installed"),
@@ -124,6 +127,17 @@ impl Machine {
                     "mlx5_core",
                     "mlx4_core",
                 ];
+                if self.linked.is_some()
+                    && let Some(driver @ ("mlx5_core" | "mlx4_core")) = driver.as_deref()
+                {
+                    return Finding::fail(
+                        &check,
+                        format!(
+                            "cards of {driver} need a driver that is not linked into this program"
+                        ),
+                        LOADS,
+                    );
+                }
                 if !driver
                     .as_deref()
                     .is_some_and(|driver| own.contains(&driver))
@@ -198,6 +212,27 @@ impl Machine {
             "boot with intel_iommu=on iommu=pt (AMD: amd_iommu=on); in a virtual machine without one, \
              echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
         )
+    }
+}
+
+/// What to do if a driver cannot be had.
+const LOADS: &str = "use the program of the Debian package flowmob, which loads drivers";
+
+/// The first port whose driver is not there, and that driver.
+fn missing(ports: &[Port], has: impl Fn(&str) -> bool) -> Option<(&'static str, &str)> {
+    let mut wanted = (ports.iter()).filter_map(|port| Some((driver(&port.device)?, &*port.name)));
+    wanted.find(|(driver, _)| !has(driver))
+}
+
+fn linked_in(linked: &[&str], ports: &[Port]) -> Finding {
+    let has = |driver: &str| linked.contains(&&*format!("net_{driver}"));
+    match missing(ports, has) {
+        Some((driver, port)) => Finding::fail(
+            "drivers",
+            format!("port {port} needs net_{driver}, which is not linked into this program"),
+            LOADS,
+        ),
+        None => Finding::ok("drivers", format!("{} of DPDK's linked in", linked.len())),
     }
 }
 

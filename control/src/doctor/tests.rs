@@ -18,6 +18,7 @@ fn machine() -> (TempDir, Machine) {
     let root = tempfile::tempdir().unwrap();
     let machine = Machine {
         root: root.path().to_owned(),
+        linked: None,
         clock: Some(true),
     };
     for (path, text) in [
@@ -267,4 +268,32 @@ fn what_a_configuration_asks_for_is_looked_at() {
         hurting(&late, None).last(),
         Some(&("clock".to_owned(), State::Warn))
     );
+}
+
+#[test]
+fn drivers_that_are_linked_in_are_no_files() {
+    let (root, mut machine) = machine();
+    fs::remove_dir_all(root.path().join("usr")).unwrap();
+    machine.linked = Some(&["net_af_packet", "net_tap"]);
+    assert_eq!(hurting(&machine, Some(&config(CONFIG))), []);
+    let xdp = config(&CONFIG.replace("af_packet:eth1", "af_xdp:eth1"));
+    assert_eq!(
+        hurting(&machine, Some(&xdp)),
+        [("drivers".to_owned(), State::Fail)]
+    );
+    // A card that its own driver of the kernel keeps, and DPDK's loads libraries for.
+    let driver = root.path().join("sys/bus/pci/devices/0000:03:00.0/driver");
+    fs::remove_file(&driver).unwrap();
+    std::os::unix::fs::symlink("../../drivers/mlx5_core", driver).unwrap();
+    assert_eq!(
+        hurting(&machine, Some(&config(CONFIG))),
+        [("port core".to_owned(), State::Fail)]
+    );
+    machine.linked = None;
+    put(
+        &root,
+        "usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_af_packet.so.23",
+        "",
+    );
+    assert_eq!(hurting(&machine, Some(&config(CONFIG))), []);
 }

@@ -72,6 +72,35 @@ pub fn small() -> PathBuf {
     program
 }
 
+/// The mobile node's build as it is released.
+pub fn small_and_static() -> PathBuf {
+    linked_statically("flowmob-mn-static", "--no-default-features")
+}
+
+/// The appliance with DPDK linked in.
+pub fn with_dpdk() -> PathBuf {
+    linked_statically("flowmob-static", "--features=static")
+}
+
+/// A program as it is released, but quick to build; and the linker's map, beside it. What is compiled for it stays in a
+/// directory of its own: there, all of them have the appliance's name.
+fn linked_statically(name: &str, features: &str) -> PathBuf {
+    let program = kept().join(name);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["rustc", "--quiet", "--locked", "--target-dir=target/mobile"]);
+    command.args(["-p", "flowmob", "--bin=flowmob", features]);
+    command.args(["--", "-Ctarget-feature=+crt-static"]);
+    command.arg(format!("-Clink-arg=-Wl,-Map={}.map", program.display()));
+    // What cargo says of the crate under test is not for another one.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
+        command.env_remove(name);
+    }
+    ok(command.current_dir(root()));
+    copy_if_other(&root().join("target/mobile/debug/flowmob"), &program);
+    program
+}
+
 /// Leaves a copy alone, with its time, that is the same.
 fn copy_if_other(from: &Path, to: &Path) {
     let (new, old) = (std::fs::read(from).unwrap(), std::fs::read(to));

@@ -16,6 +16,9 @@
 
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 
+/// The drivers that are linked in, such as `net_tap`; none if DPDK is a shared library, which loads them as plugins.
+pub const DRIVERS: &[&str] = include!(concat!(env!("OUT_DIR"), "/drivers.rs"));
+
 #[cfg(test)]
 mod tests {
     use super::*;

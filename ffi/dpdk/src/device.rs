@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::DeviceError;
+use crate::error::{DeviceError, MissingDriver};
 
 /// A network device, before DPDK knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -299,21 +299,27 @@ fn vdev(raw: &str) -> Result<&str, DeviceError> {
     }
 }
 
-/// A driver plugin that is not installed.
-pub(crate) struct Plugin {
-    pub(crate) library: String,
-    /// The Debian package that has it.
-    pub(crate) package: String,
-    pub(crate) directory: PathBuf,
-}
-
-/// The plugin of `driver` if it is not where DPDK looks for plugins.
-pub(crate) fn missing_plugin(driver: &str) -> Option<Plugin> {
+/// Why `driver` is not there, if it is not: DPDK has the drivers that are linked in, and if none is, the plugins that it
+/// finds.
+pub(crate) fn missing_driver(driver: &str) -> Option<MissingDriver> {
     // All others have the name of their driver.
     let driver = match driver {
         "net_virtio_user" | "virtio_user" => "net_virtio",
         driver => driver,
     };
+    match crate::linked_drivers() {
+        Some(linked) => not_linked(driver, linked),
+        None => missing_plugin(driver),
+    }
+}
+
+fn not_linked(driver: &str, linked: &[&str]) -> Option<MissingDriver> {
+    (!linked.contains(&driver)).then(|| MissingDriver::NotLinked {
+        driver: driver.to_owned(),
+    })
+}
+
+fn missing_plugin(driver: &str) -> Option<MissingDriver> {
     let directory = PathBuf::from(dpdk_sys::RTE_EAL_PMD_PATH.to_string_lossy().into_owned());
     let library = format!("librte_{driver}.so");
     // A development package has `librte_x.so`, a runtime package only `librte_x.so.23`.
@@ -328,7 +334,7 @@ pub(crate) fn missing_plugin(driver: &str) -> Option<Plugin> {
     // Debian names a package after the ABI, which is one above the release's year.
     let abi = dpdk_sys::RTE_VER_YEAR + 1;
     let package = format!("librte-{}{abi}", driver.replace('_', "-"));
-    Some(Plugin {
+    Some(MissingDriver::Plugin {
         library,
         package,
         directory,

@@ -4,6 +4,32 @@ use std::path::PathBuf;
 
 use crate::log::Said;
 
+/// A driver that DPDK does not have here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MissingDriver {
+    /// It would be a plugin, which is not installed.
+    #[error(
+        "DPDK's driver {library} is not in {}: `apt-get install {package}`",
+        directory.display()
+    )]
+    Plugin {
+        /// The plugin's file.
+        library: String,
+        /// The Debian package that has it.
+        package: String,
+        /// Where DPDK looks for plugins.
+        directory: PathBuf,
+    },
+    /// Drivers are linked in, and it is not among them.
+    #[error(
+        "DPDK's driver {driver} is not linked into this program: take the one of the Debian package, which loads drivers"
+    )]
+    NotLinked {
+        /// The driver.
+        driver: String,
+    },
+}
+
 /// Why DPDK's environment did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EalError {
@@ -93,16 +119,9 @@ pub enum MempoolError {
         /// Anonymous or hugepage.
         kind: &'static str,
     },
-    /// The pool driver's plugin is missing.
-    #[error(
-        "DPDK's pool driver is not in {}: `apt-get install {package}`", directory.display()
-    )]
-    NoDriver {
-        /// The Debian package that has it.
-        package: String,
-        /// Where DPDK looks for plugins.
-        directory: PathBuf,
-    },
+    /// The pool driver is missing.
+    #[error("packet pools: {0}")]
+    NoDriver(MissingDriver),
     /// DPDK said no.
     #[error("packet pool {name:?}: {reason}{said}")]
     Refused {
@@ -191,20 +210,13 @@ pub enum PortError {
         /// What is in its way.
         why: String,
     },
-    /// The driver's plugin is missing.
-    #[error(
-        "{device}: DPDK's driver {library} is not in {}: `apt-get install {package}`",
-        directory.display()
-    )]
+    /// The driver is missing.
+    #[error("{device}: {missing}")]
     NoDriver {
         /// The device.
         device: String,
-        /// The plugin's file.
-        library: String,
-        /// The Debian package that has it.
-        package: String,
-        /// Where DPDK looks for plugins.
-        directory: PathBuf,
+        /// Which, and why.
+        missing: MissingDriver,
     },
     /// The process lacks a capability.
     #[error(

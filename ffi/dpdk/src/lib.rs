@@ -41,7 +41,7 @@ pub mod thread;
 pub use burst::Burst;
 pub use device::Device;
 pub use eal::{Eal, EalConfig, EalHandle, Memory};
-pub use error::{DeviceError, EalError, MempoolError, PortError, ThreadError};
+pub use error::{DeviceError, EalError, MempoolError, MissingDriver, PortError, ThreadError};
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolConfig};
 pub use port::{Link, Port, PortConfig, PortStats};
@@ -56,4 +56,16 @@ pub fn version() -> String {
     unsafe { std::ffi::CStr::from_ptr(version) }
         .to_string_lossy()
         .into_owned()
+}
+
+/// The drivers that are linked in, such as `net_tap`; `None` if DPDK is a shared library, which loads them as plugins.
+///
+/// With drivers linked in, DPDK looks for no plugins, whatever is installed: it does so only if it finds itself as a
+/// shared library in the process (`is_shared_build` in `eal_common_options.c`).
+pub const fn linked_drivers() -> Option<&'static [&'static str]> {
+    if dpdk_sys::DRIVERS.is_empty() {
+        None
+    } else {
+        Some(dpdk_sys::DRIVERS)
+    }
 }

@@ -9,7 +9,7 @@ use dpdk_sys::{rte_mbuf, rte_mempool};
 use nix::errno::Errno;
 
 use crate::burst::{self, Burst};
-use crate::device::{Plugin, missing_plugin};
+use crate::device::missing_driver;
 use crate::eal::{EalHandle, Memory, errno, reason};
 use crate::error::MempoolError;
 use crate::log::Mark;
@@ -172,11 +172,8 @@ impl Mempool {
 
 fn refused(eal: &EalHandle, config: &MempoolConfig, mark: Mark) -> MempoolError {
     let code = errno();
-    if let Some(Plugin {
-        package, directory, ..
-    }) = missing_plugin("mempool_ring")
-    {
-        return MempoolError::NoDriver { package, directory };
+    if let Some(missing) = missing_driver("mempool_ring") {
+        return MempoolError::NoDriver(missing);
     }
     let name = config.name.clone();
     if code == Errno::EEXIST as c_int {

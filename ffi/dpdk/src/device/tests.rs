@@ -106,7 +106,7 @@ fn each_end_of_a_virtio_device_has_its_driver() {
         "net_virtio_user3,path=/run/v.sock,queues=1,queue_size=1024,server=1,mrg_rxbuf=0"
     );
     // A driver whose plugin is called otherwise.
-    assert!(missing_plugin("net_virtio_user").is_none());
+    assert_eq!(missing_driver("net_virtio_user"), None);
 }
 
 #[test]
@@ -184,11 +184,44 @@ fn pci_addresses_and_raw_vdevs_are_checked() {
 
 #[test]
 fn a_plugin_that_is_not_there_is_named_by_its_package() {
-    assert!(missing_plugin("mempool_ring").is_none());
-    let plugin = missing_plugin("net_no_such").unwrap();
-    assert_eq!(plugin.library, "librte_net_no_such.so");
+    assert_eq!(missing_plugin("mempool_ring"), None);
+    let Some(MissingDriver::Plugin {
+        library, package, ..
+    }) = missing_plugin("net_no_such")
+    else {
+        panic!("there is none");
+    };
+    assert_eq!(library, "librte_net_no_such.so");
     assert_eq!(
-        plugin.package,
+        package,
         format!("librte-net-no-such{}", dpdk_sys::RTE_VER_YEAR + 1)
     );
+}
+
+#[test]
+fn a_driver_that_is_not_linked_in_is_named() {
+    let linked = ["mempool_ring", "net_virtio"];
+    assert_eq!(not_linked("net_virtio", &linked), None);
+    let missing = not_linked("net_mlx5", &linked).unwrap().to_string();
+    assert!(missing.contains("net_mlx5 is not linked"), "{missing}");
+}
+
+/// Whichever way it is linked.
+#[test]
+fn the_drivers_of_all_devices_are_there() {
+    for driver in [
+        "mempool_ring",
+        "net_tap",
+        "net_af_packet",
+        "net_af_xdp",
+        "net_pcap",
+        "net_null",
+        "net_ring",
+        "net_memif",
+        "net_vhost",
+        "net_virtio_user",
+    ] {
+        assert_eq!(missing_driver(driver), None);
+    }
+    assert!(missing_driver("net_no_such").is_some());
 }

@@ -17,7 +17,7 @@ use super::gate::Gate;
 use super::relay::{Driver, Relay, Sockets};
 use super::stand_in::StandIn;
 use super::{MIN_MTU, PortConfig};
-use crate::device::{Device, L2_OVERHEAD, Plugin, missing_plugin};
+use crate::device::{Device, L2_OVERHEAD, missing_driver};
 use crate::eal::{EalHandle, reason};
 use crate::error::PortError;
 use crate::log::{Mark, Said};
@@ -569,17 +569,10 @@ fn why_not(device: &Device, arguments: &str, result: c_int, mark: Mark) -> PortE
     let driver = device
         .driver()
         .unwrap_or(name.trim_end_matches(|c: char| c.is_ascii_digit()));
-    if let Some(Plugin {
-        library,
-        package,
-        directory,
-    }) = missing_plugin(driver)
-    {
+    if let Some(missing) = missing_driver(driver) {
         return PortError::NoDriver {
             device: text,
-            library,
-            package,
-            directory,
+            missing,
         };
     }
     let needs: &[(&str, u32)] = match driver {
