@@ -132,7 +132,7 @@ fn an_anchor_in_a_machine_moves_a_flow_between_gateways_outside() {
     // QEMU's own back ends, which filter multicast as cards do; an IOMMU for VFIO.
     let card = "disable-legacy=on,iommu_platform=on";
     let options = format!(
-        "-machine q35 -smp 2 -device intel-iommu \
+        "-machine q35 -device intel-iommu \
          -netdev user,id=n0,hostfwd=tcp:127.0.0.1:8090-:8090 -device virtio-net-pci,netdev=n0,addr=10 \
          -netdev tap,id=n1,ifname=core0,script=no,downscript=no -device virtio-net-pci,netdev=n1,addr=11,mac=02:00:00:00:0c:00,{card} \
          -netdev tap,id=n2,ifname=net0,script=no,downscript=no -device virtio-net-pci,netdev=n2,addr=12,mac=02:00:00:00:0d:00,{card}"
@@ -148,6 +148,8 @@ fn an_anchor_in_a_machine_moves_a_flow_between_gateways_outside() {
          route add 2001:db8:100::/48 via 2001:db8:c::1"
     ));
 
+    machine.is_set_up();
+    wait_for("the anchor", PATIENCE, || ask(&core, "/readyz", None));
     let mags = [(1, "wlan", "wlan"), (2, "lte", "eutran")].map(|(number, access, technology)| {
         let config = mag(number, access, technology);
         let name = format!("mag{number}");
@@ -162,8 +164,6 @@ fn an_anchor_in_a_machine_moves_a_flow_between_gateways_outside() {
         mn.ip(&format!("link set {access} up"));
         appliance
     });
-    machine.is_set_up();
-    wait_for("the anchor", PATIENCE, || ask(&core, "/readyz", None));
     let log = "[mn]\ninterface = \"lif0\"\ninterface_id = \"::100\"\n\
                [[mn.access]]\nname = \"wlan\"\ninterface = \"wlan\"\n\
                [[mn.access]]\nname = \"lte\"\ninterface = \"lte\"\n";
