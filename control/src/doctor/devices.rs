@@ -9,6 +9,7 @@ use super::{Finding, Machine};
 /// Bits of capability sets (capabilities(7)).
 const NET_ADMIN: u8 = 12;
 const NET_RAW: u8 = 13;
+const IPC_LOCK: u8 = 14;
 const SYS_RAWIO: u8 = 17;
 const SYS_ADMIN: u8 = 21;
 const BPF: u8 = 39;
@@ -86,10 +87,8 @@ impl Machine {
     /// Rights, driver and place of one port.
     fn port(&self, port: &Port, config: &Config) -> Finding {
         let check = format!("port {}", port.name);
-        let missing = needed(&port.device).iter().find(|(bit, _)| !self.may(*bit));
-        if let Some((_, name)) = missing {
-            let fix = format!("run as root, or give the process {name}");
-            return Finding::fail(&check, format!("needs {name}"), fix);
+        if let Some(finding) = self.lacks(&check, needed(&port.device)) {
+            return finding;
         }
         if let Device::AfPacket { interface } | Device::AfXdp { interface } = &port.device
             && !self.has(format!("/sys/class/net/{interface}"))
@@ -148,6 +147,9 @@ impl Machine {
                         format!("dpdk-devbind.py -b vfio-pci {address}"),
                     );
                 }
+                if let Some(finding) = self.lacks(&check, self.of_card(driver.as_deref())) {
+                    return finding;
+                }
                 self.read(format!("{card}/numa_node"))
             }
             Device::AfPacket { interface } | Device::AfXdp { interface } => {
@@ -181,6 +183,36 @@ impl Machine {
             }
             (None, _) => Finding::ok(&check, "rights and driver are there"),
         }
+    }
+
+    /// The first capability that is missing.
+    fn lacks(&self, check: &str, needed: &[(u8, &str)]) -> Option<Finding> {
+        let (_, name) = needed.iter().find(|(bit, _)| !self.may(*bit))?;
+        let fix = format!("run as root, or give the process {name}");
+        Some(Finding::fail(check, format!("needs {name}"), fix))
+    }
+
+    /// The capabilities that a card asks for, by the driver it is bound to.
+    fn of_card(&self, driver: Option<&str>) -> &'static [(u8, &'static str)] {
+        let is_guarded = !self.list("/sys/class/iommu").is_empty();
+        match driver {
+            Some("mlx5_core" | "mlx4_core") => &[(NET_RAW, "CAP_NET_RAW")],
+            // The memory that it may reach is locked.
+            Some("vfio-pci") if is_guarded && self.may_lock() => &[],
+            Some("vfio-pci") if is_guarded => &[(IPC_LOCK, "CAP_IPC_LOCK")],
+            // Physical addresses are for this one only, and such groups for that.
+            Some("vfio-pci") => &[(SYS_ADMIN, "CAP_SYS_ADMIN"), (SYS_RAWIO, "CAP_SYS_RAWIO")],
+            _ => &[(SYS_ADMIN, "CAP_SYS_ADMIN")],
+        }
+    }
+
+    /// Whether as much memory may be locked as there is.
+    fn may_lock(&self) -> bool {
+        let limits = self.read("/proc/self/limits").unwrap_or_default();
+        let limit = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max locked memory"));
+        limit.is_some_and(|limit| limit.trim_start().starts_with("unlimited"))
     }
 
     fn may(&self, capability: u8) -> bool {
@@ -256,14 +288,16 @@ fn driver(device: &Device) -> Option<&'static str> {
 fn needed(device: &Device) -> &'static [(u8, &'static str)] {
     match device {
         Device::Tap { .. } => &[(NET_ADMIN, "CAP_NET_ADMIN")],
-        Device::AfPacket { .. } => &[(NET_RAW, "CAP_NET_RAW")],
+        // DPDK switches the interface's modes.
+        Device::AfPacket { .. } => &[(NET_RAW, "CAP_NET_RAW"), (NET_ADMIN, "CAP_NET_ADMIN")],
         Device::AfXdp { .. } => &[
             (NET_RAW, "CAP_NET_RAW"),
             (NET_ADMIN, "CAP_NET_ADMIN"),
             (BPF, "CAP_BPF"),
         ],
-        Device::Pci { .. } => &[(SYS_ADMIN, "CAP_SYS_ADMIN"), (SYS_RAWIO, "CAP_SYS_RAWIO")],
-        Device::Pcap { .. }
+        // A card's depend on its driver.
+        Device::Pci { .. }
+        | Device::Pcap { .. }
         | Device::Null
         | Device::Ring
         | Device::Memif { .. }
