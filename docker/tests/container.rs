@@ -137,11 +137,15 @@ fn a_flow_moves_between_containers_and_nothing_is_lost() {
         (active.filter(|row| row["state"] == "active").count() == 2).then_some(())
     });
     let bindings = lab.show("lma", "bindings");
-    let prefix: ipnet::Ipv6Net = bindings[0]["prefixes"][0]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    // Which access came first is chance.
+    let at = |mag: &str| {
+        let mut rows = bindings.as_array().unwrap().iter();
+        rows.find(|row| row["peer"].to_string().contains(mag))
+            .unwrap()
+    };
+    let bid = |mag: &str| at(mag)["bid"].to_string();
+    let prefix = at("mag1")["prefixes"][0].as_str().unwrap();
+    let prefix: ipnet::Ipv6Net = prefix.parse().unwrap();
     let address = Ipv6Addr::from(u128::from(prefix.addr()) | 0x100);
     wait_for("an address", PATIENCE, || {
         let addresses = lab.show("mn", "mn")["prefixes"].to_string();
@@ -159,7 +163,8 @@ fn a_flow_moves_between_containers_and_nothing_is_lost() {
     ]));
 
     let rule = ["--proto", "udp", "--sport", "7000"];
-    let add = ["flow", "add", "--mn", MN, "--bid", "1"];
+    let first = bid("mag1");
+    let add = ["flow", "add", "--mn", MN, "--bid", &first];
     lab.flowmob("lma", &[&add[..], &rule].concat());
     let (mn, cn) = (
         engine.process(&Lab::name("mn")),
@@ -171,12 +176,12 @@ fn a_flow_moves_between_containers_and_nothing_is_lost() {
             (lab.carried(mag) > than + 500).then_some(())
         });
     };
-    for (to, mag, other) in [("2", "mag2", "mag1"), ("1", "mag1", "mag2")] {
+    for (mag, other) in [("mag2", "mag1"), ("mag1", "mag2")] {
         carried(other, lab.carried(other));
         let before = lab.carried(mag);
         lab.flowmob(
             "lma",
-            &["flow", "move", "--mn", MN, "--fid", "1", "--to", to],
+            &["flow", "move", "--mn", MN, "--fid", "1", "--to", &bid(mag)],
         );
         carried(mag, before);
     }
