@@ -18,6 +18,7 @@ help:
 	@echo "make build   the appliance: target/release/flowmob"
 	@echo "make deb     Debian packages of it and of the mobile node: target/package"
 	@echo "make image   container images of these packages"
+	@echo "make release an archive of both programs, linked statically: target/release-archive"
 	@echo "make vm      the disk of a virtual machine with it: target/flowmob.qcow2"
 	@echo "make mn      the mobile node alone, small and static: target/mn/flowmob"
 	@echo "make setup   the Debian packages that all of these need (they call it themselves)"
@@ -61,6 +62,19 @@ image: deb
 		DOCKER_BUILDKIT=1 $(DOCKER) build -f docker/Dockerfile --build-arg PACKAGES=prebuilt \
 			--target $$target -t $$name $(IMAGE_FLAGS) . || exit 1; \
 	done
+
+# Both programs linked statically, and an archive of them; the linker's maps beside them tell what is in them.
+.PHONY: release
+release: SETUP = build deploy
+release: HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+release: setup
+	$(CARGO) rustc --locked --release --target $(HOST) -p flowmob --bin flowmob --features static -- \
+		-Ctarget-feature=+crt-static -Clink-arg=-Wl,-Map=$(CURDIR)/target/flowmob-static.map
+	install -D target/$(HOST)/release/flowmob target/flowmob-static
+	$(CARGO) rustc --locked --profile small --target $(HOST) -p flowmob --bin flowmob --no-default-features -- \
+		-Ctarget-feature=+crt-static -Clink-arg=-Wl,-Map=$(CURDIR)/target/flowmob-mn-static.map
+	install -D target/$(HOST)/small/flowmob target/flowmob-mn-static
+	docker/release target/release-archive target/flowmob-static target/flowmob-mn-static
 
 # A disk for QEMU, libvirt or OpenStack.
 .PHONY: vm

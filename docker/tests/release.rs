@@ -62,7 +62,7 @@ fn pack(out: &Path) -> PathBuf {
 }
 
 #[test]
-#[ignore = "it takes builds of its own, linked statically: `make release` runs it"]
+#[ignore = "it takes builds of its own, linked statically: cargo test -p deploy --test release -- --ignored"]
 fn the_archive_runs_where_nothing_else_is_and_says_what_is_in_it() {
     if !can_run(&["mmdebstrap", "strip", "unshare", "ip"]) {
         return;
