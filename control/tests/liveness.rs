@@ -94,6 +94,10 @@ impl Network {
             n == 2,
         );
         let mag = Appliance::start(here, &name, None, &config);
+        // A PBU that waits for its link is too old when it arrives (RFC 5213 §5.5).
+        wait_for("its link", PATIENCE, || {
+            (mag.http("GET /readyz").0 == 200).then_some(())
+        });
         mag.command(["attach", MN1]).ok();
         self.mags[n - 1] = Some(mag);
         self.mag(n).wait("bindings", "registration", |rows| {
