@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use config::{Config, Device, Port};
+use config::{Config, Device, PciAddress, Port};
 
 use super::{Finding, Machine};
 
@@ -21,13 +21,18 @@ const LIMIT: u16 = 8;
 impl Machine {
     pub(super) fn devices(&self, config: Option<&Config>) -> Vec<Finding> {
         let Some(config) = config else {
-            return vec![self.drivers(&[]), self.iommu(true)];
+            return vec![self.drivers(&[]), self.iommu(&[])];
         };
         let mut findings = vec![self.drivers(&config.ports)];
         findings.extend(config.ports.iter().map(|port| self.port(port, config)));
-        let cards = |port: &Port| matches!(port.device, Device::Pci { .. });
-        if config.ports.iter().any(cards) {
-            findings.push(self.iommu(false));
+        let mut cards = Vec::new();
+        for port in &config.ports {
+            if let Device::Pci { address } = port.device {
+                cards.push(address);
+            }
+        }
+        if !cards.is_empty() {
+            findings.push(self.iommu(&cards));
         }
         findings.extend(tunnels_room(config));
         findings
@@ -117,8 +122,7 @@ impl Machine {
                     let fix = "lspci -D lists the addresses there are";
                     return Finding::fail(&check, format!("there is no device {address}"), fix);
                 }
-                let driver = std::fs::read_link(self.path(format!("{card}/driver"))).ok();
-                let driver = driver.and_then(|link| Some(link.file_name()?.to_str()?.to_owned()));
+                let driver = self.card_driver(*address);
                 let own = [
                     "vfio-pci",
                     "uio_pci_generic",
@@ -223,27 +227,32 @@ impl Machine {
     }
 
     /// Cards are safe to drive from here only behind an IOMMU.
-    fn iommu(&self, idle: bool) -> Finding {
+    fn iommu(&self, cards: &[PciAddress]) -> Finding {
         if !self.list("/sys/class/iommu").is_empty() {
             return Finding::ok("IOMMU", "on");
         }
-        if idle {
-            return Finding::ok("IOMMU", "off or hidden; only pci: ports ask for it");
-        }
+        let bound_to = |those: &[&str]| {
+            let drivers = cards.iter().filter_map(|card| self.card_driver(*card));
+            drivers.into_iter().any(|driver| those.contains(&&*driver))
+        };
         let unsafe_mode = self.read("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
-        if unsafe_mode.as_deref() == Some("Y") {
-            return Finding::warn(
-                "IOMMU",
-                "off, and VFIO is allowed to do without: a card can write anywhere",
-                "boot with intel_iommu=on iommu=pt (AMD: amd_iommu=on)",
-            );
+        let fix = "boot with intel_iommu=on iommu=pt (AMD: amd_iommu=on)";
+        if bound_to(&["vfio-pci"]) && unsafe_mode.as_deref() != Some("Y") {
+            // Debian's kernels have no such mode.
+            let fix = format!("{fix}; in a machine without one, bind cards to uio_pci_generic");
+            return Finding::fail("IOMMU", "off: VFIO gives no card away", fix);
         }
-        Finding::fail(
-            "IOMMU",
-            "off: VFIO gives no card away",
-            "boot with intel_iommu=on iommu=pt (AMD: amd_iommu=on); in a virtual machine without one, \
-             echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
-        )
+        if bound_to(&["vfio-pci", "uio_pci_generic", "igb_uio"]) {
+            return Finding::warn("IOMMU", "off: a card can write anywhere", fix);
+        }
+        Finding::ok("IOMMU", "off or hidden; only cards on VFIO ask for it")
+    }
+
+    /// The kernel's driver of a card.
+    fn card_driver(&self, address: PciAddress) -> Option<String> {
+        let link = self.path(format!("/sys/bus/pci/devices/{address}/driver"));
+        let target = std::fs::read_link(link).ok()?;
+        Some(target.file_name()?.to_str()?.to_owned())
     }
 }
 

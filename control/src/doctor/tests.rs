@@ -213,6 +213,70 @@ fn what_is_not_there_fails() {
 }
 
 #[test]
+fn cards_ask_for_rights_and_an_iommu_by_their_drivers() {
+    const IPC_LOCK: u64 = 1 << 14;
+    const SYS_RAWIO: u64 = 1 << 17;
+    const SYS_ADMIN: u64 = 1 << 21;
+    const FOR_WLAN: u64 = 1 << 12 | 1 << 13;
+    let good = config(CONFIG);
+    let iommu = |state| Some(("IOMMU".to_owned(), state));
+    // The driver, whether there is an IOMMU and whether VFIO does without; what is enough, and what is said all the same.
+    for (driver, guarded, without, enough, said) in [
+        ("vfio-pci", true, false, IPC_LOCK, None),
+        (
+            "vfio-pci",
+            false,
+            true,
+            SYS_ADMIN | SYS_RAWIO,
+            iommu(State::Warn),
+        ),
+        (
+            "vfio-pci",
+            false,
+            false,
+            SYS_ADMIN | SYS_RAWIO,
+            iommu(State::Fail),
+        ),
+        (
+            "uio_pci_generic",
+            false,
+            false,
+            SYS_ADMIN,
+            iommu(State::Warn),
+        ),
+        ("mlx5_core", false, false, 0, None),
+    ] {
+        let (root, machine) = machine();
+        let link = root.path().join("sys/bus/pci/devices/0000:03:00.0/driver");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(format!("../../drivers/{driver}"), link).unwrap();
+        if !guarded {
+            fs::remove_dir_all(root.path().join("sys/class/iommu/dmar0")).unwrap();
+        }
+        let mode = if without { "Y\n" } else { "N\n" };
+        put(
+            &root,
+            "sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
+            mode,
+        );
+        let with = |capabilities: u64| {
+            let status = format!("CapPrm:\t{:016x}\n", capabilities | FOR_WLAN);
+            put(&root, "proc/self/status", &status);
+            hurting(&machine, Some(&good))
+        };
+        assert_eq!(with(enough), Vec::from_iter(said), "{driver} {guarded}");
+        for bit in [IPC_LOCK, SYS_RAWIO, SYS_ADMIN] {
+            let lacks = ("port core".to_owned(), State::Fail);
+            assert_eq!(
+                with(enough & !bit).contains(&lacks),
+                enough & bit != 0,
+                "{driver} {bit}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_a_configuration_asks_for_is_looked_at() {
     let change = |from: &str, to: &str| {
         assert!(CONFIG.contains(from));
