@@ -122,20 +122,18 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let id = Pid::from_raw(self.child.id().cast_signed());
-        for (signal, patience) in [(Signal::SIGTERM, 50), (Signal::SIGKILL, 50)] {
-            let ended = (0..patience).any(|_| {
-                let ended = self.child.try_wait().is_ok_and(|status| status.is_some());
-                if !ended {
-                    std::thread::sleep(Duration::from_millis(100));
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            for round in 0..50 {
+                // The number of one that has ended, and was asked for how, may be another's.
+                if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+                    break;
                 }
-                ended
-            });
-            if ended {
-                break;
+                if round == 0 {
+                    let _ = kill(id, signal);
+                }
+                std::thread::sleep(Duration::from_millis(100));
             }
-            let _ = kill(id, signal);
         }
-        let _ = self.child.try_wait();
         if std::thread::panicking() {
             println!("---- {}\n{}", self.log.display(), self.log());
         }
