@@ -74,6 +74,7 @@ release: setup
 	$(CARGO) rustc --locked --profile small --target $(HOST) -p flowmob --bin flowmob --no-default-features -- \
 		-Ctarget-feature=+crt-static -Clink-arg=-Wl,-Map=$(CURDIR)/target/flowmob-mn-static.map
 	install -D target/$(HOST)/small/flowmob target/flowmob-mn-static
+	rm -rf target/release-archive
 	docker/release target/release-archive target/flowmob-static target/flowmob-mn-static
 
 # A disk for QEMU, libvirt or OpenStack.

@@ -1,5 +1,6 @@
 //! The control plane without a network card: octets of signalling in, octets and table updates out.
 
+mod kept;
 mod load;
 mod switch;
 
@@ -12,6 +13,7 @@ use flow::{AccessTechnology, HandoffIndicator, Hnp, Lmaa, MacAddr, MnId, ProxyCo
 use pmip_proto::{Command, Lma, LmaConfig, MagPeer, Now, PrefixPool, Receiver};
 use pmip_wire::{BindingLifetime, Fma, Fmi, HnpOption, Message, Pbu, PbuFlags};
 use serde::{Deserialize, Serialize};
+use store::Store;
 
 use crate::case::Memory;
 use crate::cell::{environment, pin};
@@ -64,6 +66,9 @@ pub(crate) struct Outcome {
     /// What is lost and how long it takes at a rate that the worker can keep; absent from old reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) under_load: Option<load::UnderLoad>,
+    /// With all that is decided on disk; absent from old reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<kept::Kept>,
     /// From an FMA's octets until both workers forward by it.
     pub(crate) switch: Percentiles,
 }
@@ -83,12 +88,18 @@ pub(crate) struct Percentiles {
     pub(crate) max_us: f64,
 }
 
+/// Messages of a turn of the control thread: what they change is handed to the disk together.
+const TURN: usize = 256;
+
 /// Long enough for all of this.
 const LIFETIME: BindingLifetime = BindingLifetime::MAX;
 
 /// An LMA with its door for octets.
 struct Anchor {
+    config: LmaConfig,
     lma: Lma,
+    /// Where all that changes is written, if it is.
+    store: Option<Store>,
     receiver: Receiver,
     now: Now,
     /// Of the PBUs of a pass: each session gets one of them.
@@ -112,7 +123,9 @@ impl Anchor {
             ..LmaConfig::new(Lmaa(network::anchor()), peers, vec![pool])
         };
         Ok(Self {
-            lma: Lma::new(config, 1),
+            lma: Lma::new(config.clone(), 1),
+            config,
+            store: None,
             receiver: Receiver::new(10),
             now: Now::default(),
             sequence: 0,
@@ -192,8 +205,11 @@ impl Anchor {
     /// Handles a batch; returns how long that took and how many table updates came of it.
     fn batch(&mut self, pbus: &[(Ipv6Addr, Vec<u8>)]) -> Result<(Duration, usize)> {
         let (start, sent) = (thread_time(), self.sent);
-        for (from, octets) in pbus {
-            self.handle(*from, octets)?;
+        for turn in pbus.chunks(TURN) {
+            for (from, octets) in turn {
+                self.handle(*from, octets)?;
+            }
+            self.keep();
         }
         let updates = self.updates.len();
         self.updates.clear();
@@ -264,6 +280,8 @@ pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Outco
     let refreshed = pass(&mut anchor, all, 1, HandoffIndicator::NO_CHANGE, 0)?;
     progress();
     drop(anchor);
+    let kept = kept::measure(order)?;
+    progress();
     let (eal, pool) = environment(order.memory)?;
     let (flood, paced) = load::under_load(order, &eal, &pool)?;
     progress();
@@ -282,12 +300,13 @@ pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Outco
         loaded_cycles: rounded(flood.loaded, 1),
         rate_drop_percent: rounded(flood.drop, 1),
         under_load: Some(paced),
+        kept: Some(kept),
         switch,
     })
 }
 
 /// How often [`measure`] tells of progress.
-pub(crate) const STEPS: u64 = 5;
+pub(crate) const STEPS: u64 = 6;
 
 /// One PBU for every mobile, `shift` gateways on from its first. The octets are made between the
 /// timed batches. Each makes at least `updates` table updates.

@@ -58,6 +58,7 @@ fn process(process: &Process) -> Value {
             "state_directory",
             directory.map(|path| text(path.display())),
         ),
+        ("durability", Some(text(process.durability))),
         ("path_mtu_lifetime", seconds(process.path_mtu_lifetime)),
         ("recorded_turns", Some(number(process.recorded_turns))),
         ("fragments", Some(Value::Table(fragments))),

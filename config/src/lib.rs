@@ -43,8 +43,8 @@ pub use crate::roles::{
     PrefixModel, Protection, Signalling, TunnelOptions,
 };
 pub use crate::schema::{
-    Config, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route,
-    Spread,
+    Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port,
+    Process, Route, Spread,
 };
 
 use crate::notes::Notes;

@@ -140,6 +140,18 @@ words! {
 }
 
 words! {
+    /// What is kept on disk of sessions and flows, and what has to be there before peers are told.
+    pub Durability {
+        /// What a message says is on disk before it leaves: whatever happens, what was acknowledged is remembered.
+        AcknowledgeAfterCommit = "acknowledge-after-commit",
+        /// Messages do not wait for the disk: an end of the machine may forget what it acknowledged a moment before.
+        Group = "group",
+        /// Nothing is kept: who starts again, starts with nothing.
+        None = "none",
+    }
+}
+
+words! {
     /// What is logged: this and everything above.
     pub LogLevel {
         /// Something failed.
@@ -182,10 +194,12 @@ pub struct Process {
     pub idle: Idle,
     /// Which packets go to the worker that their flow belongs to.
     pub spread: Spread,
-    /// Where the Restart Counter is kept from run to run (RFC 5847 §3.2), and the sequence numbers that
-    /// protected signalling has used; an absolute path. `None` takes the time of the start in place of
+    /// Where sessions and flows are kept from run to run, the Restart Counter (RFC 5847 §3.2), and the sequence numbers
+    /// that protected signalling has used; an absolute path. `None` takes the time of the start in place of
     /// the counter.
     pub state_directory: Option<PathBuf>,
+    /// What is kept there of sessions and flows. Without a state directory it is nothing.
+    pub durability: Durability,
     /// How long a router's word on the MTU of a tunnel's way is believed (RFC 8201 §4).
     pub path_mtu_lifetime: Duration,
     /// Turns of the protocol that the flight recorder keeps; 0 is no recorder.

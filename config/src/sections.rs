@@ -13,8 +13,8 @@ use crate::roles::{
     Protection, Signalling, TunnelOptions,
 };
 use crate::schema::{
-    Config, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port, Process, Route,
-    Spread,
+    Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port,
+    Process, Route, Spread,
 };
 use crate::value::{
     Destinations, Fault, LinkLocal, OwnAddress, Routable, Unicast, Value, text, words,
@@ -71,6 +71,7 @@ fn process(t: &mut Table<'_>) -> Process {
         idle: t.or("idle", Idle::Adaptive),
         spread: t.or("spread", Spread::Auto),
         state_directory: t.optional("state_directory").map(|Directory(path)| path),
+        durability: t.or("durability", Durability::AcknowledgeAfterCommit),
         path_mtu_lifetime: t.seconds("path_mtu_lifetime", 600, 300..=DAY),
         recorded_turns: t.number("recorded_turns", 4096, 0..=1_000_000),
         fragments: t.section("fragments", fragments),

@@ -35,11 +35,15 @@ pub(crate) struct Status {
 /// `GET /readyz`; with a status of 503 if it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// Whether the configuration is applied, all ports are up, and the process has not been told to stop; at a mobile node,
+    /// Whether the configuration is applied, all ports are up, the disk takes what is to be kept, and the process has not
+    /// been told to stop; at a mobile node,
     /// whether it has an address and a router for it.
     pub(crate) ready: bool,
     /// Names of ports whose link is down.
     pub(crate) ports_down: Vec<String>,
+    /// Whether the disk refuses what is to be kept of sessions and flows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) store_failing: bool,
     /// Names of a mobile node's accesses that are down or have no router.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) accesses_down: Vec<String>,

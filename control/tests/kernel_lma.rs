@@ -25,7 +25,8 @@ use common::wait_for;
 use etherparse::{IpNumber, Ipv6Header};
 use flow::{AccessTechnology, HandoffIndicator, Hnp, MnId, MnLinkLayerId};
 use pmip_wire::{
-    BindingLifetime, BindingStatus, Heartbeat, HeartbeatKind, HnpOption, Message, Pbu, PbuFlags,
+    BindingLifetime, BindingStatus, Heartbeat, HeartbeatKind, HnpOption, Message, Pba, Pbu,
+    PbuFlags,
 };
 use tempfile::TempDir;
 
@@ -65,6 +66,7 @@ struct AtLma {
     mn: Ipv6Addr,
     network: Network,
     directory: TempDir,
+    config: String,
 }
 
 impl AtLma {
@@ -80,7 +82,7 @@ impl AtLma {
         ));
         let directory = tempfile::tempdir().unwrap();
         let config = format!(
-            "[process]\nmemory_mib = 96\n\
+            "[process]\nmemory_mib = 96\nstate_directory = \"{}\"\n\
              [[port]]\nname = \"core\"\ndevice = \"tap:core0\"\nmac = \"02:00:00:00:0c:00\"\n\
              addresses = [\"{LMAA}/64\"]\n\
              [[port]]\nname = \"edge\"\ndevice = \"tap:edge0\"\nmac = \"02:00:00:00:0d:00\"\n\
@@ -91,7 +93,8 @@ impl AtLma {
              min_delay_before_bce_delete_ms = 60000\n\
              [lma.heartbeat]\nenabled = false\n\
              [[lma.peer]]\nname = \"kernel\"\naddress = \"{MAG}\"\nprotection = \"none\"\n\
-             [[lma.peer]]\nname = \"other\"\naddress = \"{OTHER_MAG}\"\nprotection = \"none\"\n"
+             [[lma.peer]]\nname = \"other\"\naddress = \"{OTHER_MAG}\"\nprotection = \"none\"\n",
+            directory.path().join("state").display()
         );
         let namespace = Some(network.app.name());
         let lma = Appliance::start(directory.path(), "lma", namespace, &config);
@@ -123,7 +126,16 @@ impl AtLma {
             mn,
             network,
             directory,
+            config,
         }
+    }
+
+    /// The process is killed, and begins anew with what is on disk.
+    fn kill_and_start(&mut self) {
+        self.lma.kill();
+        let namespace = Some(self.network.app.name());
+        self.lma = Appliance::start(self.directory.path(), "lma", namespace, &self.config);
+        self.network.join_ports();
     }
 
     fn cn(&self) -> Icmp {
@@ -141,12 +153,19 @@ impl AtLma {
     }
 }
 
+/// The next PBA, whatever comes before it.
+fn answer(signalling: &Mobility) -> Pba {
+    loop {
+        if let Message::Pba(pba) = signalling.receive() {
+            return pba;
+        }
+    }
+}
+
 /// Registers a mobile and returns the prefix it was given.
 fn register(signalling: &Mobility, sequence: u16, name: &str) -> Hnp {
     signalling.send(pbu(sequence, name, 75));
-    let Message::Pba(pba) = signalling.receive() else {
-        panic!("no PBA");
-    };
+    let pba = answer(signalling);
     assert_eq!(
         (pba.status, pba.sequence),
         (BindingStatus::ACCEPTED, sequence)
@@ -607,4 +626,97 @@ fn explained_to_people(at: &AtLma) {
         let said = at.lma.command(words).fails();
         assert!(said.contains(why), "{said}");
     }
+}
+
+/// After `kill -9` everything goes on without one message: neither the MAG, which is this test, nor the mobile says
+/// anything. What the LMA then says about the next refresh shows that it knows what it had promised.
+#[test]
+fn lma_that_is_killed_forwards_again_without_one_message() {
+    if !is_root() {
+        return;
+    }
+    let mut at = AtLma::new("again");
+    let other = register_other(&at);
+    let flow = ["flow", "add", "--mn", "mn1@example.net", "--bid", "1"];
+    let selector = ["--proto", "udp", "--dport", "5004"];
+    at.lma.command(flow.into_iter().chain(selector)).ok();
+    let known = |lma: &Appliance| {
+        let without_time = |mut row: serde_json::Value| {
+            row.as_object_mut().unwrap().remove("remaining_seconds");
+            row
+        };
+        let bindings: Vec<_> = lma.show("bindings").into_iter().map(without_time).collect();
+        let flows: Vec<_> = lma
+            .show("flows")
+            .into_iter()
+            .map(|row| (row["fid"].clone(), row["bid"].clone()))
+            .collect();
+        (bindings, flows, lma.show("routes"))
+    };
+    let before = known(&at.lma);
+    assert_eq!((before.0.len(), before.1.len()), (2, 1), "{before:?}");
+
+    for _ in 0..2 {
+        at.kill_and_start();
+        let (one, other) = (
+            at.network.edge.udp(ip(CN), 4000),
+            at.network.far.udp(at.mn, 5000),
+        );
+        wait_for("packets", PATIENCE, || {
+            at.cn().ask(at.mn, 48, 0);
+            at.cn().next(&[ECHO_REPLY], Duration::from_millis(200))
+        });
+        datagrams_go_both_ways(&one, &other);
+        assert_eq!(known(&at.lma), before);
+        assert!(
+            at.lma.log().contains("goes on from what was kept"),
+            "{}",
+            at.lma.log()
+        );
+    }
+
+    // The numbers go on: an old one is refused, the next one is taken, and the prefix is the same. Nobody else gets it.
+    at.signalling.send(pbu(1, "mn1@example.net", 75));
+    let pba = answer(&at.signalling);
+    assert_ne!(pba.status, BindingStatus::ACCEPTED, "{pba:?}");
+    assert_eq!(register(&at.signalling, 2, "mn1@example.net"), at.hnp);
+    let new = register(&at.signalling, 1, "mn3@example.net");
+    assert!(new != at.hnp && new != other);
+}
+
+/// A second mobile of the same MAG.
+fn register_other(at: &AtLma) -> Hnp {
+    register(&at.signalling, 1, "mn2@example.net")
+}
+
+/// Files that are damaged are told of and put aside; what is good in them is used, and peers learn that something may be
+/// lost.
+#[test]
+fn lma_goes_on_with_what_is_good_in_damaged_files() {
+    if !is_root() {
+        return;
+    }
+    let mut at = AtLma::new("damage");
+    register_other(&at);
+    at.lma.kill();
+    let records = at.directory.path().join("state/records");
+    let file = std::fs::read_dir(&records)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|e| e == "records"))
+        .unwrap();
+    // The first mobile's record.
+    let mut octets = std::fs::read(&file).unwrap();
+    octets[40..44].fill(0xa5);
+    std::fs::write(&file, octets).unwrap();
+    let namespace = Some(at.network.app.name());
+    at.lma = Appliance::start(at.directory.path(), "lma", namespace, &at.config);
+    let log = at.lma.log();
+    assert!(
+        log.contains("damaged: ") && log.contains("records.damaged-"),
+        "{log}"
+    );
+    assert_eq!(at.lma.show("bindings").len(), 1, "{log}");
+    let counter = at.directory.path().join("state/restart_counter");
+    assert_eq!(std::fs::read_to_string(counter).unwrap(), "2\n");
 }

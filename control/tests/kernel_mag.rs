@@ -36,7 +36,8 @@ struct AtMag {
     mag: Appliance,
     signalling: Mobility,
     network: Network,
-    _directory: TempDir,
+    directory: TempDir,
+    config: String,
 }
 
 const MN_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
@@ -60,7 +61,7 @@ impl AtMag {
         ));
         let directory = tempfile::tempdir().unwrap();
         let config = format!(
-            "[process]\nmemory_mib = 96\n\
+            "[process]\nmemory_mib = 96\nstate_directory = \"{}\"\n\
              [[port]]\nname = \"core\"\ndevice = \"tap:core0\"\nmac = \"02:00:00:00:0c:01\"\n\
              addresses = [\"{MAG}/64\"]\n\
              [[port]]\nname = \"edge\"\ndevice = \"tap:edge0\"\n\
@@ -69,7 +70,8 @@ impl AtMag {
              [mag.heartbeat]\nenabled = false\n\
              [[mag.peer]]\nname = \"kernel\"\naddress = \"{LMAA}\"\nprotection = \"none\"\n\
              [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"02:00:00:00:01:01\"\n\
-             access_technology = \"wlan\"\n"
+             access_technology = \"wlan\"\n",
+            directory.path().join("state").display()
         );
         let namespace = Some(network.app.name());
         let mag = Appliance::start(directory.path(), "mag", namespace, &config);
@@ -97,7 +99,8 @@ impl AtMag {
             mag,
             signalling,
             network,
-            _directory: directory,
+            directory,
+            config,
         }
     }
 
@@ -260,4 +263,37 @@ fn mag_routes_a_moved_flow_from_fmi_to_fmi() {
         at.mag.show("flows").is_empty().then_some(())
     });
     closed("after its lifetime");
+}
+
+/// After `kill -9` the mobile's packets go both ways again, and its LMA, which is this test, has heard nothing.
+#[test]
+fn mag_that_is_killed_forwards_again_without_one_message() {
+    if !is_root() {
+        return;
+    }
+    let mut at = AtMag::new("again");
+    let fma = at.ask(7, MN_ID, FlowLifetime::INFINITE);
+    assert_eq!(fma.status, FmaStatus::SUCCESS);
+    let routes = at.mag.show("routes");
+    let mobile = routes.iter().filter(|row| row["mn"] == MN_ID);
+    assert_eq!(mobile.count(), 2, "{routes:?}");
+
+    at.mag.kill();
+    let namespace = Some(at.network.app.name());
+    at.mag = Appliance::start(at.directory.path(), "mag", namespace, &at.config);
+    at.network.join_ports();
+    let (one, other) = (
+        at.network.far.udp(ip(CN), 4000),
+        at.network.edge.udp(ip(MN), 5000),
+    );
+    wait_for("packets", PATIENCE, || {
+        let cn = at.network.far.icmp(ip(CN));
+        cn.ask(ip(MN), 48, 0);
+        cn.next(&[common::kernel::ECHO_REPLY], Duration::from_millis(200))
+    });
+    datagrams_go_both_ways(&one, &other);
+    assert_eq!(at.mag.show("routes"), routes);
+    // A PBU would have come before this answer.
+    let fma = at.ask(7, MN_ID, FlowLifetime::INFINITE);
+    assert_eq!(fma.status, FmaStatus::SUCCESS);
 }

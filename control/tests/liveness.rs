@@ -78,7 +78,7 @@ impl Network {
         let _ = fs::remove_file(here.join(format!("{name}.sock")));
         let state = here.join(format!("{name}.state"));
         let config = format!(
-            "{PROCESS}state_directory = \"{}\"\n\
+            "{PROCESS}state_directory = \"{}\"\ndurability = \"none\"\n\
              [[port]]\nname = \"core\"\ndevice = \"memif:{}\"\n\
              addresses = [\"2001:db8:f:{n}::1/64\"]\n\
              [[port]]\nname = \"access\"\ndevice = \"ring\"\n\

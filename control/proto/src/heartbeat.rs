@@ -13,13 +13,14 @@
 //! Only the answer to a request of ours, heard once and in time, proves anything: copies, late
 //! answers and unsolicited heartbeats can be old. The latter are a reason to ask at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use pmip_wire::{Heartbeat, HeartbeatKind, RestartCounter};
 use serde::{Deserialize, Serialize};
 
+use crate::kept::Kept;
 use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::rate::RateLimit;
@@ -128,8 +129,9 @@ pub(crate) struct Suspect {
     pub(crate) sent: Duration,
 }
 
+/// One peer, as it is also written down.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Peer {
+pub(crate) struct Peer {
     local: Ipv6Addr,
     /// Whether it was told that we have begun.
     announced: bool,
@@ -149,7 +151,7 @@ struct Peer {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Heartbeats {
     config: HeartbeatConfig,
-    peers: BTreeMap<Ipv6Addr, Peer>,
+    peers: Kept<Ipv6Addr, Peer>,
     timers: Timers<Ipv6Addr>,
 }
 
@@ -162,7 +164,7 @@ impl Heartbeats {
     ) -> Self {
         let mut heartbeats = Self {
             config,
-            peers: BTreeMap::new(),
+            peers: Kept::default(),
             timers: Timers::default(),
         };
         for (address, local) in peers {
@@ -183,6 +185,31 @@ impl Heartbeats {
             self.peers.insert(address, Peer::new(local, random));
         }
         new
+    }
+
+    /// From now on, changes are noted.
+    pub(crate) fn keep(&mut self) {
+        self.peers.keep();
+    }
+
+    /// The next peer that may have changed; nothing is left of one that is not watched any more.
+    pub(crate) fn pop_changed(&mut self) -> Option<(Ipv6Addr, Option<&Peer>)> {
+        let address = self.peers.pop_changed()?;
+        Some((address, self.peers.get(&address)))
+    }
+
+    /// Goes on with a peer where others were: its requests are forgotten, and an answer to one that is late is
+    /// no answer.
+    pub(crate) fn go_on(&mut self, address: Ipv6Addr, former: Peer) -> Result<(), String> {
+        let peer = self.peers.get_mut(&address);
+        let peer = peer.ok_or("there is no such peer any more")?;
+        *peer = Peer {
+            local: peer.local,
+            missing: 0,
+            outstanding: VecDeque::new(),
+            ..former
+        };
+        Ok(())
     }
 
     /// Watches a peer no longer.

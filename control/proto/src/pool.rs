@@ -23,7 +23,13 @@ pub struct PrefixPool {
     used: Used,
     /// Those that came back, and when they may be lent again.
     resting: Timers<u128>,
+    /// What was last told of `fresh` to whoever writes it down.
+    #[serde(skip)]
+    told: u128,
 }
+
+/// Where `fresh` stands is written down once for so many prefixes.
+const STEP: u128 = 64;
 
 /// Indexes of prefixes that are lent: bits, because most of a pool's first ones are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -42,6 +48,11 @@ impl Used {
         *word |= bit;
         self.count += usize::from(new);
         new
+    }
+
+    fn contains(&self, index: u128) -> bool {
+        let (at, bit) = Self::place(index);
+        self.words.get(&at).is_some_and(|word| word & bit != 0)
     }
 
     /// Removes an index; `false` if it was not there.
@@ -93,6 +104,7 @@ impl PrefixPool {
             fresh: 0,
             used: Used::default(),
             resting: Timers::default(),
+            told: 0,
         })
     }
 
@@ -115,6 +127,27 @@ impl PrefixPool {
     /// Whether `hnp` is one of the pool's prefixes, lent or not.
     pub fn covers(&self, hnp: Hnp) -> bool {
         self.index(hnp).is_some()
+    }
+
+    /// Up to where prefixes may have been lent, if that has not been told: never less than that, and seldom told.
+    pub(crate) fn tell(&mut self) -> Option<u128> {
+        (self.fresh > self.told).then(|| {
+            self.told = self.fresh.saturating_add(STEP);
+            self.told
+        })
+    }
+
+    /// Goes on where another pool of the same prefixes was when it told this. Those in use have been taken; all
+    /// others that may have been lent rest, as nobody knows when they came back.
+    pub(crate) fn resume(&mut self, now: Duration, told: u128) {
+        let told = told.min(self.last_index().saturating_add(1));
+        for index in self.fresh..told {
+            if !self.used.contains(index) {
+                self.resting.set(index, now + self.rest);
+            }
+        }
+        self.fresh = self.fresh.max(told);
+        self.told = self.fresh;
     }
 
     /// Prefixes lent at the moment.

@@ -60,6 +60,12 @@ impl<K: Copy + Ord> Timers<K> {
         self.by_key.get(&key).map(|at| (*at).into())
     }
 
+    /// The timers that are set between two keys, these included, with their deadlines.
+    pub(crate) fn between(&self, first: K, last: K) -> impl Iterator<Item = (K, Duration)> {
+        let set = self.by_key.range(first..=last);
+        set.map(|(key, at)| (*key, (*at).into()))
+    }
+
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Duration> {
         self.by_deadline.first().map(|(at, _)| (*at).into())

@@ -52,6 +52,7 @@ impl Control {
         request: ApplianceRequest,
         reply: oneshot::Sender<Answer>,
     ) {
+        let keeps = request.changes_what_is_kept();
         let answer = match request {
             ApplianceRequest::Bindings => rows(&self.binding_rows(now)),
             ApplianceRequest::Peers => rows(&self.peer_rows()),
@@ -106,7 +107,11 @@ impl Control {
             ApplianceRequest::Attach(request) => self.attach(now, &request),
             ApplianceRequest::Detach(request) => self.detach(now, &request),
         };
-        answered(reply, answer);
+        if keeps {
+            self.keeping.promise(reply, answer);
+        } else {
+            answered(reply, answer);
+        }
     }
 
     fn status(&self) -> Status {
@@ -115,7 +120,7 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             roles: self.setup.roles.clone(),
             ready: self.readiness().ready,
-            uptime_seconds: self.start.elapsed().as_secs(),
+            uptime_seconds: self.clock.uptime().as_secs(),
             workers: self.workers.len(),
         }
     }

@@ -7,7 +7,7 @@
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver as Calls;
 use dataplane::WorkerConfig;
@@ -16,10 +16,13 @@ use nd::packet::{Ipv6, ipv6_packet, next_header};
 use nd::{NeighbourDiscovery, icmp6};
 use pmip_proto::{Command, Now, Probe, Receiver, Reply};
 use pmip_wire::Message;
+use store::Mark;
 use tracing::field::display;
 
 use super::calls::WaitingMoves;
 use super::capture::Captures;
+use super::clock::Clock;
+use super::keeping::Keeping;
 use super::links::Links;
 use super::metrics::Times;
 use super::mobiles::MobileTable;
@@ -71,7 +74,8 @@ pub(crate) struct Control {
     pub(super) events: EventMaker,
     pub(super) times: Times,
     pub(super) calls: Calls<Call>,
-    pub(super) start: Instant,
+    pub(super) clock: Clock,
+    pub(super) keeping: Keeping,
     pub(super) oddities: Oddities,
     /// Whether the process has been told to stop: then nobody is attached any more.
     pub(super) is_ending: bool,
@@ -106,6 +110,7 @@ impl Control {
         self.wind_up();
         self.workers.broadcast(&Update::Stop);
         self.drain();
+        self.keeping.close();
         if let Err(error) = self.protection.close() {
             tracing::warn!("{error:#}");
         }
@@ -129,22 +134,18 @@ impl Control {
         work |= self.take_captured(now);
         work |= self.take_reads(now);
         self.handle_timeouts(now);
+        self.keep(now);
         work |= self.carry_out(now);
         self.workers.flush();
-        self.outbox.release(&mut self.workers);
+        self.outbox.release(&mut self.workers, &self.keeping);
+        self.keeping.fulfil();
         self.moves.finish(&self.workers, now.monotonic);
         work
     }
 
     /// Both clocks.
     pub(super) fn now(&self) -> Now {
-        Now {
-            monotonic: self.start.elapsed(),
-            // A clock before 1970 makes the peers refuse our timestamps, which says what is wrong.
-            wall: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
-        }
+        self.clock.now()
     }
 
     fn take_punts(&mut self, now: Now) -> bool {
@@ -271,7 +272,8 @@ impl Control {
             }
             (Some(Reply::ParameterProblem { pointer }), Sender::Claimed) => {
                 if let Some(error) = icmp6::parameter_problem(to, packet, pointer) {
-                    self.outbox.push(&self.workers, error, TransmitTo::Routed);
+                    self.outbox
+                        .push(&self.workers, Mark::default(), error, TransmitTo::Routed);
                 }
             }
         }
@@ -401,7 +403,8 @@ impl Control {
                 };
                 let packet = nd::router::router_advertisement(&advertisement, mac);
                 let to = TransmitTo::Link(advertisement.port, advertisement.mac);
-                self.outbox.push(&self.workers, packet, to);
+                self.outbox
+                    .push(&self.workers, self.keeping.mark(), packet, to);
             }
         }
     }
@@ -413,7 +416,7 @@ impl Control {
         };
         let packet = icmp6::neighbour_solicitation(probe.source, probe.target, probe.target, ours);
         let to = TransmitTo::Link(probe.port, probe.mac);
-        self.outbox.push(&self.workers, packet, to);
+        self.outbox.push(&self.workers, Mark::default(), packet, to);
     }
 
     /// Sends a message, protected if its peer has keys, once the tables it speaks of are in force.
@@ -424,7 +427,7 @@ impl Control {
             Ok(header) => header,
             Err(error) => {
                 self.oddities.not_encoded += 1;
-                if self.log_rate.allow(self.start.elapsed()) {
+                if self.log_rate.allow(self.clock.uptime()) {
                     tracing::error!(peer, %to, name, mn, %error, "message not sent");
                 }
                 return;
@@ -434,10 +437,17 @@ impl Control {
             Ok((protocol, payload)) => {
                 tracing::debug!(%to, name, mn, "sending");
                 let packet = ipv6_packet(from, to, protocol, HOP_LIMIT, &payload);
-                self.outbox.push(&self.workers, packet, TransmitTo::Routed);
+                // That we are there can be said without the disk; anything else is a promise.
+                let kept = if matches!(message, Message::Heartbeat(_)) {
+                    Mark::default()
+                } else {
+                    self.keeping.mark()
+                };
+                self.outbox
+                    .push(&self.workers, kept, packet, TransmitTo::Routed);
             }
             Err(error) => {
-                if self.log_rate.allow(self.start.elapsed()) {
+                if self.log_rate.allow(self.clock.uptime()) {
                     tracing::error!(peer, %to, name, mn, %error, "message not sent");
                 }
             }

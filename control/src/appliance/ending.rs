@@ -51,6 +51,7 @@ impl Control {
         let leaving = |mag: &super::recorder::RecordedMag| {
             mag.bul().any(|bule| bule.state == BuleState::Deregistering)
         };
-        self.lma.as_ref().is_some_and(moving) || self.mag.as_ref().is_some_and(leaving)
+        let peers = self.lma.as_ref().is_some_and(moving) || self.mag.as_ref().is_some_and(leaving);
+        peers || !self.keeping.is_settled()
     }
 }

@@ -120,11 +120,21 @@ impl Control {
             ("roles", self.setup.roles.join("+")),
         ];
         scrape.gauges("process", "What this process is", [(info, 1)]);
-        let uptime = self.start.elapsed().as_secs();
+        let uptime = self.clock.uptime().as_secs();
         let help = "Seconds since the process started";
         scrape.gauges("uptime_seconds", help, [(vec![], uptime)]);
+        if let Some(kept) = self.keeping.progress() {
+            let help = "Groups of changes that are not on disk yet";
+            scrape.gauges("store_waiting", help, [(vec![], kept.waiting)]);
+            let help = "Groups of changes written to disk";
+            scrape.counters("store_groups", help, [(vec![], kept.groups)]);
+            let help = "Changes of sessions and flows written to disk";
+            scrape.counters("store_changes", help, [(vec![], kept.changes)]);
+            let help = "Groups of changes that the disk refused";
+            scrape.counters("store_failures", help, [(vec![], kept.failures)]);
+        }
         let ready = u64::from(self.readiness().ready);
-        let help = "1 if all ports are up";
+        let help = "1 if all ports are up and the disk takes what is to be kept";
         scrape.gauges("ready", help, [(vec![], ready)]);
     }
 

@@ -3,11 +3,13 @@
 mod bindings;
 mod calls;
 mod capture;
+mod clock;
 mod control;
 mod ending;
 mod events;
 mod explain;
 mod ignored;
+mod keeping;
 mod left_behind;
 mod links;
 mod metrics;
@@ -44,9 +46,12 @@ use flow::{Role, RouteNext, WorkerId};
 use nd::{NdPort, NeighbourDiscovery};
 use pmip_proto::recording::Recorded;
 use pmip_proto::{Lma, Mag, Receiver};
+use store::Space;
 
 use self::capture::Captures;
+use self::clock::Clock;
 use self::control::Control;
+use self::keeping::Keeping;
 use self::links::Links;
 use self::metrics::Times;
 use self::mobiles::MobileTable;
@@ -348,7 +353,12 @@ fn build_control(
             .build_hasher()
             .finish()
     };
-    let counter = restart_counter::next(config.state_directory().as_deref())?;
+    let directory = config.state_directory();
+    let (keeping, mut contents) = Keeping::open(config)?;
+    let clock = Clock::new(start, contents.clocks);
+    // Who has lost nothing, or only what nobody was told, has not restarted as far as peers are concerned.
+    let goes_on = contents.clocks.is_some() && contents.damage.is_empty();
+    let counter = restart_counter::next(directory.as_deref(), goes_on)?;
     let lma = config
         .lma
         .as_ref()
@@ -366,8 +376,18 @@ fn build_control(
         });
     let nd = NeighbourDiscovery::new(nd_ports.collect());
     let worker = worker_config(config, &infos, WorkerId(0));
-    let lma = lma.map(|lma| Lma::new(lma, seed));
-    let mag = mag.map(|mag| Mag::new(mag, seed.rotate_left(32)));
+    let lma = lma.map(|lma| {
+        let records = contents.take(Space::Lma);
+        let (lma, restored) = Lma::restore(lma, seed, clock.now(), records);
+        keeping::report_restored("lma", &restored);
+        lma
+    });
+    let mag = mag.map(|mag| {
+        let records = contents.take(Space::Mag);
+        let (mag, restored) = Mag::restore(mag, seed.rotate_left(32), clock.now(), records);
+        keeping::report_restored("mag", &restored);
+        mag
+    });
     let recorder = match config.process.recorded_turns {
         0 => None,
         turns => {
@@ -377,11 +397,17 @@ fn build_control(
             Some(tape)
         }
     };
+    let mut lma = lma.map(|lma| Recorded::new(lma, recorder.clone()));
+    let mut mag = mag.map(|mag| Recorded::new(mag, recorder.clone()));
+    if keeping.is_on() {
+        lma.iter_mut().for_each(Recorded::<Lma, _>::keep_records);
+        mag.iter_mut().for_each(Recorded::<Mag, _>::keep_records);
+    }
     Ok(Control {
         protection,
         receiver: Receiver::new(ANSWERS_PER_SECOND),
-        lma: lma.map(|lma| Recorded::new(lma, recorder.clone())),
-        mag: mag.map(|mag| Recorded::new(mag, recorder.clone())),
+        lma,
+        mag,
         recorder,
         mobiles: MobileTable::new(config.mag.iter().flat_map(wiring::mobiles)),
         nd,
@@ -397,7 +423,8 @@ fn build_control(
         events,
         times: Times::default(),
         calls,
-        start,
+        clock,
+        keeping,
         oddities: control::Oddities::default(),
         is_ending: false,
         worker,

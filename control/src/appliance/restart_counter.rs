@@ -11,14 +11,15 @@ use anyhow::Context;
 /// The file in the state directory: a decimal number and a newline.
 const FILE: &str = "restart_counter";
 
-/// The counter of this run: one more than that of the run before, and on disk when this returns.
+/// The counter of this run: one more than that of the run before, or that one if the process goes on where it was. It is on
+/// disk when this returns.
 ///
 /// Without a directory it is the time in seconds since 1970, which also grows from run to run unless the
 /// clock goes back.
 ///
 /// # Errors
 /// If the directory, which is made if it is missing, cannot be written to, or the file holds no number.
-pub(super) fn next(directory: Option<&Path>) -> anyhow::Result<u32> {
+pub(super) fn next(directory: Option<&Path>, goes_on: bool) -> anyhow::Result<u32> {
     let Some(directory) = directory else {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -44,6 +45,9 @@ pub(super) fn next(directory: Option<&Path>) -> anyhow::Result<u32> {
                     "{shown} holds no number; remove it, and peers take this start for any other"
                 )
             })?;
+            if goes_on {
+                return Ok(last);
+            }
             last.wrapping_add(1)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => 1,
@@ -76,9 +80,10 @@ mod tests {
     fn every_run_counts_one_up_and_wraps() {
         let directory = tempfile::tempdir().unwrap();
         let here = Some(directory.path());
-        assert_eq!([(); 3].map(|()| next(here).unwrap()), [1, 2, 3]);
+        assert_eq!([(); 3].map(|()| next(here, false).unwrap()), [1, 2, 3]);
+        assert_eq!(next(here, true).unwrap(), 3, "nothing was lost");
         fs::write(directory.path().join(FILE), format!("{}", u32::MAX)).unwrap();
-        assert_eq!(next(here).unwrap(), 0);
+        assert_eq!(next(here, false).unwrap(), 0);
         let names: Vec<_> = fs::read_dir(directory.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
@@ -91,7 +96,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("deep/er");
-        assert_eq!([(); 2].map(|()| next(Some(&missing)).unwrap()), [1, 2]);
+        assert_eq!(
+            [(); 2].map(|()| next(Some(&missing), false).unwrap()),
+            [1, 2]
+        );
         let mode = fs::metadata(&missing).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }
@@ -99,12 +107,12 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_an_error_that_names_the_file() {
         let directory = tempfile::tempdir().unwrap();
-        let error = next(Some(Path::new("/proc/flowmob"))).unwrap_err();
+        let error = next(Some(Path::new("/proc/flowmob")), false).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains("the directory /proc/flowmob"), "{error}");
         assert!(error.contains("state_directory"), "{error}");
         fs::write(directory.path().join(FILE), "seven").unwrap();
-        let error = format!("{:#}", next(Some(directory.path())).unwrap_err());
+        let error = format!("{:#}", next(Some(directory.path()), false).unwrap_err());
         assert!(error.contains("holds no number"), "{error}");
         assert_eq!(
             fs::read_to_string(directory.path().join(FILE)).unwrap(),
@@ -114,7 +122,7 @@ mod tests {
 
     #[test]
     fn without_a_directory_time_counts() {
-        let first = next(None).unwrap();
-        assert!(next(None).unwrap().wrapping_sub(first) < 60);
+        let first = next(None, false).unwrap();
+        assert!(next(None, false).unwrap().wrapping_sub(first) < 60);
     }
 }

@@ -76,8 +76,9 @@ impl Control {
             .map(|port| port.name.clone())
             .collect();
         Readiness {
-            ready: ports_down.is_empty() && !self.is_ending,
+            ready: ports_down.is_empty() && !self.is_ending && !self.keeping.is_failing(),
             ports_down,
+            store_failing: self.keeping.is_failing(),
             accesses_down: Vec::new(),
         }
     }

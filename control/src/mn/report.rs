@@ -13,6 +13,7 @@ pub(crate) fn readiness(status: &MnStatus) -> Readiness {
     let usable = |access: &AccessRow| access.up && access.router.is_some();
     let down = status.accesses.iter().filter(|access| !usable(access));
     Readiness {
+        store_failing: false,
         ready: status.accesses.iter().any(usable) && !status.prefixes.is_empty(),
         ports_down: Vec::new(),
         accesses_down: down.map(|access| access.name.clone()).collect(),

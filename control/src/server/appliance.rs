@@ -63,6 +63,34 @@ pub(crate) enum ApplianceRequest {
     Detach(Attach),
 }
 
+impl ApplianceRequest {
+    /// Whether it changes sessions or flows, and is answered when it has.
+    pub(crate) fn changes_what_is_kept(&self) -> bool {
+        match self {
+            Self::FlowAdd(_)
+            | Self::FlowDelete(_)
+            | Self::Revoke(_)
+            | Self::Service(_)
+            | Self::Attach(_)
+            | Self::Detach(_) => true,
+            Self::Bindings
+            | Self::Flows
+            | Self::Mobiles
+            | Self::Paths
+            | Self::Routes
+            | Self::Peers
+            | Self::Ports
+            | Self::Workers
+            | Self::Explain(_)
+            | Self::Capture(..)
+            | Self::Recorder(_)
+            | Self::FlowMove(_)
+            | Self::KeysReload(_)
+            | Self::Reregister(_) => false,
+        }
+    }
+}
+
 impl From<ApplianceRequest> for Request {
     fn from(request: ApplianceRequest) -> Self {
         Self::Appliance(request)

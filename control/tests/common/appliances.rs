@@ -75,7 +75,8 @@ pub fn lma(directory: &TempDir) -> Appliance {
     }
     drop(writer);
     let config = format!(
-        "{PROCESS}[[port]]\nname = \"core\"\ndevice = \"pcap:{},{}\"\nmac = \"02:00:00:00:0c:00\"\n\
+        "{PROCESS}state_directory = \"{}\"\n\
+         [[port]]\nname = \"core\"\ndevice = \"pcap:{},{}\"\nmac = \"02:00:00:00:0c:00\"\n\
          addresses = [\"{LMAA}/64\"]\n\
          [[port]]\nname = \"cn\"\ndevice = \"ring\"\naddresses = [\"2001:db8:c::1/64\"]\n\
          [[route]]\nto = \"::/0\"\nvia = \"2001:db8:c::5\"\nport = \"cn\"\n\
@@ -84,6 +85,7 @@ pub fn lma(directory: &TempDir) -> Appliance {
          [[lma.peer]]\nname = \"mag1\"\naddress = \"{}\"\nprotection = \"none\"\n\
          [[lma.peer]]\nname = \"mag2\"\naddress = \"{}\"\nprotection = \"none\"\n\
          [[lma.mobile]]\nid = \"{MN1}\"\nprefix_model = \"shared\"\n",
+        directory.path().join("state").display(),
         input.display(),
         directory.path().join("out.pcap").display(),
         MAGS[0],

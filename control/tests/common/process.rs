@@ -163,6 +163,12 @@ impl Appliance {
         kill(Pid::from_raw(self.id().try_into().unwrap()), signal).unwrap();
     }
 
+    /// Kills it, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Tells it to end, and returns how it did.
     pub fn stop(mut self, signal: Signal) -> ExitStatus {
         let id = Pid::from_raw(self.child.id().try_into().unwrap());

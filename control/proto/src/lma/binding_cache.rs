@@ -15,6 +15,7 @@ use super::flow_mobility::FmcEntry;
 use super::pbu::Deferred;
 use super::sync::Sync;
 use crate::exact;
+use crate::kept::Changes;
 use crate::table::Installed;
 
 /// Where a session is in its life (RFC 5213 §5.3.5).
@@ -272,6 +273,8 @@ pub(crate) struct BindingCache {
     mobiles: Vec<Option<Box<Mobile>>>,
     free: BTreeSet<MobileId>,
     by_name: BTreeMap<MnId, MobileId>,
+    #[serde(skip)]
+    changes: Changes<MobileId>,
     owners: BTreeMap<Hnp, MobileId>,
 }
 
@@ -321,12 +324,42 @@ impl BindingCache {
     /// Brings a mobile back, or forgets it if nothing is left of it.
     pub(crate) fn put(&mut self, mobile: Box<Mobile>) {
         let id = mobile.id;
+        self.changes.note(id);
         if mobile.is_idle() {
             self.by_name.remove(&mobile.mn_id);
             self.free.insert(id);
         } else if let Some(slot) = self.mobiles.get_mut(id.0 as usize) {
             *slot = Some(mobile);
         }
+    }
+
+    /// From now on, changes are noted.
+    pub(super) fn keep(&mut self) {
+        self.changes.begin();
+    }
+
+    /// The next mobile that may have changed, or be gone.
+    pub(super) fn pop_changed(&mut self) -> Option<MobileId> {
+        self.changes.pop()
+    }
+
+    /// Brings back a mobile that another cache had; the caller checked that neither its number nor its name is taken.
+    pub(super) fn restore(&mut self, mobile: Box<Mobile>) {
+        let place = mobile.id.0 as usize;
+        if self.mobiles.len() <= place {
+            self.mobiles.resize_with(place + 1, || None);
+        }
+        self.by_name.insert(mobile.mn_id.clone(), mobile.id);
+        if let Some(slot) = self.mobiles.get_mut(place) {
+            *slot = Some(mobile);
+        }
+    }
+
+    /// Finds the numbers between those of restored mobiles.
+    pub(super) fn number_free(&mut self) {
+        let ids = (0..).map(MobileId).zip(&self.mobiles);
+        let free = ids.filter(|(_, slot)| slot.is_none());
+        self.free = free.map(|(id, _)| id).collect();
     }
 
     /// The mobile that has a prefix.

@@ -1,10 +1,11 @@
 //! What is remembered of a mobile at a MAG for a while, and not for ever.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flow::{MnId, ProxyCoa};
 use serde::{Deserialize, Serialize};
+
+use crate::kept::Kept;
 
 /// Most that is remembered; then what is over gives way, and if nothing is, what is new.
 const MOST: usize = 1 << 16;
@@ -14,15 +15,16 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// Notes about mobiles at MAGs, each with a time at which it is void.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
 pub(crate) struct Fading<T> {
-    notes: BTreeMap<(ProxyCoa, MnId), (Duration, T)>,
+    notes: Kept<(ProxyCoa, MnId), (Duration, T)>,
     next_sweep: Duration,
 }
 
 impl<T> Default for Fading<T> {
     fn default() -> Self {
         Self {
-            notes: BTreeMap::new(),
+            notes: Kept::default(),
             next_sweep: Duration::ZERO,
         }
     }
@@ -38,6 +40,11 @@ impl<T> Fading<T> {
         if self.notes.len() < MOST || self.notes.contains_key(&key) {
             self.notes.insert(key, (until, note));
         }
+    }
+
+    /// The notes, for whoever writes them down or has them from there.
+    pub(super) fn notes(&mut self) -> &mut Kept<(ProxyCoa, MnId), (Duration, T)> {
+        &mut self.notes
     }
 
     /// What is noted and until when, unless it is void.

@@ -25,9 +25,11 @@
 //! | `tables` | what follows for the workers |
 //! | `questions` | what would follow if |
 //! | `reconfiguration` | another configuration while it runs |
+//! | `records` | what is written down, so that another LMA can go on |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use flow::{Bid, Fid, Hnp, Lmaa, MnId, MobileId, PathId, ProxyCoa};
@@ -37,6 +39,7 @@ use crate::command::Command;
 use crate::config::LmaConfig;
 use crate::event::{DeletionReason, LmaEvent, MoveFailure};
 use crate::heartbeat::Heartbeats;
+use crate::kept::Kept;
 use crate::outbox::Outbox;
 use crate::pool::PrefixPool;
 use crate::random::Random;
@@ -62,6 +65,7 @@ mod peers;
 mod prefixes;
 mod questions;
 mod reconfiguration;
+mod records;
 mod refusals;
 mod revocation;
 mod service;
@@ -109,6 +113,12 @@ enum Timer {
     Resync(Bid),
 }
 
+impl Timer {
+    /// No timer of a mobile comes before this one in their order, and none after [`Timer::LAST`].
+    const FIRST: Self = Self::Deferred;
+    const LAST: Self = Self::Resync(Bid(NonZeroU16::MAX));
+}
+
 /// A local mobility anchor: a state machine without clock, socket or thread.
 ///
 /// * Inputs are [`Lma::handle_message`], [`Lma::handle_timeout`] and the flow commands.
@@ -119,12 +129,12 @@ enum Timer {
 pub struct Lma {
     config: LmaConfig,
     /// Whom commands have said to serve, or not to: another configuration does not change that.
-    service: BTreeMap<MnId, bool>,
+    service: Kept<MnId, bool>,
     /// Prefixes of profiles: never lent by a pool.
     reserved: BTreeSet<Hnp>,
     pools: Vec<PrefixPool>,
     cache: BindingCache,
-    peers: BTreeMap<ProxyCoa, Peer>,
+    peers: Kept<ProxyCoa, Peer>,
     /// MAGs whose window of outstanding FMIs has room again.
     freed: BTreeSet<ProxyCoa>,
     heartbeats: Heartbeats,
@@ -236,7 +246,7 @@ impl Lma {
         }
         Self {
             config,
-            service: BTreeMap::new(),
+            service: Kept::default(),
             reserved,
             pools,
             cache: BindingCache::default(),

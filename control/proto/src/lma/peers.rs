@@ -37,6 +37,16 @@ pub(crate) struct Peer {
     pub(crate) counters: PeerCounters,
 }
 
+/// What is written down of a MAG. Which answers are waited for is known of each mobile.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PeerImage {
+    dialect: Dialect,
+    refuses: bool,
+    next_sequence: u16,
+    signalled: Duration,
+    counters: PeerCounters,
+}
+
 /// Refusals per second and MAG that are told to people, and at once.
 const REPORTS: (u32, u32) = (1, 10);
 
@@ -95,6 +105,33 @@ impl Peer {
             reports: RateLimit::new(REPORTS.0, REPORTS.1),
             counters: PeerCounters::default(),
         }
+    }
+
+    /// What another has to know of it.
+    pub(crate) fn image(&self) -> PeerImage {
+        PeerImage {
+            dialect: self.dialect,
+            refuses: self.refuses,
+            next_sequence: self.next_sequence,
+            signalled: self.signalled,
+            counters: self.counters,
+        }
+    }
+
+    /// Goes on where another was, with the same dialect. Sessions and answers that are waited for are entered one by one;
+    /// other notifications are not waited for any more.
+    pub(crate) fn go_on(&mut self, former: &PeerImage) {
+        if former.dialect == self.dialect {
+            self.refuses = former.refuses;
+            self.signalled = former.signalled;
+        }
+        self.next_sequence = former.next_sequence;
+        self.counters = former.counters;
+    }
+
+    /// The FMI of this number was sent and has no answer.
+    pub(crate) fn go_on_waiting(&mut self, sequence: u16, owner: (MobileId, Bid)) {
+        self.outstanding.insert(sequence, owner);
     }
 
     /// Whether answers are outstanding.

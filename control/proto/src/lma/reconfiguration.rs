@@ -53,7 +53,7 @@ impl Lma {
     pub fn conflicts(&self, new: &LmaConfig) -> Vec<LmaConflict> {
         let mut conflicts = Vec::new();
         let wanted: BTreeMap<_, _> = new.peers.iter().map(|p| (p.proxy_coa, p.dialect)).collect();
-        for (proxy_coa, peer) in &self.peers {
+        for (proxy_coa, peer) in self.peers.iter() {
             let proxy_coa = *proxy_coa;
             let dialect = wanted.get(&proxy_coa);
             if dialect == Some(&peer.dialect) {
@@ -102,7 +102,7 @@ impl Lma {
     /// Takes another configuration, which must be without [`Lma::conflicts`]. The addresses stay.
     pub fn reconfigure(&mut self, now: Now, mut new: LmaConfig) {
         new.lmaas.clone_from(&self.config.lmaas);
-        for (mn_id, on) in &self.service {
+        for (mn_id, on) in self.service.iter() {
             let profile = new.profiles.entry(mn_id.clone());
             profile.or_default().enabled = *on;
         }
@@ -148,18 +148,17 @@ impl Lma {
     }
 
     fn replace_peers(&mut self, new: &LmaConfig) {
-        let mut known = std::mem::take(&mut self.peers);
         for peer in &new.peers {
-            let same = known.remove(&peer.proxy_coa);
-            let same = same.filter(|known| known.dialect == peer.dialect);
-            let state = same.unwrap_or_else(|| Peer::new(peer, &mut self.random));
-            self.peers.insert(peer.proxy_coa, state);
+            let known = self.peers.get(&peer.proxy_coa);
+            if known.is_none_or(|known| known.dialect != peer.dialect) {
+                let state = Peer::new(peer, &mut self.random);
+                self.peers.insert(peer.proxy_coa, state);
+            }
         }
-        let gone: Vec<ProxyCoa> = known
-            .into_keys()
-            .filter(|p| !self.peers.contains_key(p))
-            .collect();
+        let stays = |known: &&ProxyCoa| !new.peers.iter().any(|p| p.proxy_coa == **known);
+        let gone: Vec<ProxyCoa> = self.peers.keys().filter(stays).copied().collect();
         for proxy_coa in gone {
+            self.peers.remove(&proxy_coa);
             self.freed.remove(&proxy_coa);
             self.bound.remove(&proxy_coa);
             self.heartbeats.forget(proxy_coa.0);

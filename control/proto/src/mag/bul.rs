@@ -12,6 +12,7 @@ use pmip_wire::{Bra, Message, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::presence::Presence;
+use crate::kept::Kept;
 use crate::rate::RateLimit;
 use crate::table::Installed;
 
@@ -171,6 +172,27 @@ pub(crate) struct MobileEntry {
     sent: VecDeque<Duration>,
 }
 
+/// What is written down of a mobile. Its routes follow from its sessions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MobileImage {
+    mn_id: MnId,
+    last_fmi: Option<Answered>,
+    last_bri: Option<(Lmaa, u16, Bra)>,
+    sent: VecDeque<Duration>,
+}
+
+impl MobileEntry {
+    /// What another MAG has to know of it.
+    pub(crate) fn image(&self) -> MobileImage {
+        MobileImage {
+            mn_id: self.mn_id.clone(),
+            last_fmi: self.last_fmi.clone(),
+            last_bri: self.last_bri.clone(),
+            sent: self.sent.clone(),
+        }
+    }
+}
+
 /// An FMI that was answered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Answered {
@@ -187,9 +209,9 @@ pub(crate) struct Answered {
 /// All attached interfaces.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bul {
-    pub(crate) sessions: BTreeMap<SessionId, Bule>,
+    pub(crate) sessions: Kept<SessionId, Bule>,
     by_link: BTreeMap<(PortId, MacAddr), SessionId>,
-    pub(crate) mobiles: BTreeMap<MobileId, MobileEntry>,
+    pub(crate) mobiles: Kept<MobileId, MobileEntry>,
     by_name: BTreeMap<MnId, MobileId>,
     free_mobiles: BTreeSet<MobileId>,
     next_mobile: u32,
@@ -225,27 +247,85 @@ impl Bul {
         if let Some(entry) = self.mobiles.get_mut(&mobile) {
             entry.sessions.insert(id);
         }
-        self.sessions.entry(id).or_insert(Bule {
+        self.sessions.or_insert(
             id,
-            mobile,
-            attachment,
-            lmaa,
-            state: BuleState::Registering,
-            hnps: Vec::new(),
-            link_local: Ipv6Addr::UNSPECIFIED,
-            expires: Duration::ZERO,
-            flows: Vec::new(),
-            granted: Vec::new(),
-            listed: None,
-            request: None,
-            presence: Presence::default(),
-            muted: false,
-            sequence: None,
-            last_timestamp: Timestamp::default(),
-            withdrawn: false,
-            solicitations: RateLimit::new(SOLICITATIONS.0, SOLICITATIONS.1),
-            anew: None,
-        })
+            Bule {
+                id,
+                mobile,
+                attachment,
+                lmaa,
+                state: BuleState::Registering,
+                hnps: Vec::new(),
+                link_local: Ipv6Addr::UNSPECIFIED,
+                expires: Duration::ZERO,
+                flows: Vec::new(),
+                granted: Vec::new(),
+                listed: None,
+                request: None,
+                presence: Presence::default(),
+                muted: false,
+                sequence: None,
+                last_timestamp: Timestamp::default(),
+                withdrawn: false,
+                solicitations: RateLimit::new(SOLICITATIONS.0, SOLICITATIONS.1),
+                anew: None,
+            },
+        )
+    }
+
+    /// Brings back a mobile that another list had, without its sessions.
+    pub(crate) fn restore_mobile(
+        &mut self,
+        id: MobileId,
+        image: MobileImage,
+    ) -> Result<(), &'static str> {
+        let MobileImage {
+            mn_id,
+            last_fmi,
+            last_bri,
+            sent,
+        } = image;
+        if self.by_name.contains_key(&mn_id) {
+            return Err("there are two of it");
+        }
+        self.by_name.insert(mn_id.clone(), id);
+        let entry = MobileEntry {
+            mn_id,
+            sessions: BTreeSet::new(),
+            installed: Installed::default(),
+            last_fmi,
+            last_bri,
+            sent,
+        };
+        self.mobiles.insert(id, entry);
+        Ok(())
+    }
+
+    /// Brings back a session of a mobile that is known.
+    pub(crate) fn restore_session(&mut self, bule: Bule) -> Result<(), &'static str> {
+        let (id, link) = (bule.id, bule.link());
+        let entry = self.mobiles.get_mut(&bule.mobile);
+        let entry = entry.filter(|entry| entry.mn_id == bule.attachment.mn_id);
+        let entry = entry.ok_or("its mobile is not known")?;
+        if self.sessions.contains_key(&id) {
+            return Err("there are two of it");
+        }
+        entry.sessions.insert(id);
+        // Of two on one link, the earlier is ending.
+        let latest = self.by_link.entry(link).or_insert(id);
+        *latest = (*latest).max(id);
+        self.sessions.insert(id, bule);
+        Ok(())
+    }
+
+    /// Finds the numbers that restored mobiles and sessions leave.
+    pub(crate) fn number_free(&mut self) {
+        let last = self.mobiles.keys().next_back();
+        self.next_mobile = last.map_or(0, |id| id.0 + 1);
+        let free = (0..self.next_mobile).map(MobileId);
+        self.free_mobiles = free.filter(|id| !self.mobiles.contains_key(id)).collect();
+        let last = self.sessions.keys().next_back();
+        self.next_session = last.map_or(0, |id| id.0.wrapping_add(1));
     }
 
     /// Whether a Router Solicitation of this interface is to be answered now.

@@ -13,6 +13,7 @@
 //! | `revocation` | sessions that the LMA ends (RFC 5846) |
 //! | `reregistration` | sessions that the LMA wants registered again (RFC 7077) |
 //! | `advertising` | Router Advertisements (RFC 5213 §6.7) |
+//! | `records` | what is written down, so that another MAG can go on |
 //! | `tables` | what follows for the workers |
 
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +42,7 @@ mod liveness;
 mod notification;
 mod presence;
 mod reconfiguration;
+mod records;
 mod reregistration;
 mod revocation;
 mod signalling;
@@ -100,6 +102,9 @@ pub struct Mag {
     outbox: Outbox<MagEvent>,
     probes: VecDeque<Probe>,
     next_sequence: u16,
+    /// That number as it was last written down; `None` if nobody writes.
+    #[serde(skip)]
+    told_sequence: Option<u16>,
     heartbeats: Heartbeats,
     random: Random,
     global_revocations: GlobalRevocations,
@@ -193,6 +198,7 @@ impl Mag {
             outbox: Outbox::default(),
             probes: VecDeque::new(),
             next_sequence,
+            told_sequence: None,
             heartbeats,
             random,
             global_revocations: GlobalRevocations::default(),

@@ -3,7 +3,6 @@
 //! A mobile whose session was revoked may well be on its link still. It is not registered again for what it
 //! sends: an operator attaches it anew, or the LMA asks for it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flow::{Hnp, Lmaa, MobileId};
@@ -13,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::bul::{BuleState, SessionId};
 use super::{Mag, Timer};
 use crate::event::MagEvent;
+use crate::kept::Kept;
 use crate::time::Now;
 
 /// The last BRI for all sessions of each LMA: its number and our answer. A copy that is late must not end
 /// sessions that began since.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct GlobalRevocations(BTreeMap<Lmaa, (u16, Bra)>);
+pub(crate) struct GlobalRevocations(pub(super) Kept<Lmaa, (u16, Bra)>);
 
 impl GlobalRevocations {
     /// An LMA numbers its messages anew.

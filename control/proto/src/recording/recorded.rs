@@ -16,6 +16,7 @@ use crate::lma::{
     FlowError, FlowRequest, Lma, MoveStarted, ReregistrationError, RevocationError, RevocationScope,
 };
 use crate::mag::{AttachError, Attachment, Mag, Probe};
+use crate::record::Record;
 use crate::time::Now;
 
 /// Where things are written down.
@@ -217,6 +218,16 @@ impl<T: Tape<Lma>> Recorded<Lma, T> {
         command
     }
 
+    /// [`Lma::keep_records`]. What is recorded does not depend on it.
+    pub fn keep_records(&mut self) {
+        self.machine.keep_records();
+    }
+
+    /// [`Lma::poll_record`].
+    pub fn poll_record(&mut self) -> Option<Record> {
+        self.machine.poll_record()
+    }
+
     /// [`Lma::poll_event`].
     pub fn poll_event(&mut self) -> Option<LmaEvent> {
         let event = self.machine.poll_event();
@@ -309,6 +320,16 @@ impl<T: Tape<Mag>> Recorded<Mag, T> {
         let probe = self.machine.poll_probe();
         self.output(|| probe.map(Output::Probe));
         probe
+    }
+
+    /// [`Mag::keep_records`]. What is recorded does not depend on it.
+    pub fn keep_records(&mut self) {
+        self.machine.keep_records();
+    }
+
+    /// [`Mag::poll_record`].
+    pub fn poll_record(&mut self) -> Option<Record> {
+        self.machine.poll_record()
     }
 
     /// [`Mag::poll_event`].

@@ -78,6 +78,37 @@ impl Tables {
             .map(|r| r.fid)
     }
 
+    /// All bindings with what their paths lead to in place of numbers, in words.
+    pub(crate) fn resolved(&self) -> Vec<String> {
+        let path = |id: PathId| self.paths[&id];
+        let bindings = self.bindings.iter().map(|(hnp, binding)| {
+            let Binding {
+                mobile,
+                default_path,
+                sources,
+                uplink,
+                local,
+                rules,
+            } = binding;
+            let mut sources: Vec<_> = sources
+                .iter()
+                .map(|id| format!("{:?}", path(*id)))
+                .collect();
+            sources.sort();
+            let rules = rules.iter().map(|rule| {
+                let to = match rule.action {
+                    RuleAction::Forward(id) => Some(path(id)),
+                    RuleAction::Drop => None,
+                };
+                (rule.fid, rule.priority, &rule.selector, to)
+            });
+            let rules: Vec<_> = rules.collect();
+            let ways = (default_path.map(path), uplink.map(path), sources, rules);
+            format!("{hnp} {mobile} {local} {ways:?}")
+        });
+        bindings.collect()
+    }
+
     /// Where packets from a prefix may come from.
     pub(crate) fn sources(&self, hnp: Hnp) -> Vec<Path> {
         let binding = self.bindings.get(&hnp);

@@ -9,10 +9,11 @@ use flow::{
     AccessTechnology, Bid, Fid, FlowKey, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId,
     MnLinkLayerId, Path, PortId, ProxyCoa, Selector, TrafficSelector,
 };
+use pmip_proto::lma::BceState;
 use pmip_proto::recording::{Machine, Recorded, Recorder, Recording};
 use pmip_proto::{
     Attachment, Command, Dialect, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig,
-    MagEvent, MagPeer, Now, PrefixPool, Probe, Receiver, RouterAdvertisement,
+    MagEvent, MagPeer, Now, PrefixPool, Probe, Receiver, Record, RouterAdvertisement,
 };
 use pmip_wire::{HnpOption, Message, NotificationReason};
 
@@ -103,6 +104,18 @@ pub(crate) fn taped<M: Machine>(machine: M, seed: u64) -> Taped<M> {
     Recorded::new(machine, tape)
 }
 
+fn kept_lma(lma: Lma, seed: u64) -> Taped<Lma> {
+    let mut lma = taped(lma, seed);
+    lma.keep_records();
+    lma
+}
+
+fn kept_mag(mag: Mag, seed: u64) -> Taped<Mag> {
+    let mut mag = taped(mag, seed);
+    mag.keep_records();
+    mag
+}
+
 /// The last turns, carried somewhere else, are decided there as they were here.
 fn check_recording<M: Machine>(machine: &Taped<M>) {
     let Some(tape) = machine.tape() else {
@@ -125,9 +138,21 @@ impl Drop for World {
     }
 }
 
+/// What a machine has written down, by key.
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn write_down(records: &mut Records, record: Record) {
+    match record.value {
+        Some(value) => records.insert(record.key, value),
+        None => records.remove(&record.key),
+    };
+}
+
 pub(crate) struct World {
     pub(crate) clock: Duration,
     pub(crate) lma: Taped<Lma>,
+    lma_records: Records,
+    mag_records: Vec<Records>,
     pub(crate) mags: Vec<Taped<Mag>>,
     pub(crate) lma_tables: Tables,
     pub(crate) mag_tables: Vec<Tables>,
@@ -276,10 +301,12 @@ impl World {
         let there = |peer: &MagPeer| mags.iter().any(|mag| mag.proxy_coa == peer.proxy_coa);
         lma.peers.retain(there);
         let begin =
-            |(config, n): (&MagConfig, u64)| taped(Mag::new(config.clone(), seed ^ n), seed);
+            |(config, n): (&MagConfig, u64)| kept_mag(Mag::new(config.clone(), seed ^ n), seed);
         Self {
             clock: Duration::ZERO,
-            lma: taped(Lma::new(lma.clone(), seed), seed),
+            lma: kept_lma(Lma::new(lma.clone(), seed), seed),
+            lma_records: Records::new(),
+            mag_records: mags.iter().map(|_| Records::new()).collect(),
             mags: mags.iter().zip(1..).map(begin).collect(),
             lma_tables: Tables::default(),
             mag_tables: mags.iter().map(|_| Tables::default()).collect(),
@@ -371,7 +398,8 @@ impl World {
         let seed = self.dice.roll();
         self.mag_config[mag].heartbeat.restart_counter += 1;
         check_recording(&self.mags[mag]);
-        self.mags[mag] = taped(Mag::new(self.mag_config[mag].clone(), seed), seed);
+        self.mag_records[mag].clear();
+        self.mags[mag] = kept_mag(Mag::new(self.mag_config[mag].clone(), seed), seed);
         self.mag_tables[mag] = Tables::default();
         let there: Vec<(MnId, u8)> = self
             .attached
@@ -389,11 +417,48 @@ impl World {
         let seed = self.dice.roll();
         self.lma_config.heartbeat.restart_counter += 1;
         check_recording(&self.lma);
-        self.lma = taped(Lma::new(self.lma_config.clone(), seed), seed);
+        self.lma_records.clear();
+        self.lma = kept_lma(Lma::new(self.lma_config.clone(), seed), seed);
         self.lma_tables = Tables::default();
         self.acknowledged.clear();
         self.asked.clear();
         self.drain();
+    }
+
+    /// The LMA is killed, and goes on from what it has written down: its workers are told what they were told before.
+    pub(crate) fn kill_lma(&mut self) {
+        let seed = self.dice.roll();
+        check_recording(&self.lma);
+        let revoking = |world: &Self| {
+            let mut bindings = world.lma.bindings();
+            bindings.any(|(_, bce)| bce.state == BceState::Revoking)
+        };
+        let over = revoking(self);
+        let before = self.lma_tables.resolved();
+        let records = self.lma_records.clone();
+        let (lma, restored) = Lma::restore(self.lma_config.clone(), seed, self.now(), records);
+        assert_eq!(restored.spoilt, []);
+        self.lma = kept_lma(lma, seed);
+        self.lma_tables = Tables::default();
+        self.drain();
+        if !over {
+            assert_eq!(self.lma_tables.resolved(), before, "the LMA's tables");
+        }
+    }
+
+    /// A MAG is killed, likewise.
+    pub(crate) fn kill(&mut self, mag: usize) {
+        let seed = self.dice.roll();
+        check_recording(&self.mags[mag]);
+        let before = self.mag_tables[mag].resolved();
+        let config = self.mag_config[mag].clone();
+        let records = self.mag_records[mag].clone();
+        let (restored, report) = Mag::restore(config, seed, self.now(), records);
+        assert_eq!(report.spoilt, []);
+        self.mags[mag] = kept_mag(restored, seed);
+        self.mag_tables[mag] = Tables::default();
+        self.drain();
+        assert_eq!(self.mag_tables[mag].resolved(), before, "a MAG's tables");
     }
 
     pub(crate) fn add_flow(
@@ -433,8 +498,16 @@ impl World {
         self.drain();
     }
 
-    /// Carries out all commands, in order.
+    /// Writes down what has changed, and carries out all commands, in order.
     pub(crate) fn drain(&mut self) {
+        while let Some(record) = self.lma.poll_record() {
+            write_down(&mut self.lma_records, record);
+        }
+        for (mag, records) in self.mags.iter_mut().zip(&mut self.mag_records) {
+            while let Some(record) = mag.poll_record() {
+                write_down(records, record);
+            }
+        }
         while let Some(command) = self.lma.poll_command() {
             match command {
                 Command::Send { from, to, message } => self.send(from, to, message),

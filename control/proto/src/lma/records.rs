@@ -1,0 +1,310 @@
+//! What an LMA writes down, and an LMA that goes on from there.
+//!
+//! | record | what |
+//! | --- | --- |
+//! | mobile | its sessions and flows, and when which timer fires |
+//! | peer | the last sequence number said to a MAG, and what it did not understand |
+//! | heartbeat | its Restart Counter, and when it was last heard |
+//! | pool | up to where prefixes were lent |
+//! | service | whom commands have said to serve, or not to |
+//! | ghost, recent | what is remembered for a while |
+//!
+//! Left out is what can be asked for again, or comes again: a PBU that waits for another session's end, requests to
+//! register anew, and revocations under way. A session that was being revoked is over for the LMA that goes on; if its MAG
+//! has not heard of it, it will when it refreshes the session.
+
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use flow::{Bid, Hnp, MnId, MobileId, ProxyCoa};
+use serde::{Deserialize, Serialize};
+
+use super::binding_cache::{Bce, BceState, Interface, Mobile};
+use super::fallback::Rescue;
+use super::flow_mobility::FmcEntry;
+use super::ghosts::Ghost;
+use super::peers::{Peer, PeerImage};
+use super::sync::Recent;
+use super::{Lma, Timer};
+use crate::config::LmaConfig;
+use crate::event::{DeletionReason, RequestOutcome};
+use crate::heartbeat;
+use crate::record::{Record, Restored, decode};
+use crate::table::Installed;
+use crate::time::Now;
+
+/// What a record is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Key {
+    #[serde(rename = "m")]
+    Mobile(MobileId),
+    #[serde(rename = "p")]
+    Peer(ProxyCoa),
+    #[serde(rename = "h")]
+    Heartbeat(Ipv6Addr),
+    #[serde(rename = "r")]
+    Pool(Hnp),
+    #[serde(rename = "s")]
+    Service(MnId),
+    #[serde(rename = "g")]
+    Ghost(ProxyCoa, MnId),
+    #[serde(rename = "n")]
+    Recent(ProxyCoa, MnId),
+}
+
+/// A mobile as it is written: [`MobileImage`] reads it.
+#[derive(Serialize)]
+struct MobileView<'a> {
+    mn_id: &'a MnId,
+    sessions: &'a [Bce],
+    flows: &'a [FmcEntry],
+    interfaces: &'a [(Interface, Bid)],
+    rescues: &'a [Rescue],
+    retiring: &'a BTreeSet<Hnp>,
+    timers: Vec<(Timer, Duration)>,
+}
+
+#[derive(Deserialize)]
+struct MobileImage {
+    mn_id: MnId,
+    sessions: Vec<Bce>,
+    flows: Vec<FmcEntry>,
+    interfaces: Vec<(Interface, Bid)>,
+    rescues: Vec<Rescue>,
+    retiring: BTreeSet<Hnp>,
+    timers: Vec<(Timer, Duration)>,
+}
+
+impl Lma {
+    /// From now on, [`Lma::poll_record`] tells what has changed.
+    pub fn keep_records(&mut self) {
+        self.cache.keep();
+        self.peers.keep();
+        self.heartbeats.keep();
+        self.service.keep();
+        self.ghosts.notes().keep();
+        self.recent.notes().keep();
+    }
+
+    /// Something that has to be written down after an input, before any command that followed from it is carried out.
+    pub fn poll_record(&mut self) -> Option<Record> {
+        if let Some(id) = self.cache.pop_changed() {
+            return Some(self.mobile_record(id));
+        }
+        if let Some(coa) = self.peers.pop_changed() {
+            let image = self.peers.get(&coa).map(Peer::image);
+            // Its numbers are used for what mobiles' records tell of.
+            return Some(Record::lazy(&Key::Peer(coa), image.as_ref()));
+        }
+        if let Some((address, peer)) = self.heartbeats.pop_changed() {
+            return Some(Record::lazy(&Key::Heartbeat(address), peer));
+        }
+        for pool in &mut self.pools {
+            if let Some(told) = pool.tell() {
+                return Some(Record::new(&Key::Pool(pool.range()), Some(&told)));
+            }
+        }
+        if let Some(mn_id) = self.service.pop_changed() {
+            let on = self.service.get(&mn_id);
+            return Some(Record::new(&Key::Service(mn_id.clone()), on));
+        }
+        if let Some(key) = self.ghosts.notes().pop_changed() {
+            let note = self.ghosts.notes().get(&key);
+            return Some(Record::new(&Key::Ghost(key.0, key.1.clone()), note));
+        }
+        let key = self.recent.notes().pop_changed()?;
+        let note = self.recent.notes().get(&key);
+        Some(Record::new(&Key::Recent(key.0, key.1.clone()), note))
+    }
+
+    fn mobile_record(&self, id: MobileId) -> Record {
+        let timers = self
+            .timers
+            .between((id, Timer::FIRST), (id, Timer::LAST))
+            .map(|((_, timer), at)| (timer, at));
+        let view = self.cache.get(id).map(|mobile| MobileView {
+            mn_id: &mobile.mn_id,
+            sessions: &mobile.sessions,
+            flows: &mobile.flows,
+            interfaces: &mobile.interfaces,
+            rescues: &mobile.rescues,
+            retiring: &mobile.retiring,
+            timers: timers.collect(),
+        });
+        Record::new(&Key::Mobile(id), view.as_ref())
+    }
+
+    /// An LMA that goes on from the last record of each key. What the configuration does not allow any more is over.
+    /// Its first commands put all bindings in force; messages are among them only where some were due.
+    pub fn restore(
+        config: LmaConfig,
+        seed: u64,
+        now: Now,
+        records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+    ) -> (Self, Restored) {
+        let mut lma = Self::new(config, seed);
+        let mut restored = Restored::default();
+        let mut told = Vec::new();
+        let mut ids = Vec::new();
+        for (key, value) in records {
+            let taken = decode(&key)
+                .map_err(|why| ("a key".to_owned(), why))
+                .and_then(|key| {
+                    let what = format!("{key:?}");
+                    lma.take_record(now, key, &value, &mut told, &mut ids, &mut restored)
+                        .map_err(|why| (what, why))
+                });
+            if let Err((what, why)) = taken {
+                restored.spoil(&what, &why);
+            }
+        }
+        lma.cache.number_free();
+        for (range, told) in told {
+            match lma.pools.iter_mut().find(|pool| pool.range() == range) {
+                Some(pool) => pool.resume(now.monotonic, told),
+                None => restored.spoil(&range, "there is no such pool any more"),
+            }
+        }
+        for id in ids {
+            lma.resume(now.monotonic, id);
+        }
+        lma.use_windows(now.monotonic);
+        restored.mobiles = lma.cache.len();
+        restored.sessions = lma.bindings().count();
+        (lma, restored)
+    }
+
+    fn take_record(
+        &mut self,
+        now: Now,
+        key: Key,
+        value: &[u8],
+        told: &mut Vec<(Hnp, u128)>,
+        ids: &mut Vec<MobileId>,
+        restored: &mut Restored,
+    ) -> Result<(), String> {
+        match key {
+            Key::Mobile(id) => {
+                let image: MobileImage = decode(value)?;
+                if self.cache.id_of(&image.mn_id).is_some() || self.cache.get(id).is_some() {
+                    return Err("there are two of it".into());
+                }
+                self.take_mobile(now.monotonic, id, image, restored);
+                ids.push(id);
+            }
+            Key::Peer(coa) => {
+                let former: PeerImage = decode(value)?;
+                let peer = self.peers.get_mut(&coa);
+                peer.ok_or("there is no such peer any more")?.go_on(&former);
+            }
+            Key::Heartbeat(address) => {
+                let former: heartbeat::Peer = decode(value)?;
+                self.heartbeats.go_on(address, former)?;
+            }
+            Key::Pool(range) => told.push((range, decode(value)?)),
+            Key::Service(mn_id) => {
+                let on = decode(value)?;
+                let profile = self.config.profiles.entry(mn_id.clone());
+                profile.or_default().enabled = on;
+                self.service.insert(mn_id, on);
+            }
+            Key::Ghost(coa, mn_id) => {
+                let note: (Duration, Ghost) = decode(value)?;
+                self.ghosts.notes().insert((coa, mn_id), note);
+            }
+            Key::Recent(coa, mn_id) => {
+                let note: (Duration, Recent) = decode(value)?;
+                self.recent.notes().insert((coa, mn_id), note);
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters a mobile into all that leads to it.
+    fn take_mobile(
+        &mut self,
+        now: Duration,
+        id: MobileId,
+        image: MobileImage,
+        restored: &mut Restored,
+    ) {
+        let MobileImage {
+            mn_id,
+            mut sessions,
+            flows,
+            interfaces,
+            rescues,
+            retiring,
+            timers,
+        } = image;
+        sessions.retain(|session| {
+            let why = self.not_allowed(id, session);
+            if let Some(why) = &why {
+                restored.spoil(&format!("{mn_id} binding {}", session.bid), why);
+            }
+            why.is_none()
+        });
+        for session in &sessions {
+            self.charge(None, Some(session.registrar));
+            self.bind(now, session.proxy_coa, session.lmaa);
+            if let Some(outstanding) = session.sync.outstanding()
+                && let Some(peer) = self.peers.get_mut(&session.proxy_coa)
+            {
+                peer.go_on_waiting(outstanding.sequence, (id, session.bid));
+            }
+        }
+        for hnp in sessions.iter().flat_map(|s| &s.hnps).chain(&retiring) {
+            self.cache.set_owner(*hnp, Some(id));
+            // One that no pool has is a profile's, or was in a pool that is gone.
+            let _ = self.pools.iter_mut().any(|pool| pool.take(*hnp));
+        }
+        for (timer, at) in timers {
+            self.timers.set((id, timer), at);
+        }
+        self.cache.restore(Box::new(Mobile {
+            id,
+            mn_id,
+            sessions,
+            flows,
+            interfaces,
+            rescues,
+            retiring,
+            installed: Installed::default(),
+            deferred: None,
+        }));
+    }
+
+    /// Why there can be no such session any more.
+    fn not_allowed(&self, id: MobileId, session: &Bce) -> Option<&'static str> {
+        if !self.config.lmaas.contains(&session.lmaa) {
+            return Some("its LMAA is not ours any more");
+        }
+        if !self.peers.contains_key(&session.proxy_coa) {
+            return Some("its MAG is no peer any more");
+        }
+        let foreign = |hnp: &Hnp| match self.cache.owner(*hnp) {
+            Some(owner) => owner != id,
+            None => self.cache.overlaps(*hnp),
+        };
+        let foreign = session.hnps.iter().any(foreign);
+        foreign.then_some("a prefix of it is another mobile's")
+    }
+
+    /// Goes on with a mobile: its bindings are in force, what was due is done.
+    fn resume(&mut self, now: Duration, id: MobileId) {
+        self.with_mobile(id, |lma, mobile| {
+            let revoked: Vec<(ProxyCoa, Bid)> = mobile
+                .sessions
+                .iter()
+                .filter(|s| s.state == BceState::Revoking)
+                .map(|s| (s.proxy_coa, s.bid))
+                .collect();
+            for (mag, bid) in revoked {
+                lma.note_ghost(now, mobile, mag, &[bid], RequestOutcome::NoAnswer);
+                lma.delete_session(now, mobile, bid, DeletionReason::Revoked);
+            }
+            lma.settle(now, mobile);
+        });
+    }
+}

@@ -1,0 +1,79 @@
+//! What a state machine has written down, so that another one can go on where it was.
+//!
+//! A record is one thing that it knows (a mobile, a peer) under a key of its own. Whoever keeps the last record of
+//! each key has all that is worth keeping; what follows from it is made anew. Times in records are on the monotonic
+//! clock, which therefore has to go on as well.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// One thing that a machine knows, or knows no longer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// What it is about; opaque.
+    pub key: Vec<u8>,
+    /// What is known of it now; opaque. `None` if nothing is.
+    pub value: Option<Vec<u8>>,
+    /// Whether commands that follow from it have to wait until it is on disk.
+    pub urgent: bool,
+}
+
+impl Record {
+    pub(crate) fn new<K: Serialize, V: Serialize>(key: &K, value: Option<&V>) -> Self {
+        Self {
+            key: encode(key).as_slice().into(),
+            value: value.map(encode),
+            urgent: true,
+        }
+    }
+
+    /// A record that nobody is promised.
+    pub(crate) fn lazy<K: Serialize, V: Serialize>(key: &K, value: Option<&V>) -> Self {
+        Self {
+            urgent: false,
+            ..Self::new(key, value)
+        }
+    }
+}
+
+/// What became of the records that a machine began with.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Restored {
+    /// Mobiles that are known again.
+    pub mobiles: usize,
+    /// Their sessions.
+    pub sessions: usize,
+    /// What could not be used.
+    pub spoilt: Vec<Spoilt>,
+}
+
+/// A record, or a part of one, that a machine cannot use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spoilt {
+    /// What it is about, as far as that can be read.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Restored {
+    pub(crate) fn spoil(&mut self, what: &impl ToString, why: &(impl ToString + ?Sized)) {
+        self.spoilt.push(Spoilt {
+            what: what.to_string(),
+            why: why.to_string(),
+        });
+    }
+}
+
+/// # Panics
+/// Never: what is encoded are plain values, and memory takes them all.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    // Most values fit at once, and few are kept for long.
+    let mut octets = Vec::with_capacity(1024);
+    rmp_serde::encode::write_named(&mut octets, value).expect("plain values can be encoded");
+    octets
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(octets: &[u8]) -> Result<T, String> {
+    rmp_serde::from_slice(octets).map_err(|error| error.to_string())
+}

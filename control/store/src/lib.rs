@@ -1,0 +1,236 @@
+//! Records that outlive the process: keys and values, written in groups by a thread of their own.
+//!
+//! ```text
+//!  put, put ... submit --> channel --> writer: all that waits in one batch, fsync --> kept
+//!        Mark <---'                                                                   |
+//!        `--------------------------- has_kept(mark)? <-------------------------------'
+//! ```
+//!
+//! The thread that submits never waits. What must not be said before it is on disk waits for its [`Mark`]. While
+//! the disk refuses, everything is kept in memory, the last value of each key once, and tried again.
+//!
+//! The files are logs, written at their end only: a hundred thousand changes a second at keys far apart are too many
+//! for trees on disk, which write a page for each. A torn end is what a crash leaves, and nothing that was
+//! reported as kept is lost with it. Where files are damaged otherwise, only the records there are lost; that is
+//! reported, and the files are put aside.
+
+mod files;
+mod frame;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, unbounded};
+
+use writer::{Batch, Writer};
+
+/// A part of the store with keys of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Space {
+    /// What an LMA knows.
+    Lma,
+    /// What a MAG knows.
+    Mag,
+}
+
+impl Space {
+    fn number(self) -> u8 {
+        match self {
+            Self::Lma => 1,
+            Self::Mag => 2,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Lma),
+            2 => Some(Self::Mag),
+            _ => None,
+        }
+    }
+}
+
+/// A reading of both clocks, written with every group. The monotonic clock of the next process goes on from here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Clocks {
+    /// The process's monotonic clock.
+    pub monotonic: Duration,
+    /// Since 1970-01-01 UTC.
+    pub wall: Duration,
+}
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The files cannot be made, read or put aside.
+    #[error("{path}: {source}")]
+    Files {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has them open.
+    #[error("{0} is in use by another process: two must not have one state directory")]
+    InUse(PathBuf),
+    /// There can be no thread.
+    #[error("no thread that writes: {0}")]
+    Thread(io::Error),
+}
+
+/// A point in the stream of changes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Mark(u64);
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// What was in the store when it was opened.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The clocks when something was last written; `None` if nothing ever was.
+    pub clocks: Option<Clocks>,
+    /// Each part's keys and values, ascending by key: whoever fills tables with them is quicker that way.
+    pub records: BTreeMap<Space, Vec<Pair>>,
+    /// Octets at the end that are no whole group: the process ended while it wrote them.
+    pub torn: usize,
+    /// What could not be read, in words; then the files were put aside, and what could be read is in new ones.
+    pub damage: Vec<String>,
+    /// Where the damaged files are.
+    pub put_aside: Option<PathBuf>,
+}
+
+impl Contents {
+    /// The records of a part, ascending by key.
+    pub fn take(&mut self, space: Space) -> Vec<Pair> {
+        self.records.remove(&space).unwrap_or_default()
+    }
+}
+
+/// What the writer has done, for whoever asks.
+#[derive(Debug, Default)]
+pub struct Progress {
+    kept: AtomicU64,
+    /// Groups written.
+    pub groups: AtomicU64,
+    /// Changes in them.
+    pub changes: AtomicU64,
+    /// Groups that could not be written when they were tried.
+    pub failures: AtomicU64,
+    /// Whether the last one could not.
+    pub is_failing: AtomicBool,
+}
+
+/// The end of the thread that submits.
+#[derive(Debug)]
+pub struct Store {
+    to: Option<Sender<Batch>>,
+    batch: Batch,
+    /// The last change that something may wait for.
+    mark: Mark,
+    submitted: u64,
+    progress: Arc<Progress>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Opens the files in a directory, which is made if it is missing, and reads what is there.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Damaged files are no error: see [`Contents::damage`].
+    pub fn open(directory: &Path) -> Result<(Self, Contents), StoreError> {
+        let (files, contents) = files::open(directory, files::FULL)?;
+        let (to, batches) = unbounded();
+        let progress = Arc::new(Progress::default());
+        let writer = Writer::new(directory.to_owned(), files, Arc::clone(&progress));
+        let writer = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || writer.run(&batches))
+            .map_err(StoreError::Thread)?;
+        let store = Self {
+            to: Some(to),
+            batch: Batch::default(),
+            mark: Mark(0),
+            submitted: 0,
+            progress,
+            writer: Some(writer),
+        };
+        Ok((store, contents))
+    }
+
+    /// Adds a change to those that are submitted next. One that is urgent is written at once; others may wait for a
+    /// second, or for one that is.
+    pub fn put(&mut self, space: Space, key: Vec<u8>, value: Option<Vec<u8>>, urgent: bool) {
+        self.batch.changes.push((space, key, value));
+        self.batch.urgent |= urgent;
+    }
+
+    /// Hands over what was put since the last time.
+    pub fn submit(&mut self, clocks: Clocks) {
+        if self.batch.changes.is_empty() {
+            return;
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        self.submitted += 1;
+        batch.number = self.submitted;
+        batch.clocks = clocks;
+        if batch.urgent {
+            self.mark = Mark(self.submitted);
+        }
+        if let Some(to) = &self.to {
+            // The writer ends after this end.
+            let _ = to.send(batch);
+        }
+    }
+
+    /// The point after the last urgent change that was submitted.
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Whether everything before a mark is on disk.
+    pub fn has_kept(&self, mark: Mark) -> bool {
+        self.progress.kept.load(Ordering::Acquire) >= mark.0
+    }
+
+    /// What the writer has done.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// Groups that were submitted and are not on disk.
+    pub fn waiting(&self) -> u64 {
+        let kept = self.progress.kept.load(Ordering::Acquire);
+        self.submitted.saturating_sub(kept)
+    }
+
+    /// Writes what is left, and ends; `false` if some of it is not on disk.
+    pub fn close(mut self) -> bool {
+        self.end();
+        self.waiting() == 0
+    }
+
+    fn end(&mut self) {
+        drop(self.to.take());
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the thread that writes the store has panicked");
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests;
