@@ -120,6 +120,10 @@ fn what_nobody_could_execute_is_refused() {
             "2: that cannot be said",
         ),
         (
+            "<!-- not run: hours -->\n```console\n$ a\n$ make b\n```\n",
+            "4: a door of make",
+        ),
+        (
             "<!-- run by: a -->\n```console fails\n$ a\n```\n",
             "2: that cannot be said",
         ),
