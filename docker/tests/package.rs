@@ -15,9 +15,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::booted::{Booted, System};
-use common::packages::{packages, small};
+use common::packages::packages;
 use common::page::{file, run_by};
-use common::{all_said, can_run, fails, ok};
+use common::{all_said, can_run, fails, kept, ok};
 use deploy::{root, wait_for};
 
 const LMA: &str = r#"
@@ -138,7 +138,7 @@ fn packages_are_installed_started_upgraded_and_removed() {
 
     // Upgraded: what runs goes on.
     let pid = property(&system, "flowmob@lma1", "MainPID");
-    let directory = tempfile::tempdir_in(common::kept()).unwrap();
+    let directory = tempfile::tempdir_in(kept()).unwrap();
     let newer = system
         .system()
         .bring(&newer(&packages.appliance, directory.path()));
@@ -207,7 +207,7 @@ fn install_mobile_by_hand(system: &Booted) {
     fs::write(there("mn.toml"), file(page, "mn.toml")).unwrap();
     for command in build.iter().chain(&service) {
         if command.text == "make mn" {
-            fs::copy(small(), there("target/mn/flowmob")).unwrap();
+            fs::copy(kept().join("flowmob-mn"), there("target/mn/flowmob")).unwrap();
         } else {
             system.as_told(command);
         }
