@@ -6,6 +6,9 @@
 //!
 //! * `<!-- file: lma1.toml -->`: the block is written to that file; one of TOML has to be a valid configuration.
 //! * `<!-- within: 10 s -->`: each command is run again until it prints that.
+//! * `<!-- run by: docker/tests/package.rs -->`: that test runs it, after whose name a remark may follow.
+//! * `<!-- dry run: reason -->`: each door of make is asked what it would do (`make -n`). Another command is one that the
+//!   last door would run.
 //! * `<!-- not run: reason -->`: the block is not run.
 //!
 //! Figures and mere output are in `text` blocks, parts of files in `toml` ones. Others are refused.
@@ -19,6 +22,8 @@
 mod common;
 #[path = "docs/page.rs"]
 mod page;
+#[path = "docs/page/tests.rs"]
+mod page_tests;
 #[path = "docs/session.rs"]
 mod session;
 
@@ -33,7 +38,7 @@ use common::kernel::Namespace;
 use common::process::Appliance;
 use common::{has_tool, is_root, wait_for};
 use flow::DropReason;
-use page::{Command, Step};
+use page::{By, Command, Step};
 use session::Session;
 
 fn root() -> PathBuf {
@@ -92,17 +97,80 @@ fn every_block_is_understood_and_files_are_valid() {
     assert!(commands > 50, "{commands}");
 }
 
+/// The commands of a document that somebody else runs, or nobody to the end.
+fn left_to_others(name: &str) -> impl Iterator<Item = Command> {
+    steps(name).into_iter().filter_map(|step| match step {
+        Step::Run(command) => (command.by != By::Documents).then_some(command),
+        Step::Write { .. } | Step::Read { .. } => None,
+    })
+}
+
+#[test]
+fn tests_that_are_to_run_a_block_read_its_page() {
+    for name in documents() {
+        for command in left_to_others(&name) {
+            let By::Test(test) = &command.by else {
+                continue;
+            };
+            let at = format!("{name}:{}: {test}", command.block);
+            let source = std::fs::read_to_string(root().join(test));
+            let source = source.unwrap_or_else(|error| panic!("{at}: {error}"));
+            // As `run_by` is given it.
+            let reads = source.contains(&format!("/{name}\")")) && source.contains("file!()");
+            assert!(reads, "{at} does not read that page");
+        }
+    }
+}
+
+#[test]
+fn doors_are_as_the_documents_have_them() {
+    if !has_tool("make") {
+        return;
+    }
+    let mut doors = 0;
+    for name in documents() {
+        let mut last = String::new();
+        for command in left_to_others(&name) {
+            let at = format!("{name}:{}: {}", command.line, command.text);
+            if let Some(door) = command.text.strip_prefix("make ") {
+                last = would_do(&at, door);
+                doors += 1;
+            } else if command.by == By::DryRun {
+                let is_part = last.lines().any(|line| line == command.text);
+                assert!(is_part, "{at}: not in\n{last}");
+            }
+        }
+    }
+    assert!(doors > 5, "{doors}");
+}
+
+/// What a door of make would do.
+fn would_do(at: &str, door: &str) -> String {
+    let mut make = std::process::Command::new("sh");
+    make.args(["-c", &format!("make -n {door}")]);
+    // Neither the `make` nor the cargo that have started this.
+    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CARGO"] {
+        make.env_remove(name);
+    }
+    let output = make.current_dir(root()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{at}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Runs a document; says what was otherwise.
 fn execute(name: &str) -> Result<(), String> {
     let steps = steps(name);
     let mut session = Session::start();
     for step in &steps {
         match step {
-            Step::Run(command) => run(&mut session, name, command)?,
+            Step::Run(command) if command.by == By::Documents => {
+                run(&mut session, name, command)?;
+            }
             Step::Write { name, text, .. } => {
                 std::fs::write(session.directory().join(name), text).unwrap();
             }
-            Step::Read { .. } => {}
+            Step::Run(_) | Step::Read { .. } => {}
         }
     }
     // A process may take a moment to be gone.
@@ -125,11 +193,8 @@ fn run(session: &mut Session, name: &str, command: &Command) -> Result<(), Strin
     let deadline = Instant::now() + command.patience;
     loop {
         let ended = session.run(&command.text);
-        let as_told = match ended.status {
-            Some(status) => (status != 0) == command.fails,
-            None => false,
-        };
-        if as_told && page::matches(&command.output, &ended.printed) {
+        let status = ended.status;
+        if status.is_some_and(|status| command.is_as_told(status == 0, &ended.printed)) {
             return Ok(());
         }
         if ended.status.is_none() || Instant::now() > deadline {

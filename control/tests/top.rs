@@ -7,6 +7,8 @@
 )]
 
 mod common;
+#[path = "docs/page.rs"]
+mod page;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -16,6 +18,7 @@ use common::process::FLOWMOB;
 use common::terminal::OnTerminal;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use page::run_by;
 
 const SIZE: (u16, u16) = (30, 120);
 
@@ -62,6 +65,21 @@ fn a_mobile_is_found_and_its_flow_moved() {
     });
     top.press("q");
     assert!(top.ends().success());
+}
+
+#[test]
+fn it_is_what_the_tutorial_types() {
+    let [commands] = run_by(include_str!("../../docs/tutorial.md"), file!());
+    let directory = tempfile::tempdir().unwrap();
+    let lma = lma(&directory);
+    for command in &commands {
+        let mut top = OnTerminal::type_in(&command.text, lma.socket(), SIZE);
+        top.reads("lma (lma) up");
+        top.press("?");
+        top.reads("Ctrl-C");
+        top.press("qq");
+        assert!(top.ends().success());
+    }
 }
 
 #[test]

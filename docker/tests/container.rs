@@ -14,17 +14,18 @@ use std::time::Duration;
 
 use common::engine::{Engine, Networks};
 use common::packages::packages;
+use common::page::{Command, run_by};
 use common::traffic::Echo;
 use common::{can_run, ok};
-use deploy::wait_for;
+use deploy::{root, wait_for};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const CN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 5);
 const MN: &str = "mn1@example.net";
 
-/// Builds the images of the packages that are tested.
-fn build() {
+/// Builds the images of the packages that are tested: as the page says, but that these are there already.
+fn build(commands: &[Command]) {
     let packages = packages();
     let engine = Engine::start(Networks::Here);
     engine.import_base();
@@ -36,24 +37,68 @@ fn build() {
     for package in [&packages.appliance, &packages.mobile] {
         std::fs::copy(package, there.join(package.file_name().unwrap())).unwrap();
     }
-    for (target, name) in [
-        ("appliance", "flowmob"),
-        ("host", "flowmob-host"),
-        ("mobile", "flowmob-mobile"),
+    for file in [
+        "Makefile",
+        "docker/Dockerfile",
+        "docker/Dockerfile.dockerignore",
     ] {
-        let mut command = engine.docker(&[
-            "build",
-            "--quiet",
-            "--network=host",
-            "--file=docker/Dockerfile",
-            "--build-arg=PACKAGES=prebuilt",
-            // Cards are for those who have them.
-            "--build-arg=DRIVERS=",
-            &format!("--target={target}"),
-            &format!("--tag={name}:test"),
-        ]);
-        ok(command.arg(context));
+        let to = context.join(file);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(root().join(file), to).unwrap();
     }
+    for command in commands {
+        let mut command = command.clone();
+        if command.text == "make image" {
+            // Drivers of cards are for those who have them.
+            command.text += " -o deb IMAGE_FLAGS='--quiet --network=host --build-arg=DRIVERS='";
+        }
+        engine.as_told(&command, context);
+    }
+}
+
+const LMA: &str = r#"
+name = "lma1"
+process = { memory_mib = 64 }
+[[port]]
+name = "core"
+device = "af_packet:eth0"
+addresses = ["2001:db8:f::1/64"]
+[lma]
+address = "2001:db8:f::1"
+pools = ["2001:db8:100::/48"]
+[[lma.peer]]
+name = "mag1"
+address = "2001:db8:f::11"
+protection = "none"
+"#;
+
+/// Runs one appliance as the page does, with a configuration where it says.
+fn run_one(engine: &Engine, commands: &[Command]) {
+    let away = || {
+        // What is not there need not go.
+        for what in [
+            ["rm", "-f", "lma1"],
+            ["network", "rm", "core"],
+            ["volume", "rm", "lma1"],
+        ] {
+            let _ = engine.docker(&what).output();
+        }
+    };
+    away();
+    let directory = tempfile::tempdir_in(common::kept()).unwrap();
+    let volume = directory.path().join("lma1");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::write(volume.join("flowmob.toml"), LMA).unwrap();
+    let [network, run, show] = commands else {
+        panic!("{commands:?}");
+    };
+    engine.as_told(network, directory.path());
+    engine.as_told(run, directory.path());
+    wait_for("an appliance in health", PATIENCE, || {
+        (engine.state("lma1", "Health.Status") == "healthy").then_some(())
+    });
+    engine.as_told(show, directory.path());
+    away();
 }
 
 /// The lab's containers; removed when dropped.
@@ -62,16 +107,20 @@ struct Lab<'a> {
 }
 
 impl<'a> Lab<'a> {
-    fn up(engine: &'a Engine) -> Self {
+    fn up(engine: &'a Engine, command: &Command) -> Self {
         let lab = Self { engine };
         lab.down();
-        ok(engine.compose(&["up", "-d"]).env("FLOWMOB_VERSION", "test"));
+        lab.as_told(command);
         lab
     }
 
+    #[track_caller]
+    fn as_told(&self, command: &Command) {
+        self.engine.as_told(command, &root());
+    }
+
     fn down(&self) {
-        let mut command = self.engine.compose(&["down", "-v", "--timeout=10"]);
-        ok(command.env("FLOWMOB_VERSION", "test"));
+        ok(&mut self.engine.compose(&["down", "-v", "--timeout=10"]));
     }
 
     fn name(host: &str) -> String {
@@ -116,9 +165,15 @@ fn a_flow_moves_between_containers_and_nothing_is_lost() {
     if !can_run(&["dh", "mmdebstrap", "dockerd", "docker-compose"]) {
         return;
     }
-    build();
+    let page = include_str!("../../docs/containers.md");
+    let [to_build, to_run, to_move] = run_by(page, file!());
+    build(&to_build);
     let engine = Engine::start(Networks::Apart);
-    let lab = Lab::up(&engine);
+    run_one(&engine, &to_run);
+    let [up, show, add_flow, ping, move_flow, down] = &to_move[..] else {
+        panic!("{to_move:?}");
+    };
+    let lab = Lab::up(&engine, up);
     for host in ["lma", "mag1", "mag2", "mn"] {
         let name = Lab::name(host);
         wait_for(&format!("{name} in health"), PATIENCE, || {
@@ -136,6 +191,7 @@ fn a_flow_moves_between_containers_and_nothing_is_lost() {
         let active = bindings.as_array().unwrap().iter();
         (active.filter(|row| row["state"] == "active").count() == 2).then_some(())
     });
+    lab.as_told(show);
     let bindings = lab.show("lma", "bindings");
     // Which access came first is chance.
     let at = |mag: &str| {
@@ -151,16 +207,9 @@ fn a_flow_moves_between_containers_and_nothing_is_lost() {
         let addresses = lab.show("mn", "mn")["prefixes"].to_string();
         addresses.contains(&address.to_string()).then_some(())
     });
-    ok(&mut engine.docker(&[
-        "exec",
-        &Lab::name("mn"),
-        "ping",
-        "-c",
-        "3",
-        "-i",
-        "0.2",
-        &CN.to_string(),
-    ]));
+    for command in [add_flow, ping, move_flow] {
+        lab.as_told(command);
+    }
 
     let rule = ["--proto", "udp", "--sport", "7000"];
     let first = bid("mag1");
@@ -181,7 +230,7 @@ fn a_flow_moves_between_containers_and_nothing_is_lost() {
         let before = lab.carried(mag);
         lab.flowmob(
             "lma",
-            &["flow", "move", "--mn", MN, "--fid", "1", "--to", &bid(mag)],
+            &["flow", "move", "--mn", MN, "--fid", "2", "--to", &bid(mag)],
         );
         carried(mag, before);
     }
@@ -190,10 +239,9 @@ fn a_flow_moves_between_containers_and_nothing_is_lost() {
     assert!(account.lost.is_empty(), "{account:?}");
 
     // Told to stop, all of them end by themselves, and say so.
-    ok(engine
-        .compose(&["stop", "--timeout=10"])
-        .env("FLOWMOB_VERSION", "test"));
+    ok(&mut engine.compose(&["stop", "--timeout=10"]));
     for host in ["lma", "mag1", "mag2", "mn"] {
         assert_eq!(engine.state(&Lab::name(host), "ExitCode"), "0", "{host}");
     }
+    lab.as_told(down);
 }

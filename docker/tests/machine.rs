@@ -16,6 +16,7 @@ use std::time::Duration;
 use common::machine::{Machine, Seed, TOOLS};
 use common::namespace::{Namespace, Process};
 use common::packages::packages;
+use common::page::run_by;
 use common::traffic::Echo;
 use common::{can_run, kept, ok};
 use deploy::{leave_out, wait_for};
@@ -254,25 +255,22 @@ fn an_anchor_serves_a_machine_whose_kernel_is_the_gateway() {
          route add 2001:db8:100::/48 via 2001:db8:c::1"
     ));
 
-    // Beside its kernel it has a flowmob, on a card that is behind no IOMMU.
+    // Beside its kernel it has a flowmob, on a card that is behind no IOMMU, as docs/virtual-machine.md says.
+    let [no_iommu] = run_by(include_str!("../../docs/virtual-machine.md"), file!());
     let seed = Seed::default()
         .interface("core", KERNELS_CORE, "2001:db8:f::11/64")
         .file("/root/mag.py", include_str!("machine/mag.py"))
-        .file("/etc/flowmob/other.toml", OTHER)
+        .file("/etc/flowmob/lma1.toml", OTHER)
         .file("/etc/flowmob/cards", "# the third\n0000:00:13.0\n")
-        .run("mkdir /etc/systemd/system/flowmob@other.service.d")
-        .run("cp /usr/share/flowmob/no-iommu.conf /etc/systemd/system/flowmob@other.service.d/")
-        .run("systemctl daemon-reload")
-        .start("other")
+        .run_all(&no_iommu)
+        .start("lma1")
         .run(&format!("python3 /root/mag.py {MN} core {KERNELS_ACCESS}"));
     // No message-signalled interrupts for the card that is ours: QEMU 7.2 falls over them without KVM.
     let options = format!(
-        "-machine q35,memory-backend=shared -object memory-backend-memfd,id=shared,size=1024M,share=on -bios {UEFI} \
-         -chardev socket,id=c1,path={},server=on -netdev vhost-user,id=n1,chardev=c1 \
-         -device virtio-net-pci,netdev=n1,addr=11,mac={KERNELS_CORE},vectors=0 \
+        "-machine q35 -bios {UEFI} {},addr=11,mac={KERNELS_CORE},vectors=0 \
          -netdev tap,id=n2,ifname=access0,script=no,downscript=no -device virtio-net-pci,netdev=n2,addr=12,mac={KERNELS_ACCESS} \
          -netdev tap,id=n3,ifname=other0,script=no,downscript=no -device virtio-net-pci,netdev=n3,addr=13,disable-legacy=on",
-        socket.display()
+        card_behind(&socket)
     );
     let mut machine = Machine::boot(&host, directory.path(), &seed, &options);
     wait_for("the machine's interfaces", PATIENCE, || {
@@ -311,11 +309,25 @@ fn an_anchor_serves_a_machine_whose_kernel_is_the_gateway() {
     assert!(account.lost.is_empty(), "{account:?}");
 }
 
+/// What docs/ports.md tells QEMU, for as much memory as our machine has; a card at the end.
+fn card_behind(socket: &Path) -> String {
+    let [block] = run_by(include_str!("../../docs/ports.md"), file!());
+    let [command] = &block[..] else {
+        panic!("{block:?}");
+    };
+    let (_, options) = command.text.split_once("qemu-system-x86_64 ... ").unwrap();
+    let options = options
+        .replace("\\\n", " ")
+        .replace("/run/flowmob/vm1.vhost", socket.to_str().unwrap());
+    assert!(options.contains("size=2G"), "{options}");
+    options.replace("size=2G", "size=1024M")
+}
+
 /// A firmware of QEMU's that is no BIOS: the disk boots with both.
 const UEFI: &str = "/usr/share/ovmf/OVMF.fd";
 
 const OTHER: &str = r#"
-name = "other"
+name = "lma1"
 
 [process]
 memory = "hugepages"

@@ -9,14 +9,16 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use common::booted::{Booted, System};
 use common::packages::packages;
-use common::{all_said, can_run, fails, ok};
-use deploy::wait_for;
+use common::page::{file, run_by};
+use common::{all_said, can_run, fails, kept, ok};
+use deploy::{root, wait_for};
 
 const LMA: &str = r#"
 name = "lma1"
@@ -77,24 +79,20 @@ fn packages_are_installed_started_upgraded_and_removed() {
         return;
     }
     let packages = packages();
-    let system = System::with(&[&packages.appliance]);
+    let system = System::ready_for(&[&packages.appliance]).boot();
+    install(&system);
     for file in [
         "usr/bin/flowmob",
         "usr/share/man/man1/flowmob-flow-move.1.gz",
         "usr/share/bash-completion/completions/flowmob",
         "etc/flowmob/examples/reference.toml",
     ] {
-        assert!(system.path(file).exists(), "{file}");
+        assert!(system.system().path(file).exists(), "{file}");
     }
-    fs::write(system.path("etc/flowmob/lma1.toml"), LMA).unwrap();
-    let system = system.boot();
     let failed = system.ok("systemctl --failed --no-legend --plain");
     assert_eq!(failed, "");
 
-    // Started: as an ordinary user, and when that returns it serves.
-    system.ok("cd /etc/flowmob/keys && flowmob keys generate --lma mag1.toml --mag other.toml && chown flowmob mag1.toml");
-    system.ok("systemctl start flowmob@lma1");
-    assert_eq!(system.ok("flowmob health"), "ready\n");
+    // Started: as an ordinary user, and it serves.
     assert_eq!(system.ok("flowmob health --live"), "its loops turn\n");
     assert_eq!(
         system
@@ -140,7 +138,7 @@ fn packages_are_installed_started_upgraded_and_removed() {
 
     // Upgraded: what runs goes on.
     let pid = property(&system, "flowmob@lma1", "MainPID");
-    let directory = tempfile::tempdir_in(common::kept()).unwrap();
+    let directory = tempfile::tempdir_in(kept()).unwrap();
     let newer = system
         .system()
         .bring(&newer(&packages.appliance, directory.path()));
@@ -179,4 +177,42 @@ fn packages_are_installed_started_upgraded_and_removed() {
     assert_eq!(property(&system, "flowmob-mn", "Result"), "success");
     fails(&mut system.command("ip link show lif0"));
     system.ok("dpkg -P flowmob-mn");
+    install_mobile_by_hand(&system);
+}
+
+/// What docs/operations.md says. The editor that is asked for knows what to write.
+fn install(system: &Booted) {
+    let [commands] = run_by(include_str!("../../docs/operations.md"), file!());
+    let inside = |path: &str| system.system().path(path);
+    fs::write(inside("root/lma1.toml"), LMA).unwrap();
+    let editor = inside("usr/bin/editor");
+    fs::write(&editor, "#!/bin/sh\ncp /root/lma1.toml \"$1\"\n").unwrap();
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).unwrap();
+    for command in &commands {
+        system.as_told(command);
+    }
+}
+
+/// What docs/mobile-node.md says, with its configuration, beside the files of the project that it takes.
+fn install_mobile_by_hand(system: &Booted) {
+    let page = include_str!("../../docs/mobile-node.md");
+    let [build, service] = run_by(page, file!());
+    let there = |path: &str| {
+        let path = system.system().path("root").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    };
+    let unit = "docker/debian/flowmob-mn.service";
+    fs::copy(root().join(unit), there(unit)).unwrap();
+    fs::write(there("mn.toml"), file(page, "mn.toml")).unwrap();
+    for command in build.iter().chain(&service) {
+        if command.text == "make mn" {
+            fs::copy(kept().join("flowmob-mn"), there("target/mn/flowmob")).unwrap();
+        } else {
+            system.as_told(command);
+        }
+    }
+    let table = system.ok("flowmob show mn");
+    assert!(table.contains("wlan0"), "{table}");
+    system.ok("systemctl disable --now flowmob-mn");
 }

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::base::base;
+use common::booted::System;
 use common::packages::{small_and_static, with_dpdk};
+use common::page::run_by;
 use common::{all_said, can_run, kept, ok};
 use deploy::root;
 use serde_json::Value;
@@ -64,7 +66,7 @@ fn pack(out: &Path) -> PathBuf {
 #[test]
 #[ignore = "it takes builds of its own, linked statically: cargo test -p deploy --test release -- --ignored"]
 fn the_archive_runs_where_nothing_else_is_and_says_what_is_in_it() {
-    if !can_run(&["mmdebstrap", "strip", "unshare", "ip"]) {
+    if !can_run(&["mmdebstrap", "systemd-nspawn", "strip", "unshare", "ip"]) {
         return;
     }
     let directory = tempfile::tempdir_in(kept()).unwrap();
@@ -80,6 +82,8 @@ fn the_archive_runs_where_nothing_else_is_and_says_what_is_in_it() {
             .current_dir(place))
     };
     assert_eq!(sums(&path("first")).lines().count(), 3);
+
+    install(&path("first"));
 
     // A system as small as they come, with plugins of some other DPDK, which nobody may load.
     let system = path("system");
@@ -163,6 +167,25 @@ fn the_archive_runs_where_nothing_else_is_and_says_what_is_in_it() {
     for of in ["\ndpdk 2", "\ntokio ", "\nnumactl ", "/LGPL-2.1, of which"] {
         assert!(terms.contains(of), "{of}");
     }
+}
+
+/// What docs/operations.md says, in a system with systemd; what `make release` would have made is there.
+fn install(release: &Path) {
+    let [commands] = run_by(include_str!("../../docs/operations.md"), file!());
+    let system = System::ready_for(&[]);
+    let there = system.path("root/target/release-archive");
+    fs::create_dir_all(&there).unwrap();
+    for entry in fs::read_dir(release).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), there.join(entry.file_name())).unwrap();
+    }
+    let system = system.boot();
+    for command in &commands {
+        if command.text != "make release" {
+            system.as_told(command);
+        }
+    }
+    system.ok("id flowmob && systemctl cat flowmob@lma1 flowmob-mn");
 }
 
 /// What was printed by a program that says its version and runs; its drivers.

@@ -16,7 +16,7 @@ const FUNCTIONS: &[&str] = &[
     "dpdk_sys_.*",
     "fopencookie",
     "rte_dev_(name|probe|remove)",
-    "rte_eal_(cleanup|get_runtime_dir|init)",
+    "rte_eal_(alarm_set|cleanup|get_runtime_dir|init)",
     "rte_eth_(dev_close|dev_configure|dev_default_mac_addr_set|dev_get_mtu|dev_get_port_by_name)",
     "rte_eth_(dev_info_get|dev_set_mtu|dev_socket_id|dev_start|dev_stop)",
     "rte_eth_dev_adjust_nb_rx_tx_desc",

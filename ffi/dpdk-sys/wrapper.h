@@ -12,6 +12,7 @@
 #include <rte_version.h>
 #include <rte_log.h>
 #include <rte_eal.h>
+#include <rte_alarm.h>
 #include <rte_lcore.h>
 #include <rte_dev.h>
 #include <rte_mempool.h>

@@ -32,7 +32,24 @@ pub struct OnTerminal {
 
 impl OnTerminal {
     /// Starts the program, which is to speak to a socket, on a terminal of so many lines and columns.
-    pub fn start(socket: &Path, arguments: &[&str], (rows, columns): (u16, u16)) -> Self {
+    pub fn start(socket: &Path, arguments: &[&str], size: (u16, u16)) -> Self {
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", FLOWMOB, "--socket"]).arg(socket);
+        Self::with(command.args(arguments), size)
+    }
+
+    /// The same for what a person types, where the program is found by its name and the socket is that of the environment.
+    pub fn type_in(text: &str, socket: &Path, size: (u16, u16)) -> Self {
+        let programs = Path::new(FLOWMOB).parent().unwrap().display();
+        let path = std::env::var("PATH").unwrap();
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "sh", "-c", text]);
+        command.env("PATH", format!("{programs}:{path}"));
+        Self::with(command.env("FLOWMOB_SOCKET", socket), size)
+    }
+
+    /// A session of its own, whose terminal this is: only so keys become signals, and sizes too.
+    fn with(setsid: &mut Command, (rows, columns): (u16, u16)) -> Self {
         let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&near).unwrap();
         unlockpt(&near).unwrap();
@@ -55,11 +72,7 @@ impl OnTerminal {
                 seen.lock().unwrap().process(&octets[..read]);
             }
         });
-        // A session of its own, whose terminal this is: only so keys become signals, and sizes too.
-        let child = Command::new("setsid")
-            .args(["--ctty", FLOWMOB, "--socket"])
-            .arg(socket)
-            .args(arguments)
+        let child = setsid
             .env("TERM", "xterm-256color")
             .env_remove("NO_COLOR")
             .stdin(far.try_clone().unwrap())

@@ -1,15 +1,30 @@
 //! What a document has in its fences: commands with what they print, files, and what is only shown.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::time::Duration;
 
 /// How long a command is asked again if its block says nothing else.
 const ONCE: Duration = Duration::ZERO;
 
+/// Who runs a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The test of the documents.
+    Documents,
+    /// That one too, but as far as `make -n` goes.
+    DryRun,
+    /// Another test: its file, as the project's directory has it.
+    Test(String),
+}
+
 /// A command and what it is to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
-    /// Where it stands, counted from 1.
+    /// Where its block begins, counted from 1.
+    pub(crate) block: usize,
+    /// Where it stands.
     pub(crate) line: usize,
+    pub(crate) by: By,
     /// What the shell is given.
     pub(crate) text: String,
     /// What it prints, by line.
@@ -18,6 +33,24 @@ pub(crate) struct Command {
     pub(crate) fails: bool,
     /// How long it is asked again until it prints that.
     pub(crate) patience: Duration,
+}
+
+impl Command {
+    /// Whether it ended and printed as the document says.
+    pub(crate) fn is_as_told(&self, succeeded: bool, printed: &str) -> bool {
+        succeeded != self.fails && matches(&self.output, printed)
+    }
+
+    /// Fails unless it ended and printed as the document says.
+    #[track_caller]
+    pub(crate) fn check(&self, succeeded: bool, printed: &str) {
+        assert!(
+            self.is_as_told(succeeded, printed),
+            "line {}: $ {}\nprinted, success {succeeded}:\n{printed}",
+            self.line,
+            self.text
+        );
+    }
 }
 
 /// What there is to do for a document, in its order.
@@ -40,6 +73,8 @@ pub(crate) enum Step {
 enum About {
     File(String),
     NotRun,
+    DryRun,
+    RunBy(String),
     Within(Duration),
 }
 
@@ -69,6 +104,39 @@ pub(crate) fn steps(document: &str) -> Result<Vec<Step>, Vec<(usize, String)>> {
     } else {
         Err(wrong)
     }
+}
+
+/// The commands that a test has to run, block by block. There have to be as many blocks as it knows what to do with.
+#[track_caller]
+pub(crate) fn run_by<const N: usize>(document: &str, test: &str) -> [Vec<Command>; N] {
+    let steps = steps(document).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    let its = By::Test(test.to_owned());
+    let commands = steps.into_iter().filter_map(|step| match step {
+        Step::Run(command) if command.by == its => Some(command),
+        Step::Run(_) | Step::Write { .. } | Step::Read { .. } => None,
+    });
+    let commands: Vec<Command> = commands.collect();
+    let blocks: Vec<Vec<Command>> = commands
+        .chunk_by(|one, next| one.block == next.block)
+        .map(<[Command]>::to_vec)
+        .collect();
+    let found = blocks.len();
+    blocks
+        .try_into()
+        .unwrap_or_else(|_| panic!("{test} runs {N} blocks of a page that has {found} for it"))
+}
+
+/// The file of that name that a document has its reader write.
+#[track_caller]
+pub(crate) fn file(document: &str, wanted: &str) -> String {
+    let steps = steps(document).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    let mut texts = steps.into_iter().filter_map(|step| match step {
+        Step::Write { name, text, .. } => (name == wanted).then_some(text),
+        Step::Run(_) | Step::Read { .. } => None,
+    });
+    texts
+        .next()
+        .unwrap_or_else(|| panic!("no block is {wanted}"))
 }
 
 fn fences<'a>(document: &'a str, wrong: &mut Vec<(usize, String)>) -> Vec<Fence<'a>> {
@@ -116,12 +184,21 @@ fn fences<'a>(document: &'a str, wrong: &mut Vec<(usize, String)>) -> Vec<Fence<
 }
 
 fn said(comment: &str) -> Result<About, String> {
-    let unknown =
-        || format!("expected `file: NAME`, `not run: REASON` or `within: N s`: {comment}");
+    let unknown = || {
+        format!(
+            "expected `file: NAME`, `within: N s`, `run by: TEST`, `dry run: REASON` or `not run: REASON`: {comment}"
+        )
+    };
     let (key, value) = comment.split_once(": ").ok_or_else(unknown)?;
     match key {
         "file" if !value.contains('/') => Ok(About::File(value.to_owned())),
         "not run" => Ok(About::NotRun),
+        "dry run" => Ok(About::DryRun),
+        // After the file there may be a remark.
+        "run by" => {
+            let (test, _) = value.split_once(", ").unwrap_or((value, ""));
+            Ok(About::RunBy(test.to_owned()))
+        }
         "within" => {
             let seconds = value.strip_suffix(" s").and_then(|n| n.parse().ok());
             let seconds = seconds.ok_or_else(unknown)?;
@@ -141,9 +218,11 @@ fn understood(fence: &Fence<'_>) -> Result<Vec<Step>, (usize, String)> {
     };
     let misplaced = || Err((line, "that cannot be said of such a block".to_owned()));
     match (fence.info, &fence.about) {
-        ("console" | "console fails", Some(About::NotRun)) => commands(fence, ONCE).map(|_| Vec::new()),
-        ("console" | "console fails", None) => commands(fence, ONCE),
-        ("console", Some(About::Within(time))) => commands(fence, *time),
+        ("console" | "console fails", Some(About::NotRun)) => not_run(fence),
+        ("console" | "console fails", None) => commands(fence, &By::Documents, ONCE),
+        ("console", Some(About::Within(time))) => commands(fence, &By::Documents, *time),
+        ("console", Some(About::DryRun)) => commands(fence, &By::DryRun, ONCE),
+        ("console", Some(About::RunBy(test))) => commands(fence, &By::Test(test.clone()), ONCE),
         ("", _) => Err((
             line,
             "a block without a label: `console` if it has commands, `text` if it is a figure or output".into(),
@@ -167,12 +246,27 @@ fn understood(fence: &Fence<'_>) -> Result<Vec<Step>, (usize, String)> {
     }
 }
 
-fn commands(fence: &Fence<'_>, patience: Duration) -> Result<Vec<Step>, (usize, String)> {
+/// Leaves a block out, unless one could do better.
+fn not_run(fence: &Fence<'_>) -> Result<Vec<Step>, (usize, String)> {
+    for step in commands(fence, &By::DryRun, ONCE)? {
+        if let Step::Run(command) = step
+            && command.text.starts_with("make ")
+        {
+            let better = "a door of make, which a `dry run` would find";
+            return Err((command.line, better.to_owned()));
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn commands(fence: &Fence<'_>, by: &By, patience: Duration) -> Result<Vec<Step>, (usize, String)> {
     let mut commands: Vec<Command> = Vec::new();
     for &(line, text) in &fence.lines {
         if let Some(text) = text.strip_prefix("$ ") {
             commands.push(Command {
+                block: fence.line,
                 line,
+                by: by.clone(),
                 text: text.to_owned(),
                 output: Vec::new(),
                 fails: fence.info == "console fails",
@@ -278,148 +372,4 @@ fn glob<P, T>(
         }
     }
     pattern[p..].iter().all(any)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wrong(document: &str) -> String {
-        let wrong = steps(document).unwrap_err();
-        assert_eq!(wrong.len(), 1, "{wrong:?}");
-        format!("{}: {}", wrong[0].0, wrong[0].1)
-    }
-
-    #[test]
-    fn commands_come_with_what_they_print() {
-        let document = "text\n\n```console\n$ one | two\na\n> b\n\nc\n$ cat <<EOF\n> x\n>\n>  y\n> EOF\nx\n```\n\
-                        <!-- within: 7 s -->\n\n```console\n$ three\n```\n```console fails\n$ four\nno\n```\n";
-        let steps = steps(document).unwrap();
-        let command = |line, text: &str, output: &[&str], fails, seconds| {
-            Step::Run(Command {
-                line,
-                text: text.to_owned(),
-                output: output.iter().map(ToString::to_string).collect(),
-                fails,
-                patience: Duration::from_secs(seconds),
-            })
-        };
-        assert_eq!(
-            steps,
-            [
-                command(4, "one | two", &["a", "> b", "", "c"], false, 0),
-                command(9, "cat <<EOF\nx\n\n y\nEOF", &["x"], false, 0),
-                command(19, "three", &[], false, 7),
-                command(22, "four", &["no"], true, 0),
-            ]
-        );
-    }
-
-    #[test]
-    fn files_are_written_and_figures_left_alone() {
-        let document = "<!-- file: a.toml -->\n```toml\nx = 1\n```\n```text\nfigure\n```\n```toml\ny = 2\n```\n\
-                        <!-- not run: it never ends -->\n```console\n$ sleep infinity\n```\n";
-        let write = Step::Write {
-            line: 2,
-            name: "a.toml".into(),
-            text: "x = 1\n".into(),
-        };
-        let read = Step::Read {
-            line: 8,
-            text: "y = 2\n".into(),
-        };
-        assert_eq!(steps(document).unwrap(), [write, read]);
-    }
-
-    #[test]
-    fn what_nobody_could_execute_is_refused() {
-        for (document, expected) in [
-            ("```\n$ a\n```\n", "1: a block without a label"),
-            ("x\n```sh\na\n```\n", "2: commands are in `console` blocks"),
-            ("```bash\na\n```\n", "1: commands are in `console` blocks"),
-            ("```text\nb\n$ a\n```\n", "3: a command in a block of text"),
-            ("```console\na\n```\n", "2: output before any command"),
-            (
-                "```console\n```\n",
-                "1: a `console` block without a command",
-            ),
-            ("```console\n$ a\n", "1: a fence without an end"),
-            (
-                "```python\na\n```\n",
-                "1: a block with an unknown label: python",
-            ),
-            (
-                "<!-- file: a -->\ntext\n",
-                "1: no block follows this comment",
-            ),
-            (
-                "<!-- not run: why -->\n",
-                "1: no block follows this comment",
-            ),
-            ("<!-- file: a/b -->\n", "1: expected `file: NAME`"),
-            ("<!-- not run -->\n", "1: expected `file: NAME`"),
-            ("<!-- within: ever -->\n", "1: expected `file: NAME`"),
-            (
-                "<!-- within: 1 s -->\n```text\n```\n",
-                "2: that cannot be said",
-            ),
-            (
-                "<!-- file: a -->\n```console\n$ a\n```\n",
-                "2: that cannot be said",
-            ),
-            ("- x\n\n  ```text\n```\n", "3: a fence that is indented"),
-        ] {
-            let said = wrong(document);
-            assert!(said.starts_with(expected), "{document}: {said}");
-        }
-    }
-
-    #[test]
-    fn a_difference_is_found() {
-        let expected = ["a", "...", "c ...", "d"].map(ToOwned::to_owned);
-        for (printed, line) in [
-            ("a\nc 1\nd", None),
-            ("a\nb\nc 1\nd\ne", None),
-            ("a\nb\nc 1\ne", Some(3)),
-            ("a\nb", Some(2)),
-            ("b", Some(0)),
-        ] {
-            assert_eq!(first_difference(&expected, printed), line, "{printed}");
-        }
-    }
-
-    #[test]
-    fn dots_are_anything() {
-        let matches = |expected: &str, printed: &str| {
-            let expected: Vec<String> = expected.lines().map(ToOwned::to_owned).collect();
-            matches(&expected, printed)
-        };
-        for (expected, printed) in [
-            ("", ""),
-            ("a\nb", "a\nb\n"),
-            ("a   b", "a b  \n"),
-            ("took ... us", "took 17 us"),
-            ("...", ""),
-            ("...", "a\nb"),
-            ("a\n...\nd", "a\nb\nc\nd"),
-            ("a\n...\nd", "a\nd"),
-            ("...\nb\n...", "a\nb\nb\nc"),
-            ("a...c...e", "abcdcde"),
-            ("...", "\n"),
-        ] {
-            assert!(matches(expected, printed), "{expected:?} {printed:?}");
-        }
-        for (expected, printed) in [
-            ("", "a"),
-            ("a", ""),
-            ("a", "b"),
-            ("a", "a\nb"),
-            ("a b", "ab"),
-            ("took ... us", "took 17 ms"),
-            ("a\n...\nd", "a\nb"),
-            ("a...c", "ab"),
-        ] {
-            assert!(!matches(expected, printed), "{expected:?} {printed:?}");
-        }
-    }
 }

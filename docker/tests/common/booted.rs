@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::base::base;
-use super::{kept, ok};
+use super::{as_told, kept, ok, page};
 
 /// What DPDK looks at is not in the part of /sys that such a container has.
 const SYS: &str = "--bind-ro=/sys/module";
@@ -22,8 +22,9 @@ pub struct System {
 }
 
 impl System {
-    /// A minimal system with systemd and these packages, from files, and what they depend on.
-    pub fn with(packages: &[&Path]) -> Self {
+    /// A minimal system with systemd, where these packages, files that are with `root`, can be installed: what they depend
+    /// on is downloaded, as there is no network once it is booted.
+    pub fn ready_for(packages: &[&Path]) -> Self {
         let root = tempfile::tempdir_in(kept()).unwrap();
         ok(Command::new("tar")
             .arg("-xf")
@@ -31,10 +32,13 @@ impl System {
             .arg("-C")
             .arg(root.path()));
         let system = Self { root };
+        // Nobody is there to say yes.
+        let answers = "APT::Get::Assume-Yes \"true\";\nAPT::Install-Recommends \"false\";\n";
+        std::fs::write(system.path("etc/apt/apt.conf.d/answers"), answers).unwrap();
         let names: Vec<String> = packages.iter().map(|path| system.bring(path)).collect();
         ok(&mut system.command(&format!(
-            "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-             systemd systemd-sysv dbus {}",
+            "export DEBIAN_FRONTEND=noninteractive
+             apt-get update -q && apt-get install -q systemd systemd-sysv dbus && apt-get install -q --download-only {}",
             names.join(" ")
         )));
         system
@@ -114,6 +118,17 @@ impl Booted {
         command.args(["--all", "--target", &self.init().unwrap().to_string()]);
         command.args(["sh", "-c", shell]);
         command
+    }
+
+    /// Runs a command of a document, where root logs in; it has to end and print as that says.
+    #[track_caller]
+    pub fn as_told(&self, command: &page::Command) {
+        let shell = format!("cd /root && {}", command.text);
+        as_told(
+            command,
+            self.command(&shell)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        );
     }
 
     /// Runs a shell command that has to succeed; what it printed.

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::base::base;
-use super::{is_newer, kept, ok};
+use super::{as_told, is_newer, kept, ok, page};
 
 /// What images are made of; a registry would have it by this name.
 const BASE: &str = "debian:bookworm-slim";
@@ -79,6 +79,7 @@ impl Engine {
         let mut command = Command::new(program);
         command.env("DOCKER_HOST", format!("unix://{}", self.socket.display()));
         command.env("DOCKER_BUILDKIT", "1");
+        command.env("COMPOSE_PROJECT_NAME", "flowmob-test");
         command.args(arguments).current_dir(root());
         command
     }
@@ -91,8 +92,17 @@ impl Engine {
 
     /// `docker-compose ...` with the project's file.
     pub fn compose(&self, arguments: &[&str]) -> Command {
-        let file = ["-f", "docker/compose.yaml", "-p", "flowmob-test"];
+        let file = ["-f", "docker/compose.yaml"];
         self.with("docker-compose", &[&file, arguments].concat())
+    }
+
+    /// Runs a command of a document as it is typed on a terminal, in a directory; it has to end and print as that says.
+    #[track_caller]
+    pub fn as_told(&self, command: &page::Command, directory: &Path) {
+        let path = std::env::var("PATH").unwrap();
+        let mut shell = self.with("script", &["-qec", &command.text, "/dev/null"]);
+        shell.env("PATH", format!("/usr/bin:{path}"));
+        as_told(command, shell.current_dir(directory));
     }
 
     /// Has the base image there.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::namespace::{Namespace, Process};
 use super::packages::packages;
-use super::{is_newer, kept, ok};
+use super::{is_newer, kept, ok, page};
 
 /// What the disk and the machine need.
 pub const TOOLS: [&str; 10] = [
@@ -97,6 +97,16 @@ impl Seed {
     pub fn run(mut self, command: &str) -> Self {
         self.commands.push(command.to_owned());
         self
+    }
+
+    /// The commands of a block of a document, each of which prints nothing.
+    #[must_use]
+    pub fn run_all(self, block: &[page::Command]) -> Self {
+        let run = |seed: Self, command: &page::Command| {
+            assert!(command.output.is_empty(), "{command:?}");
+            seed.run(&command.text)
+        };
+        block.iter().fold(self, run)
     }
 
     /// Starts an instance of flowmob's service, now and at every boot.

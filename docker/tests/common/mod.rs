@@ -18,10 +18,12 @@ pub mod engine;
 pub mod machine;
 pub mod namespace;
 pub mod packages;
+#[path = "../../../control/tests/docs/page.rs"]
+pub mod page;
 pub mod traffic;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use deploy::{leave_out, root, said};
 
@@ -67,6 +69,19 @@ pub fn fails(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(!output.status.success(), "{command:?}: {}", said(&output));
     said(&output)
+}
+
+/// Has a command of a document run, which has to end and print as that says. Whatever there is to be done for it first, or
+/// by somebody who is asked, is in `shell`.
+#[track_caller]
+pub fn as_told(command: &page::Command, shell: &mut Command) {
+    shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = shell.stdin(Stdio::piped()).spawn().unwrap();
+    // Nobody types anything, but the keyboard stays where it is.
+    let keyboard = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(keyboard);
+    command.check(output.status.success(), &said(&output));
 }
 
 /// As [`ok`], with everything that it printed.

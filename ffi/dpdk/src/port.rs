@@ -13,6 +13,7 @@ pub(crate) use gate::Gate;
 pub(crate) use opened::Opened;
 
 mod gate;
+mod interrupts;
 mod opened;
 mod relay;
 mod socket;

@@ -14,7 +14,6 @@ fn up(port: &Port) -> bool {
 }
 
 #[test]
-#[ignore = "DPDK 22.11 panicked in a thread of its own in one of eight runs"]
 fn vhost_user() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("vhost.sock");
@@ -34,7 +33,7 @@ fn vhost_user() {
     drop(UnixListener::bind(&socket).unwrap());
     let mut virtio = open(&eal, &front, 0, &pool);
     let (mut virtio_rx, mut virtio_tx) = start(&mut virtio);
-    assert!(!up(&virtio));
+    wait_for(|| !up(&virtio));
     let large: Vec<u8> = (0..=255).cycle().take(1514).collect();
     for index in 1..3 {
         let mut vhost = open(&eal, &back, index, &pool);

@@ -14,6 +14,7 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::socket::SockType;
 
 use super::gate::Gate;
+use super::interrupts;
 use super::relay::{Driver, Relay, Sockets};
 use super::stand_in::StandIn;
 use super::{MIN_MTU, PortConfig};
@@ -25,6 +26,9 @@ use crate::mempool::Mempool;
 
 /// The largest IP packet that 22.11's memif says it can take. It does not look at the MTU and takes any.
 const MEMIF_SAYS: u16 = 1500;
+
+/// The driver of a virtio device whose back end is another process.
+const VIRTIO_USER: &str = "net_virtio_user";
 
 /// How long a port may take to notice that the stand-in has left.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -39,6 +43,8 @@ pub(crate) struct Opened {
     raw: *mut rte_device,
     /// Whether DPDK has it started.
     started: Arc<AtomicBool>,
+    /// Whether its driver is called by DPDK's own thread.
+    has_interrupts: bool,
     /// What memif needs.
     memif: Option<Memif>,
     /// Answers the driver until the port is started.
@@ -134,12 +140,15 @@ impl Opened {
             device: text,
             raw: std::ptr::null_mut(),
             started: Arc::new(AtomicBool::new(false)),
+            has_interrupts: false,
             memif: None,
             stand_in: Mutex::new(stand_in),
             pool: pool.clone(),
             _eal: eal.clone(),
         };
-        opened.raw = opened.info()?.device;
+        let info = opened.info()?;
+        opened.raw = info.device;
+        opened.has_interrupts = driver_name(&info) == VIRTIO_USER;
         if let Device::Memif { socket, server, .. } = device {
             opened.memif = Some(opened.meet(device, socket, *server, driver_socket, queues)?);
         }
@@ -301,7 +310,7 @@ impl Opened {
         };
         conf.rxmode.mtu = u32::from(mtu);
         // Only so does virtio-user look whether a back end comes or goes.
-        if driver_name(info) == "net_virtio_user" && tells_of_links(info) {
+        if driver_name(info) == VIRTIO_USER && tells_of_links(info) {
             conf.intr_conf.set_lsc(1);
         }
         if config.queues > 1 && can_spread(info) {
@@ -473,18 +482,36 @@ impl Drop for Opened {
                 let _ = fs::write(&memif.driver, "");
             }
         }
-        // A failure leaves nothing to be done here; DPDK has logged it.
-        if self.started.load(Ordering::Relaxed) {
-            // SAFETY: no queue is left: each holds a reference to `self`.
-            unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
+        if self.has_interrupts {
+            let (id, started) = (self.id, self.started.load(Ordering::Relaxed));
+            interrupts::end_when_quiet(|| link_status(id), || end(id, started));
+        } else {
+            end(self.id, self.started.load(Ordering::Relaxed));
         }
-        // SAFETY: the port is stopped and nobody can reach it any more.
-        unsafe { dpdk_sys::rte_eth_dev_close(self.id) };
         if !self.raw.is_null() {
             // SAFETY: the bus keeps the device until this call, which closing the port is not.
             unsafe { dpdk_sys::rte_dev_remove(self.raw) };
         }
     }
+}
+
+/// Stops and closes a port whose last owner is gone.
+fn end(id: u16, started: bool) {
+    // A failure leaves nothing to be done here; DPDK has logged it.
+    if started {
+        // SAFETY: no queue is left: each holds a reference to the owner.
+        unsafe { dpdk_sys::rte_eth_dev_stop(id) };
+    }
+    // SAFETY: the port is stopped and nobody can reach it any more.
+    unsafe { dpdk_sys::rte_eth_dev_close(id) };
+}
+
+/// The state of a port's link as its driver has noted it; `None` if there is none.
+fn link_status(id: u16) -> Option<u16> {
+    let mut link = rte_eth_link::default();
+    // SAFETY: the port is open and the pointer is to a live structure.
+    let result = unsafe { dpdk_sys::rte_eth_link_get_nowait(id, &raw mut link) };
+    (result >= 0).then(|| link.link_status())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -500,10 +527,8 @@ struct MemifDriver {
 
 impl Driver for MemifDriver {
     fn is_up(&self) -> bool {
-        let mut link = rte_eth_link::default();
-        // SAFETY: the port is open as long as the relay, and the pointer is to a live structure.
-        let result = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.id, &raw mut link) };
-        result >= 0 && link.link_status() != 0
+        // The port is open as long as the relay.
+        link_status(self.id).is_some_and(|status| status != 0)
     }
 
     fn restart(&mut self) -> Result<(), String> {
