@@ -9,6 +9,8 @@
 #[path = "lab/capture.rs"]
 mod capture;
 mod common;
+#[path = "docs/page.rs"]
+mod page;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -536,4 +538,45 @@ fn results_that_cannot_be_written_are_an_error_and_leave_nothing() {
         err.contains(&format!("cannot make {}", out.join("unique").display())),
         "{err}"
     );
+}
+
+/// What the page about operations tells its reader to run: everything is as before after each operation.
+#[test]
+fn disturbed_it_is_what_it_was() {
+    let [commands] = page::run_by(include_str!("../../docs/operations.md"), file!());
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    for command in &commands {
+        let words: Vec<&str> = command.text.split(' ').collect();
+        assert_eq!(words[..3], ["flowmob", "lab", "disturb"]);
+        let said = Command::new(FLOWMOB)
+            .args(&words[1..])
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.status.success(), "{told}{said:?}");
+        let different = page::first_difference(&command.output, &told);
+        assert!(
+            page::matches(&command.output, &told),
+            "{different:?}\n{told}"
+        );
+    }
+    let json = std::fs::read(directory.path().join("target/lab/disturb.json")).unwrap();
+    let costs: Value = serde_json::from_slice(&json).unwrap();
+    let operations = costs["operations"].as_array().unwrap();
+    assert_eq!(operations.len(), 7);
+    for operation in operations {
+        let name = operation["operation"].as_str().unwrap();
+        let (sent, lost) = (&operation["sent"], &operation["lost"]);
+        let quiet = name == "nothing" || name.starts_with("reload");
+        assert!(sent.as_u64().unwrap() > 4000, "{operation}");
+        assert!(!quiet || lost == 0, "{operation}");
+        let blocked = operation["blocked_downlink_ms"].as_f64().unwrap();
+        // A process was away, and its flows were not moved away from it.
+        assert!(!name.starts_with("kill") || blocked > 0.0, "{operation}");
+    }
 }

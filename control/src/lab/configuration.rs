@@ -32,7 +32,8 @@ pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<S
         let memory = 64 + 64 * u32::from(workers);
         format!(
             "[process]\nmemory = \"anonymous\"\nmemory_mib = {memory}\nworkers = {workers}\n\
-             idle = \"adaptive\"\n\n"
+             idle = \"adaptive\"\nstate_directory = \"{}\"\n\n",
+            directory.join(format!("{name}.state")).display()
         )
     };
     let socket = socket.display();

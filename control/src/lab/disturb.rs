@@ -115,7 +115,7 @@ pub(crate) struct Costs {
     rate: u32,
     /// Whether everything was as before after each operation, and nothing was lost where nothing was done.
     pub(crate) passed: bool,
-    costs: Vec<Cost>,
+    operations: Vec<Cost>,
 }
 
 /// Builds a lab, disturbs it, and writes what that cost to `out`.
@@ -149,8 +149,8 @@ fn measure(
     let prefixes = network.attach(setting.scenario, progress)?;
     let both = [ends(Flow::X, prefixes), ends(Flow::Y, prefixes)];
     let [x, y] = &both;
-    add_flow(network, x, Mag::Mag1)?;
-    // Not where its prefix is: it goes as long as what was granted is remembered.
+    // Neither where its prefix is: they go on as long as what was granted is remembered.
+    add_flow(network, x, Mag::Mag2)?;
     add_flow(network, y, Mag::Mag1)?;
     progress.pause(STEADY)?;
     let before = known(network)?;
@@ -178,7 +178,7 @@ fn measure(
     Ok(Costs {
         rate,
         passed: quiet && costs.iter().all(whole),
-        costs,
+        operations: costs,
     })
 }
 
@@ -265,7 +265,7 @@ fn known(network: &Network) -> anyhow::Result<BTreeSet<String>> {
 /// As a table for people.
 pub(crate) fn render(costs: &Costs) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     table.set_header([
         "operation",
         "sent",
@@ -274,7 +274,7 @@ pub(crate) fn render(costs: &Costs) -> String {
         "blocked up",
         "afterwards",
     ]);
-    for cost in &costs.costs {
+    for cost in &costs.operations {
         let after = if cost.wrong.is_empty() {
             "as before".to_owned()
         } else {

@@ -14,11 +14,13 @@
 //! | [`tables`], [`verdict`], [`report`] | what must be so, whether it is, and saying it |
 //! | [`timeline`], [`page`] | the same as a page with figures |
 //! | [`scenario`] | a run from beginning to end |
+//! | [`disturb`] | what it costs when processes are killed or held up |
 //! | [`show`] | a lab to look at |
 
 mod analysis;
 mod capture;
 mod configuration;
+mod disturb;
 mod instance;
 mod moves;
 mod netns;
@@ -61,6 +63,8 @@ pub(crate) enum LabCommand {
     Up(UpArgs),
     /// Move a flow from one access to another and back under traffic, and judge what happened.
     Run(RunArgs),
+    /// Kill and hold up processes under traffic: packets lost as blocked time, and whether all is as before.
+    Disturb(DisturbArgs),
     /// End running labs and remove what killed ones have left behind.
     Down,
 }
@@ -103,6 +107,23 @@ pub(crate) struct RunArgs {
     /// Seconds of steady traffic before, between and after the moves.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
+}
+
+/// Arguments of `lab disturb`.
+#[derive(Debug, Args)]
+pub(crate) struct DisturbArgs {
+    /// What the LMA and the gateways speak about flows.
+    #[arg(long, value_enum, default_value_t = DialectChoice::Draft)]
+    dialect: DialectChoice,
+    /// Workers of each appliance.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    workers: u16,
+    /// Directory of the results.
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    out: PathBuf,
+    /// Packets per second of each of two flows in each direction: so many that none is lost if nothing happens.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
 }
 
 /// A choice of scenarios.
@@ -161,6 +182,7 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
     match command {
         LabCommand::Up(args) => up(&args),
         LabCommand::Run(args) => run_all(&args),
+        LabCommand::Disturb(args) => disturb(&args),
         LabCommand::Down => {
             let swept = instance::clean(true)?;
             say_plainly(&format!(
@@ -255,6 +277,26 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
         progress.say(&files(&path, &page, &directory));
     }
     Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn disturb(args: &DisturbArgs) -> anyhow::Result<ExitCode> {
+    let [dialect] = args.dialect.dialects() else {
+        bail!("`lab disturb` builds one network: --dialect draft, rfc7864 or mixed");
+    };
+    let setting = Setting {
+        scenario: Scenario::Unique,
+        dialect: *dialect,
+        workers: args.workers,
+    };
+    let progress = Progress::new()?;
+    instance::clean(false)?;
+    let costs = disturb::run(setting, args.rate, &args.out, &progress)?;
+    print(&disturb::render(&costs))?;
+    Ok(if costs.passed {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use flow::Hnp;
+use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -195,10 +196,42 @@ impl Network {
         Ok(())
     }
 
-    fn config_path(&self, host: Host) -> PathBuf {
+    /// Where a host's process has its configuration from.
+    pub(crate) fn config_path(&self, host: Host) -> PathBuf {
         self.instance
             .directory()
             .join(format!("{}.toml", host.name()))
+    }
+
+    /// Ends a host's process without asking it.
+    pub(crate) fn kill(&mut self, host: Host) {
+        if let Some(mut process) = self.processes.remove(host.name()) {
+            process.kill();
+        }
+    }
+
+    /// Starts a host's process once more, where it was.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub(crate) fn start_again(&mut self, host: Host, progress: &Progress) -> anyhow::Result<()> {
+        self.start(host)?;
+        self.wait_ready(host, progress)?;
+        for (number, tap) in host.taps().iter().enumerate() {
+            netns::ip(&self.namespace(host), &tap.attach_commands(number))?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to a host's process.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn signal(&self, host: Host, signal: Signal) -> anyhow::Result<()> {
+        let process = self.processes.get(host.name());
+        process
+            .with_context(|| format!("{} does not run", host.name()))?
+            .signal(signal)
     }
 
     fn start(&mut self, host: Host) -> anyhow::Result<()> {

@@ -73,6 +73,21 @@ impl Process {
         )
     }
 
+    /// Ends it by force, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = i32::try_from(self.child.id()).context("no process has such a number")?;
+        kill(Pid::from_raw(id), signal).with_context(|| format!("{signal} to {}", self.name))
+    }
+
     /// Where it writes what it has to say.
     pub(crate) fn log(&self) -> &Path {
         &self.log

@@ -134,6 +134,12 @@ impl UdpFlow {
         Ok(out)
     }
 
+    /// Datagrams received so far, in each direction.
+    pub(crate) fn received(&self) -> impl Iterator<Item = u64> {
+        let halves = self.halves.iter();
+        halves.map(|half| half.received.load(Ordering::Relaxed))
+    }
+
     /// Tells the senders to stop, without waiting.
     pub(crate) fn stop_sending(&self) {
         self.senders_stop.store(true, Ordering::Relaxed);

@@ -23,6 +23,9 @@ const CLEAN: u64 = 1 << 20;
 const LOCK: &str = "lock";
 const EXTENSION: &str = "records";
 
+/// A key that is remembered for long.
+type Owned = (Space, Box<[u8]>);
+
 /// Where the last change of a key is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Place {
@@ -51,7 +54,7 @@ pub(crate) struct Files {
     sizes: BTreeMap<u64, u64>,
     /// The one that is written; `None` if the next group begins another.
     current: Option<(u64, File)>,
-    places: HashMap<(Space, Box<[u8]>), Place>,
+    places: HashMap<Owned, Place>,
     /// Octets of all that counts.
     live: u64,
     cleaning: Option<Cleaning>,
@@ -113,7 +116,7 @@ impl Files {
         Ok(())
     }
 
-    fn note(&mut self, key: (Space, Box<[u8]>), place: Option<Place>) {
+    fn note(&mut self, key: Owned, place: Option<Place>) {
         let old = match place {
             Some(place) => {
                 self.live += place.length;
@@ -172,7 +175,7 @@ impl Files {
             cleaning.at += match found {
                 Found::Frame(frame, length) => {
                     if let Frame::Put(space, key, value) = frame {
-                        let key: (Space, Box<[u8]>) = (space, key.into());
+                        let key: Owned = (space, key.into());
                         let place = self.places.get(&key);
                         let counts = place.is_some_and(|p| (p.file, p.at) == (cleaning.number, at));
                         let key = (key.0, key.1.into_vec());
@@ -207,7 +210,7 @@ fn size(octets: &[u8]) -> u64 {
 /// What a directory holds.
 struct Loaded {
     files: Files,
-    values: HashMap<(Space, Box<[u8]>), (Vec<u8>, Place)>,
+    values: HashMap<Owned, (Vec<u8>, Place)>,
     contents: Contents,
 }
 
@@ -302,7 +305,7 @@ fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// A change that counts from the next commit on.
-type Pending = ((Space, Box<[u8]>), Option<(Vec<u8>, Place)>);
+type Pending = (Owned, Option<(Vec<u8>, Place)>);
 
 fn load(directory: &Path, full: u64, lock: File) -> io::Result<Loaded> {
     let mut loaded = Loaded {
