@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use store::{Clocks, Space, Store};
 
 use super::{Anchor, Order, pass};
+use crate::cell::pin;
 use crate::report::rounded;
 
 /// What it costs that an LMA forgets nothing.
@@ -46,7 +47,10 @@ pub(super) fn measure(order: &Order) -> Result<Kept> {
         "target/bench/records-{}",
         std::process::id()
     )));
+    // The thread that writes is where the one that begins it is: not on the control plane's core.
+    pin(order.core)?;
     let (store, _) = Store::open(&place.0).context("no store")?;
+    pin(order.control_core)?;
     let mut anchor = Anchor::new()?;
     anchor.lma.keep_records();
     anchor.store = Some(store);

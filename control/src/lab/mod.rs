@@ -182,7 +182,7 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
     match command {
         LabCommand::Up(args) => up(&args),
         LabCommand::Run(args) => run_all(&args),
-        LabCommand::Disturb(args) => disturb(&args),
+        LabCommand::Disturb(args) => measure_disturbances(&args),
         LabCommand::Down => {
             let swept = instance::clean(true)?;
             say_plainly(&format!(
@@ -283,7 +283,7 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn disturb(args: &DisturbArgs) -> anyhow::Result<ExitCode> {
+fn measure_disturbances(args: &DisturbArgs) -> anyhow::Result<ExitCode> {
     let [dialect] = args.dialect.dialects() else {
         bail!("`lab disturb` builds one network: --dialect draft, rfc7864 or mixed");
     };
