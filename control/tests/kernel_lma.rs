@@ -705,9 +705,19 @@ fn lma_goes_on_with_what_is_good_in_damaged_files() {
         .map(|entry| entry.unwrap().path())
         .find(|path| path.extension().is_some_and(|e| e == "records"))
         .unwrap();
-    // The first mobile's record.
+    // Every record of the first mobile, of which there may be several.
     let mut octets = std::fs::read(&file).unwrap();
-    octets[40..44].fill(0xa5);
+    let name = b"mn1@example.net";
+    let places: Vec<usize> = octets
+        .windows(name.len())
+        .enumerate()
+        .filter(|(_, window)| window == name)
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        octets[at] = 0xa5;
+    }
     std::fs::write(&file, octets).unwrap();
     let namespace = Some(at.network.app.name());
     at.lma = Appliance::start(at.directory.path(), "lma", namespace, &at.config);

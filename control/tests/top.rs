@@ -59,6 +59,11 @@ fn a_mobile_is_found_and_its_flow_moved() {
     for size in [(3, 20), (1, 1), (12, 50)] {
         top.resize(size.0, size.1);
     }
+    // A key that comes together with a new size may wait for the next one.
+    top.sees("the last size", |screen| {
+        let mut lines = screen.lines();
+        lines.clone().count() > 3 && lines.all(|line| line.len() <= 50)
+    });
     top.press("5");
     top.sees("a smaller table", |screen| {
         screen.contains("WORKER  CORE") && screen.lines().all(|line| line.len() <= 50)

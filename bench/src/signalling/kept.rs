@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use flow::HandoffIndicator;
 use pmip_proto::Lma;
+use pmip_proto::lma::LmaRecord;
 use serde::{Deserialize, Serialize};
 use store::{Clocks, Space, Store};
 
@@ -85,7 +86,21 @@ pub(super) fn measure(order: &Order) -> Result<Kept> {
     let read = begin.elapsed();
     let fresh = Anchor::new()?;
     let now = fresh.now;
-    let (mut lma, restored) = Lma::restore(fresh.config, 2, now, contents.take(Space::Lma));
+    let records = contents.take(Space::Lma);
+    let (to, batches) = std::sync::mpsc::sync_channel(16);
+    pin(order.core)?;
+    // As an appliance reads them: ahead, on another core.
+    std::thread::spawn(move || {
+        for batch in records.chunks(4096) {
+            let read = batch.iter().map(|(key, value)| LmaRecord::read(key, value));
+            if to.send(read.collect::<Vec<_>>()).is_err() {
+                return;
+            }
+        }
+    });
+    pin(order.control_core)?;
+    let records = batches.into_iter().flatten();
+    let (mut lma, restored) = Lma::restore(fresh.config, 2, now, records);
     let commands = std::iter::from_fn(|| lma.poll_command()).count();
     let restore = begin.elapsed();
     ensure!(

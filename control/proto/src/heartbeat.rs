@@ -199,17 +199,18 @@ impl Heartbeats {
     }
 
     /// Goes on with a peer where others were: its requests are forgotten, and an answer to one that is late is
-    /// no answer.
-    pub(crate) fn go_on(&mut self, address: Ipv6Addr, former: Peer) -> Result<(), String> {
-        let peer = self.peers.get_mut(&address);
-        let peer = peer.ok_or("there is no such peer any more")?;
+    /// no answer. `false` if it is not watched.
+    pub(crate) fn go_on(&mut self, address: Ipv6Addr, former: Peer) -> bool {
+        let Some(peer) = self.peers.get_mut(&address) else {
+            return false;
+        };
         *peer = Peer {
             local: peer.local,
             missing: 0,
             outstanding: VecDeque::new(),
             ..former
         };
-        Ok(())
+        true
     }
 
     /// Watches a peer no longer.

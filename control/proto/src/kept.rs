@@ -5,9 +5,16 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-/// Keys of what may have changed; nothing is noted before somebody asks for it.
-#[derive(Clone, Debug)]
+/// Keys of what may have changed; nothing is noted before somebody asks for it. A copy notes nothing either: who asked
+/// has asked the original.
+#[derive(Debug)]
 pub(crate) struct Changes<K>(Option<BTreeSet<K>>);
+
+impl<K> Clone for Changes<K> {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
 
 impl<K> Default for Changes<K> {
     fn default() -> Self {
@@ -24,6 +31,13 @@ impl<K: Ord> Changes<K> {
     pub(crate) fn note(&mut self, key: K) {
         if let Some(keys) = &mut self.0 {
             keys.insert(key);
+        }
+    }
+
+    /// This one is as it was.
+    pub(crate) fn forget(&mut self, key: &K) {
+        if let Some(keys) = &mut self.0 {
+            keys.remove(key);
         }
     }
 
@@ -100,6 +114,11 @@ impl<K: Clone + Ord, V> Kept<K, V> {
             self.changes.note(key.clone());
         }
         self.map.insert(key, value)
+    }
+
+    /// Brings an entry back as it was written down.
+    pub(crate) fn restore(&mut self, key: K, value: V) {
+        self.map.insert(key, value);
     }
 
     pub(crate) fn or_insert(&mut self, key: K, value: V) -> &mut V {

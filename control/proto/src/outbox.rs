@@ -13,6 +13,8 @@ use crate::command::Command;
 pub(crate) struct Outbox<E> {
     commands: VecDeque<Command>,
     events: VecDeque<E>,
+    /// Messages, advertisements and events there have been.
+    said: u64,
 }
 
 impl<E> Default for Outbox<E> {
@@ -20,12 +22,14 @@ impl<E> Default for Outbox<E> {
         Self {
             commands: VecDeque::new(),
             events: VecDeque::new(),
+            said: 0,
         }
     }
 }
 
 impl<E> Outbox<E> {
     pub(crate) fn command(&mut self, command: Command) {
+        self.said += u64::from(!matches!(command, Command::Table(_)));
         self.commands.push_back(command);
     }
 
@@ -38,7 +42,13 @@ impl<E> Outbox<E> {
     }
 
     pub(crate) fn event(&mut self, event: E) {
+        self.said += 1;
         self.events.push_back(event);
+    }
+
+    /// Grows with everything that is for somebody else than the workers.
+    pub(crate) fn said(&self) -> u64 {
+        self.said
     }
 
     pub(crate) fn poll_command(&mut self) -> Option<Command> {

@@ -28,9 +28,6 @@ pub struct PrefixPool {
     told: u128,
 }
 
-/// Where `fresh` stands is written down once for so many prefixes.
-const STEP: u128 = 64;
-
 /// Indexes of prefixes that are lent: bits, because most of a pool's first ones are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Used {
@@ -129,10 +126,10 @@ impl PrefixPool {
         self.index(hnp).is_some()
     }
 
-    /// Up to where prefixes may have been lent, if that has not been told: never less than that, and seldom told.
+    /// Up to where prefixes have been lent, if that has not been told.
     pub(crate) fn tell(&mut self) -> Option<u128> {
         (self.fresh > self.told).then(|| {
-            self.told = self.fresh.saturating_add(STEP);
+            self.told = self.fresh;
             self.told
         })
     }

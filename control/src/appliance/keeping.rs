@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use config::{Config, Durability};
+use crossbeam::channel::bounded;
 use pmip_proto::{Now, Record, Restored};
-use store::{Clocks, Contents, Mark, Space, Store};
+use store::{Clocks, Contents, Mark, Pair, Space, Store};
 use tokio::sync::oneshot;
 
 use super::calls::answered;
@@ -184,6 +185,30 @@ impl Control {
         }
         self.keeping.submit(now);
     }
+}
+
+/// Records of a batch that are read before anybody needs them.
+const BATCH: usize = 4096;
+
+/// Reads records on a thread of its own while those before them are used; they stay in their order.
+pub(super) fn read_ahead<T: Send + 'static>(
+    records: Vec<Pair>,
+    read: fn(&[u8], &[u8]) -> T,
+) -> impl Iterator<Item = T> {
+    let (to, batches) = bounded(16);
+    let all = move || {
+        let mut records = records.into_iter().peekable();
+        while records.peek().is_some() {
+            let batch = records.by_ref().take(BATCH);
+            let batch: Vec<T> = batch.map(|(key, value)| read(&key, &value)).collect();
+            if to.send(batch).is_err() {
+                return;
+            }
+        }
+    };
+    // It ends with its records.
+    std::thread::spawn(all);
+    batches.into_iter().flatten()
 }
 
 fn clocks(now: Now) -> Clocks {

@@ -44,6 +44,7 @@ use dataplane::{FragmentLimits, LmaConfig, MagConfig, WorkerConfig, WorkerError}
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
 use nd::{NdPort, NeighbourDiscovery};
+use pmip_proto::lma::LmaRecord;
 use pmip_proto::recording::Recorded;
 use pmip_proto::{Lma, Mag, Receiver};
 use store::Space;
@@ -377,7 +378,10 @@ fn build_control(
     let nd = NeighbourDiscovery::new(nd_ports.collect());
     let worker = worker_config(config, &infos, WorkerId(0));
     let lma = lma.map(|lma| {
-        let records = contents.take(Space::Lma);
+        if !keeping.is_on() {
+            return Lma::new(lma, seed);
+        }
+        let records = keeping::read_ahead(contents.take(Space::Lma), LmaRecord::read);
         let (lma, restored) = Lma::restore(lma, seed, clock.now(), records);
         keeping::report_restored("lma", &restored);
         lma

@@ -59,6 +59,8 @@ fn packets_are_captured_with_what_was_decided_about_them() {
     let file = at.directory.path().join("all.pcapng");
     let flow = "flow add --mn mn1@example.net --bid 1 --proto udp --dport 5000";
     at.lma.command(flow.split(' ')).ok();
+    // The LMA knows its neighbours then, and nothing waits for them.
+    at.cn().is_answered_by(at.mn);
     let capture = Capture::start(&at.lma, &file, "--mn mn1@example.net");
     let busy = at.lma.command(["capture", "--count", "1"]).fails();
     assert!(busy.contains("somebody captures here already"), "{busy}");

@@ -343,6 +343,11 @@ impl BindingCache {
         self.changes.pop()
     }
 
+    /// A mobile is as it was written down.
+    pub(super) fn is_unchanged(&mut self, id: MobileId) {
+        self.changes.forget(&id);
+    }
+
     /// Brings back a mobile that another cache had; the caller checked that neither its number nor its name is taken.
     pub(super) fn restore(&mut self, mobile: Box<Mobile>) {
         let place = mobile.id.0 as usize;

@@ -79,6 +79,7 @@ pub use notifications::ReregistrationError;
 pub use peers::{PeerCounters, PeerView};
 pub use questions::WhatIf;
 pub use reconfiguration::LmaConflict;
+pub use records::LmaRecord;
 pub use revocation::{RevocationError, RevocationScope};
 
 use binding_cache::{BindingCache, Mobile};

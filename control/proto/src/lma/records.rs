@@ -30,27 +30,64 @@ use super::{Lma, Timer};
 use crate::config::LmaConfig;
 use crate::event::{DeletionReason, RequestOutcome};
 use crate::heartbeat;
-use crate::record::{Record, Restored, decode};
+use crate::record::{Record, Restored, Spoilt, decode};
 use crate::table::Installed;
 use crate::time::Now;
 
-/// What a record is about.
+/// What a record is about. By their letters, ascending keys tell of everything else before they tell of mobiles.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Key {
     #[serde(rename = "m")]
     Mobile(MobileId),
-    #[serde(rename = "p")]
+    #[serde(rename = "a")]
     Peer(ProxyCoa),
-    #[serde(rename = "h")]
+    #[serde(rename = "b")]
     Heartbeat(Ipv6Addr),
-    #[serde(rename = "r")]
+    #[serde(rename = "c")]
     Pool(Hnp),
-    #[serde(rename = "s")]
+    #[serde(rename = "d")]
     Service(MnId),
-    #[serde(rename = "g")]
+    #[serde(rename = "e")]
     Ghost(ProxyCoa, MnId),
-    #[serde(rename = "n")]
+    #[serde(rename = "f")]
     Recent(ProxyCoa, MnId),
+}
+
+/// A record that was read. Reading takes longer than using it, and needs nothing but the record.
+#[derive(Debug)]
+pub struct LmaRecord(Read);
+
+#[derive(Debug)]
+enum Read {
+    Mobile(MobileId, Box<MobileImage>),
+    Peer(ProxyCoa, PeerImage),
+    Heartbeat(Ipv6Addr, Box<heartbeat::Peer>),
+    Pool(Hnp, u128),
+    Service(MnId, bool),
+    Ghost(ProxyCoa, MnId, (Duration, Ghost)),
+    Recent(ProxyCoa, MnId, (Duration, Recent)),
+}
+
+impl LmaRecord {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// What it is about, and why it cannot be read.
+    pub fn read(key: &[u8], value: &[u8]) -> Result<Self, Spoilt> {
+        let spoilt = |what: String| move |why| Spoilt { what, why };
+        let key: Key = decode(key).map_err(spoilt("a key".to_owned()))?;
+        let what = format!("{key:?}");
+        let read = match key {
+            Key::Mobile(id) => decode(value).map(|image| Read::Mobile(id, image)),
+            Key::Peer(coa) => decode(value).map(|image| Read::Peer(coa, image)),
+            Key::Heartbeat(address) => decode(value).map(|peer| Read::Heartbeat(address, peer)),
+            Key::Pool(range) => decode(value).map(|told| Read::Pool(range, told)),
+            Key::Service(mn_id) => decode(value).map(|on| Read::Service(mn_id, on)),
+            Key::Ghost(coa, mn_id) => decode(value).map(|note| Read::Ghost(coa, mn_id, note)),
+            Key::Recent(coa, mn_id) => decode(value).map(|note| Read::Recent(coa, mn_id, note)),
+        };
+        read.map(Self).map_err(spoilt(what))
+    }
 }
 
 /// A mobile as it is written: [`MobileImage`] reads it.
@@ -65,7 +102,7 @@ struct MobileView<'a> {
     timers: Vec<(Timer, Duration)>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct MobileImage {
     mn_id: MnId,
     sessions: Vec<Bce>,
@@ -77,7 +114,7 @@ struct MobileImage {
 }
 
 impl Lma {
-    /// From now on, [`Lma::poll_record`] tells what has changed.
+    /// From now on, [`Lma::poll_record`] tells what has changed. Nobody but who polls should ask for it. Copies do not tell.
     pub fn keep_records(&mut self) {
         self.cache.keep();
         self.peers.keep();
@@ -135,28 +172,24 @@ impl Lma {
         Record::new(&Key::Mobile(id), view.as_ref())
     }
 
-    /// An LMA that goes on from the last record of each key. What the configuration does not allow any more is over.
-    /// Its first commands put all bindings in force; messages are among them only where some were due.
+    /// An LMA that goes on from the last record of each key, in ascending order of these. What the configuration does
+    /// not allow any more is over. It tells what has changed, as after [`Lma::keep_records`]. Its first commands put all bindings in force; messages are among them only where some
+    /// were due.
     pub fn restore(
         config: LmaConfig,
         seed: u64,
         now: Now,
-        records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+        records: impl IntoIterator<Item = Result<LmaRecord, Spoilt>>,
     ) -> (Self, Restored) {
         let mut lma = Self::new(config, seed);
+        // What is done on the way has to be written down as well.
+        lma.keep_records();
         let mut restored = Restored::default();
         let mut told = Vec::new();
-        let mut ids = Vec::new();
-        for (key, value) in records {
-            let taken = decode(&key)
-                .map_err(|why| ("a key".to_owned(), why))
-                .and_then(|key| {
-                    let what = format!("{key:?}");
-                    lma.take_record(now, key, &value, &mut told, &mut ids, &mut restored)
-                        .map_err(|why| (what, why))
-                });
-            if let Err((what, why)) = taken {
-                restored.spoil(&what, &why);
+        for record in records {
+            match record {
+                Ok(LmaRecord(read)) => lma.take_record(now, read, &mut told, &mut restored),
+                Err(spoilt) => restored.spoilt.push(spoilt),
             }
         }
         lma.cache.number_free();
@@ -165,9 +198,6 @@ impl Lma {
                 Some(pool) => pool.resume(now.monotonic, told),
                 None => restored.spoil(&range, "there is no such pool any more"),
             }
-        }
-        for id in ids {
-            lma.resume(now.monotonic, id);
         }
         lma.use_windows(now.monotonic);
         restored.mobiles = lma.cache.len();
@@ -178,47 +208,42 @@ impl Lma {
     fn take_record(
         &mut self,
         now: Now,
-        key: Key,
-        value: &[u8],
+        read: Read,
         told: &mut Vec<(Hnp, u128)>,
-        ids: &mut Vec<MobileId>,
         restored: &mut Restored,
-    ) -> Result<(), String> {
-        match key {
-            Key::Mobile(id) => {
-                let image: MobileImage = decode(value)?;
+    ) {
+        const GONE: &str = "there is no such peer any more";
+        match read {
+            Read::Mobile(id, image) => {
                 if self.cache.id_of(&image.mn_id).is_some() || self.cache.get(id).is_some() {
-                    return Err("there are two of it".into());
+                    restored.spoil(&image.mn_id, "there are two of it");
+                    return;
                 }
-                self.take_mobile(now.monotonic, id, image, restored);
-                ids.push(id);
+                self.take_mobile(now.monotonic, id, *image, restored);
+                self.resume(now.monotonic, id);
             }
-            Key::Peer(coa) => {
-                let former: PeerImage = decode(value)?;
-                let peer = self.peers.get_mut(&coa);
-                peer.ok_or("there is no such peer any more")?.go_on(&former);
+            Read::Peer(coa, former) => match self.peers.get_mut(&coa) {
+                Some(peer) => peer.go_on(&former),
+                None => restored.spoil(&coa.0, GONE),
+            },
+            Read::Heartbeat(address, former) => {
+                if !self.heartbeats.go_on(address, *former) {
+                    restored.spoil(&address, GONE);
+                }
             }
-            Key::Heartbeat(address) => {
-                let former: heartbeat::Peer = decode(value)?;
-                self.heartbeats.go_on(address, former)?;
-            }
-            Key::Pool(range) => told.push((range, decode(value)?)),
-            Key::Service(mn_id) => {
-                let on = decode(value)?;
+            Read::Pool(range, up_to) => told.push((range, up_to)),
+            Read::Service(mn_id, on) => {
                 let profile = self.config.profiles.entry(mn_id.clone());
                 profile.or_default().enabled = on;
-                self.service.insert(mn_id, on);
+                self.service.restore(mn_id, on);
             }
-            Key::Ghost(coa, mn_id) => {
-                let note: (Duration, Ghost) = decode(value)?;
-                self.ghosts.notes().insert((coa, mn_id), note);
+            Read::Ghost(coa, mn_id, note) => {
+                self.ghosts.notes().restore((coa, mn_id), note);
             }
-            Key::Recent(coa, mn_id) => {
-                let note: (Duration, Recent) = decode(value)?;
-                self.recent.notes().insert((coa, mn_id), note);
+            Read::Recent(coa, mn_id, note) => {
+                self.recent.notes().restore((coa, mn_id), note);
             }
         }
-        Ok(())
     }
 
     /// Enters a mobile into all that leads to it.
@@ -293,6 +318,7 @@ impl Lma {
 
     /// Goes on with a mobile: its bindings are in force, what was due is done.
     fn resume(&mut self, now: Duration, id: MobileId) {
+        let said = self.outbox.said();
         self.with_mobile(id, |lma, mobile| {
             let revoked: Vec<(ProxyCoa, Bid)> = mobile
                 .sessions
@@ -306,5 +332,9 @@ impl Lma {
             }
             lma.settle(now, mobile);
         });
+        // What follows from the records alone would follow from them again.
+        if self.outbox.said() == said {
+            self.cache.is_unchanged(id);
+        }
     }
 }

@@ -138,7 +138,9 @@ impl Mag {
             Key::Mobile(id) => self.bul.restore_mobile(*id, decode(value)?)?,
             Key::Heartbeat(address) => {
                 let former: heartbeat::Peer = decode(value)?;
-                self.heartbeats.go_on(*address, former)?;
+                if !self.heartbeats.go_on(*address, former) {
+                    return Err("there is no such peer any more".into());
+                }
             }
             Key::Revocation(lmaa) => {
                 let last: (u16, Bra) = decode(value)?;

@@ -505,6 +505,7 @@ fn whatever_weather_nobody_stays_dead_who_is_not() {
             }
             let pause = world.dice.pick(&[0, 50, 700, 3000]);
             world.run_ms(pause);
+            world.kill_sometimes();
         }
         world.cut = [false; COAS.len()];
         world.weather = Weather::FAIR;

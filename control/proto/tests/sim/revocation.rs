@@ -437,6 +437,7 @@ fn whatever_weather_both_ends_agree_on_what_was_revoked() {
             }
             let pause = world.dice.pick(&[0, 20, 500, 4000]);
             world.run_ms(pause);
+            world.kill_sometimes();
         }
         world.weather = Weather::FAIR;
         world.run_ms(200_000);

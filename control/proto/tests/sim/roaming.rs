@@ -193,6 +193,7 @@ fn wherever_sessions_go_the_tables_agree_in_the_end() {
             act(&mut world);
             let pause = world.dice.pick(&[0, 0, 5, 100, 1000, 5000]);
             world.run_ms(pause);
+            world.kill_sometimes();
         }
         world.weather = Weather::FAIR;
         world.run(Duration::from_secs(200));

@@ -49,11 +49,7 @@ fn act(world: &mut World, flows_only: bool) {
     let mn_id = mn(world.dice.below(3));
     let interface = u8::try_from(world.dice.below(2)).unwrap();
     let to = bid(u16::try_from(1 + world.dice.below(2)).unwrap());
-    match world.dice.below(20) {
-        0 => return world.kill_lma(),
-        1 => return world.kill(interface.into()),
-        _ => {}
-    }
+    world.kill_sometimes();
     match world.dice.below(if flows_only { 8 } else { 16 }) {
         0..=1 => {
             let view = world.lma.binding(&mn_id);

@@ -9,7 +9,7 @@ use flow::{
     AccessTechnology, Bid, Fid, FlowKey, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId,
     MnLinkLayerId, Path, PortId, ProxyCoa, Selector, TrafficSelector,
 };
-use pmip_proto::lma::BceState;
+use pmip_proto::lma::{BceState, LmaRecord};
 use pmip_proto::recording::{Machine, Recorded, Recorder, Recording};
 use pmip_proto::{
     Attachment, Command, Dialect, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig,
@@ -427,6 +427,9 @@ impl World {
 
     /// The LMA is killed, and goes on from what it has written down: its workers are told what they were told before.
     pub(crate) fn kill_lma(&mut self) {
+        if replaying() {
+            eprintln!("{:?} the LMA is killed", self.clock);
+        }
         let seed = self.dice.roll();
         check_recording(&self.lma);
         let revoking = |world: &Self| {
@@ -436,18 +439,26 @@ impl World {
         let over = revoking(self);
         let before = self.lma_tables.resolved();
         let records = self.lma_records.clone();
+        let records = records
+            .iter()
+            .map(|(key, value)| LmaRecord::read(key, value));
         let (lma, restored) = Lma::restore(self.lma_config.clone(), seed, self.now(), records);
         assert_eq!(restored.spoilt, []);
         self.lma = kept_lma(lma, seed);
         self.lma_tables = Tables::default();
+        let said = self.log.len();
         self.drain();
-        if !over {
+        // Who has something to say at once has taken another step already.
+        if !over && self.log.len() == said {
             assert_eq!(self.lma_tables.resolved(), before, "the LMA's tables");
         }
     }
 
     /// A MAG is killed, likewise.
     pub(crate) fn kill(&mut self, mag: usize) {
+        if replaying() {
+            eprintln!("{:?} MAG {mag} is killed", self.clock);
+        }
         let seed = self.dice.roll();
         check_recording(&self.mags[mag]);
         let before = self.mag_tables[mag].resolved();
@@ -459,6 +470,18 @@ impl World {
         self.mag_tables[mag] = Tables::default();
         self.drain();
         assert_eq!(self.mag_tables[mag].resolved(), before, "a MAG's tables");
+    }
+
+    /// Now and then somebody is killed, and goes on.
+    pub(crate) fn kill_sometimes(&mut self) {
+        match self.dice.below(20) {
+            0 => self.kill_lma(),
+            1 => {
+                let mag = self.dice.below(self.mags.len() as u64);
+                self.kill(usize::try_from(mag).unwrap());
+            }
+            _ => {}
+        }
     }
 
     pub(crate) fn add_flow(
