@@ -355,6 +355,9 @@ fn build_control(
             .finish()
     };
     let directory = config.state_directory();
+    if let Some(directory) = &directory {
+        restart_counter::make(directory)?;
+    }
     let (keeping, mut contents) = Keeping::open(config)?;
     let clock = Clock::new(start, contents.clocks);
     // Who has lost nothing, or only what nobody was told, has not restarted as far as peers are concerned.

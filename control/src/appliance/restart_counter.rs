@@ -28,14 +28,7 @@ pub(super) fn next(directory: Option<&Path>, goes_on: bool) -> anyhow::Result<u3
         let [.., a, b, c, d] = since.as_secs().to_be_bytes();
         return Ok(u32::from_be_bytes([a, b, c, d]));
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .with_context(|| {
-            let shown = directory.display();
-            format!("cannot make the directory {shown}, which [process] state_directory names")
-        })?;
+    make(directory)?;
     let path = directory.join(FILE);
     let shown = path.display();
     let counter = match fs::read_to_string(&path) {
@@ -59,6 +52,21 @@ pub(super) fn next(directory: Option<&Path>, goes_on: bool) -> anyhow::Result<u3
         )
     })?;
     Ok(counter)
+}
+
+/// Makes the state directory if it is missing.
+///
+/// # Errors
+/// If that cannot be.
+pub(super) fn make(directory: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| {
+            let shown = directory.display();
+            format!("cannot make the directory {shown}, which [process] state_directory names")
+        })
 }
 
 /// Replaces the file whole: whatever happens, there is either the old number or the new one.

@@ -69,7 +69,7 @@ pub struct Clocks {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The files cannot be made, read or put aside.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Files {
         /// The directory.
         path: PathBuf,
