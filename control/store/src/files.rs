@@ -58,6 +58,8 @@ pub(crate) struct Files {
     /// Octets of all that counts.
     live: u64,
     cleaning: Option<Cleaning>,
+    /// Whether old files are emptied: not any more once one could not be read.
+    cleans: bool,
 }
 
 impl Files {
@@ -87,7 +89,7 @@ impl Files {
         for ((space, key), value) in changes {
             put(&mut octets, *space, key, value)?;
         }
-        let cleaned = self.clean(number, changes, CLEAN.min(self.full).max(2 * size(&octets)))?;
+        let cleaned = self.clean(number, changes, CLEAN.min(self.full).max(2 * size(&octets)));
         for ((space, key), value) in &cleaned.copies {
             put(&mut octets, *space, key, &Some(value.clone()))?;
         }
@@ -95,8 +97,11 @@ impl Files {
         let written = file.write_all(&octets).and_then(|()| file.sync_data());
         if let Err(error) = written {
             // What is there of the group is torn, unless it can be cut off. Another file is begun in any case: of this one
-            // nobody knows what the disk has.
+            // nobody knows what the disk has. If it had nothing else, it goes: a disk may refuse for long.
             let _ = file.set_len(begin);
+            if begin == size(HEADER) {
+                self.discard(number);
+            }
             self.cleaning = None;
             return Err(error);
         }
@@ -105,15 +110,38 @@ impl Files {
         for (key, place) in places {
             self.note(key, place);
         }
-        if let Some(done) = cleaned.done {
-            fs::remove_file(self.path(done))?;
-            self.sizes.remove(&done);
-            self.cleaning = None;
-        }
         if end < self.full {
             self.current = Some((number, file));
         }
+        if let Some(done) = cleaned.done {
+            self.remove(done);
+        }
         Ok(())
+    }
+
+    /// Removes a file that nothing counts of any more. Those behind it stay as long as it does: it may have what they say
+    /// is gone.
+    fn remove(&mut self, number: u64) {
+        let removed = match fs::remove_file(self.path(number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => self.sync_directory(),
+        };
+        match removed {
+            Ok(()) => {
+                self.sizes.remove(&number);
+                self.cleaning = None;
+            }
+            // With the next group it is tried again.
+            Err(error) => {
+                let file = self.path(number);
+                tracing::warn!(file = %file.display(), %error, "an old file cannot be removed");
+            }
+        }
+    }
+
+    /// Has the disk know which files there are.
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
     }
 
     fn note(&mut self, key: Owned, place: Option<Place>) {
@@ -132,12 +160,22 @@ impl Files {
         let last = self.sizes.keys().next_back();
         let number = last.map_or(1, |last| last + 1);
         let mut file = File::create_new(self.path(number))?;
-        // Known from now on, so that a file that is not finished is not begun again.
         self.sizes.insert(number, size(HEADER));
-        file.write_all(HEADER)?;
-        file.sync_data()?;
-        File::open(&self.directory)?.sync_all()?;
-        Ok((number, file))
+        let begun = file
+            .write_all(HEADER)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| self.sync_directory());
+        if begun.is_err() {
+            self.discard(number);
+        }
+        begun.map(|()| (number, file))
+    }
+
+    /// Removes a file that has nothing in it; if that cannot be, its number is not used again.
+    fn discard(&mut self, number: u64) {
+        if fs::remove_file(self.path(number)).is_ok() {
+            self.sizes.remove(&number);
+        }
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -145,24 +183,34 @@ impl Files {
     }
 
     /// What still counts in the next octets of the oldest file, if that is worth being emptied.
-    fn clean(&mut self, current: u64, changes: &Changes, most: u64) -> io::Result<Cleaned> {
+    fn clean(&mut self, current: u64, changes: &Changes, most: u64) -> Cleaned {
         let mut cleaned = Cleaned::default();
         if self.cleaning.is_none() {
             let total: u64 = self.sizes.values().sum();
             let oldest = self.sizes.keys().next().copied();
             match oldest.filter(|oldest| *oldest != current) {
-                Some(number) if total > 2 * self.live + self.full => {
-                    self.cleaning = Some(Cleaning {
-                        number,
-                        octets: fs::read(self.path(number))?,
-                        at: HEADER.len(),
-                    });
+                Some(number) if self.cleans && total > 2 * self.live + self.full => {
+                    match fs::read(self.path(number)) {
+                        Ok(octets) => {
+                            self.cleaning = Some(Cleaning {
+                                number,
+                                octets,
+                                at: HEADER.len(),
+                            });
+                        }
+                        // What counts is there still, and can be written on.
+                        Err(error) => {
+                            let file = self.path(number);
+                            tracing::error!(file = %file.display(), %error, "cannot be read: old files stay until the next start");
+                            self.cleans = false;
+                        }
+                    }
                 }
-                Some(_) | None => return Ok(cleaned),
+                Some(_) | None => {}
             }
         }
         let Some(cleaning) = &mut self.cleaning else {
-            return Ok(cleaned);
+            return cleaned;
         };
         let end = cleaning.at + usize::try_from(most).unwrap_or(usize::MAX);
         while cleaning.at < end {
@@ -188,7 +236,7 @@ impl Files {
                 Found::Damage(length) | Found::Torn(length) => length,
             };
         }
-        Ok(cleaned)
+        cleaned
     }
 }
 
@@ -233,7 +281,7 @@ pub(crate) fn open(directory: &Path, full: u64) -> Result<(Files, Contents), Sto
     let lock = lock(directory)?;
     let mut loaded = load(directory, full, lock).map_err(failed)?;
     if !loaded.contents.damage.is_empty() {
-        let aside = aside(directory);
+        let aside = aside(directory, "damaged");
         fs::rename(directory, &aside).map_err(failed)?;
         make(directory).map_err(failed)?;
         let lock = self::lock(directory)?;
@@ -297,6 +345,7 @@ impl Files {
             places: HashMap::new(),
             live: 0,
             cleaning: None,
+            cleans: true,
         }
     }
 }
@@ -325,14 +374,13 @@ fn load(directory: &Path, full: u64, lock: File) -> io::Result<Loaded> {
         contents: Contents::default(),
     };
     let numbers = numbers(directory)?;
-    let mut pending = Vec::new();
     let mut octets = Vec::new();
     for (n, number) in numbers.iter().enumerate() {
         octets.clear();
         let path = path(directory, *number);
         File::open(&path)?.read_to_end(&mut octets)?;
         let is_last = n + 1 == numbers.len();
-        loaded.take_file(*number, &path, &octets, is_last, &mut pending)?;
+        loaded.take_file(*number, &path, &octets, is_last)?;
     }
     Ok(loaded)
 }
@@ -344,7 +392,6 @@ impl Loaded {
         path: &Path,
         octets: &[u8],
         is_last: bool,
-        pending: &mut Vec<Pending>,
     ) -> io::Result<()> {
         self.files.sizes.insert(number, size(octets));
         let damage = &mut self.contents.damage;
@@ -360,6 +407,8 @@ impl Loaded {
             at = 0;
         }
         let mut committed = at;
+        // Groups are in one file: what is left at its end never was whole.
+        let mut pending = Vec::new();
         while let Some(found) = octets.get(at..).and_then(frame::read) {
             let place = size(octets.get(..at).unwrap_or_default());
             match found {
@@ -377,7 +426,7 @@ impl Loaded {
                         }
                         Frame::Delete(space, key) => pending.push(((space, key.into()), None)),
                         Frame::Commit(clocks) => {
-                            self.commit(pending, clocks);
+                            self.commit(&mut pending, clocks);
                             committed = at;
                         }
                     }
@@ -399,8 +448,6 @@ impl Loaded {
             }
         }
         if is_last {
-            // The end of a group that never was whole.
-            pending.clear();
             let end = size(octets.get(..committed).unwrap_or_default());
             if end < size(octets) && self.contents.damage.is_empty() {
                 let file = File::options().write(true).open(path)?;
@@ -423,11 +470,21 @@ impl Loaded {
     }
 }
 
+/// Puts a directory of files aside that are not to be used; where they are then, if there were any.
+pub(crate) fn put_aside(directory: &Path) -> io::Result<Option<PathBuf>> {
+    let aside = aside(directory, "unused");
+    match fs::rename(directory, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// A name beside the directory that nothing has.
-fn aside(directory: &Path) -> PathBuf {
+fn aside(directory: &Path, why: &str) -> PathBuf {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let seconds = since.unwrap_or_default().as_secs();
-    let name = |n: u64| directory.with_extension(format!("damaged-{n}"));
+    let name = |n: u64| directory.with_extension(format!("{why}-{n}"));
     let mut names = (seconds..=u64::MAX).map(name);
     let free = names.find(|path| !path.exists());
     free.unwrap_or_else(|| name(seconds))

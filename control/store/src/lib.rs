@@ -37,6 +37,8 @@ pub enum Space {
     Lma,
     /// What a MAG knows.
     Mag,
+    /// What holds for the process as a whole.
+    Process,
 }
 
 impl Space {
@@ -44,6 +46,7 @@ impl Space {
         match self {
             Self::Lma => 1,
             Self::Mag => 2,
+            Self::Process => 3,
         }
     }
 
@@ -51,6 +54,7 @@ impl Space {
         match number {
             1 => Some(Self::Lma),
             2 => Some(Self::Mag),
+            3 => Some(Self::Process),
             _ => None,
         }
     }
@@ -162,6 +166,18 @@ impl Store {
             writer: Some(writer),
         };
         Ok((store, contents))
+    }
+
+    /// Puts files aside that nobody goes on with: what they tell would be wrong later. Where they are then, if there were
+    /// any.
+    ///
+    /// # Errors
+    /// If they are there and cannot be renamed.
+    pub fn put_aside(directory: &Path) -> Result<Option<PathBuf>, StoreError> {
+        files::put_aside(directory).map_err(|source| StoreError::Files {
+            path: directory.to_owned(),
+            source,
+        })
     }
 
     /// Adds a change to those that are submitted next. One that is urgent is written at once; others may wait for a
