@@ -268,6 +268,18 @@ impl Heartbeats {
         }
     }
 
+    /// Goes on with another Restart Counter, and tells all peers of it.
+    pub(crate) fn count_restart<E>(&mut self, counter: u32, outbox: &mut Outbox<E>) {
+        self.config.restart_counter = counter;
+        let watched: Vec<Ipv6Addr> = self.peers.keys().copied().collect();
+        for address in watched {
+            if let Some(peer) = self.peers.get_mut(&address) {
+                peer.announced = false;
+            }
+            self.announce(address, outbox);
+        }
+    }
+
     /// There is a binding with a peer, in which `local` is our address: requests begin, if they have not.
     pub(crate) fn wake(&mut self, now: Duration, address: Ipv6Addr, local: Ipv6Addr) {
         let Some(peer) = self.peers.get_mut(&address) else {

@@ -21,8 +21,8 @@ pub struct Record {
 impl Record {
     pub(crate) fn new<K: Serialize, V: Serialize>(key: &K, value: Option<&V>) -> Self {
         Self {
-            key: encode(key).as_slice().into(),
-            value: value.map(encode),
+            key: encode(key, KEY),
+            value: value.map(|value| encode(value, VALUE)),
             urgent: true,
         }
     }
@@ -45,6 +45,8 @@ pub struct Restored {
     pub sessions: usize,
     /// What could not be used.
     pub spoilt: Vec<Spoilt>,
+    /// Of that, records that could not be read: of what they told, nothing is known any more.
+    pub unreadable: usize,
 }
 
 /// A record, or a part of one, that a machine cannot use.
@@ -57,6 +59,12 @@ pub struct Spoilt {
 }
 
 impl Restored {
+    /// A record that could not be read.
+    pub(crate) fn lose(&mut self, spoilt: Spoilt) {
+        self.unreadable += 1;
+        self.spoilt.push(spoilt);
+    }
+
     pub(crate) fn spoil(&mut self, what: &impl ToString, why: &(impl ToString + ?Sized)) {
         self.spoilt.push(Spoilt {
             what: what.to_string(),
@@ -65,11 +73,15 @@ impl Restored {
     }
 }
 
+/// Octets of most keys.
+const KEY: usize = 32;
+/// Octets of a mobile with one session.
+const VALUE: usize = 640;
+
 /// # Panics
 /// Never: what is encoded are plain values, and memory takes them all.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // Most values fit at once, and few are kept for long.
-    let mut octets = Vec::with_capacity(1024);
+fn encode<T: Serialize>(value: &T, room: usize) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(room);
     rmp_serde::encode::write_named(&mut octets, value).expect("plain values can be encoded");
     octets
 }

@@ -155,6 +155,11 @@ impl Lma {
         Some(Record::new(&Key::Recent(key.0, key.1.clone()), note))
     }
 
+    /// After all, something was lost: peers are told of another Restart Counter.
+    pub fn count_restart(&mut self, counter: u32) {
+        self.heartbeats.count_restart(counter, &mut self.outbox);
+    }
+
     fn mobile_record(&self, id: MobileId) -> Record {
         let timers = self
             .timers
@@ -173,8 +178,8 @@ impl Lma {
     }
 
     /// An LMA that goes on from the last record of each key, in ascending order of these. What the configuration does
-    /// not allow any more is over. It tells what has changed, as after [`Lma::keep_records`]. Its first commands put all bindings in force; messages are among them only where some
-    /// were due.
+    /// not allow any more is over. It tells what has changed, as after [`Lma::keep_records`]. Its first commands put all
+    /// bindings in force; messages are among them only where some were due.
     pub fn restore(
         config: LmaConfig,
         seed: u64,
@@ -189,7 +194,7 @@ impl Lma {
         for record in records {
             match record {
                 Ok(LmaRecord(read)) => lma.take_record(now, read, &mut told, &mut restored),
-                Err(spoilt) => restored.spoilt.push(spoilt),
+                Err(spoilt) => restored.lose(spoilt),
             }
         }
         lma.cache.number_free();
@@ -219,8 +224,8 @@ impl Lma {
                     restored.spoil(&image.mn_id, "there are two of it");
                     return;
                 }
-                self.take_mobile(now.monotonic, id, *image, restored);
-                self.resume(now.monotonic, id);
+                let whole = self.take_mobile(now.monotonic, id, *image, restored);
+                self.resume(now.monotonic, id, whole);
             }
             Read::Peer(coa, former) => match self.peers.get_mut(&coa) {
                 Some(peer) => peer.go_on(&former),
@@ -246,14 +251,14 @@ impl Lma {
         }
     }
 
-    /// Enters a mobile into all that leads to it.
+    /// Enters a mobile into all that leads to it; whether all of its sessions may go on.
     fn take_mobile(
         &mut self,
         now: Duration,
         id: MobileId,
         image: MobileImage,
         restored: &mut Restored,
-    ) {
+    ) -> bool {
         let MobileImage {
             mn_id,
             mut sessions,
@@ -263,6 +268,7 @@ impl Lma {
             retiring,
             timers,
         } = image;
+        let before = sessions.len();
         sessions.retain(|session| {
             let why = self.not_allowed(id, session);
             if let Some(why) = &why {
@@ -270,6 +276,7 @@ impl Lma {
             }
             why.is_none()
         });
+        let whole = sessions.len() == before;
         for session in &sessions {
             self.charge(None, Some(session.registrar));
             self.bind(now, session.proxy_coa, session.lmaa);
@@ -298,6 +305,7 @@ impl Lma {
             installed: Installed::default(),
             deferred: None,
         }));
+        whole
     }
 
     /// Why there can be no such session any more.
@@ -308,6 +316,12 @@ impl Lma {
         if !self.peers.contains_key(&session.proxy_coa) {
             return Some("its MAG is no peer any more");
         }
+        let anchored = |hnp: &Hnp| {
+            self.reserved.contains(hnp) || self.pools.iter().any(|pool| pool.covers(*hnp))
+        };
+        if !session.hnps.iter().all(anchored) {
+            return Some("a prefix of it is not anchored here any more");
+        }
         let foreign = |hnp: &Hnp| match self.cache.owner(*hnp) {
             Some(owner) => owner != id,
             None => self.cache.overlaps(*hnp),
@@ -316,8 +330,9 @@ impl Lma {
         foreign.then_some("a prefix of it is another mobile's")
     }
 
-    /// Goes on with a mobile: its bindings are in force, what was due is done.
-    fn resume(&mut self, now: Duration, id: MobileId) {
+    /// Goes on with a mobile: its bindings are in force, what was due is done. One that is not `whole` is not as it was
+    /// written down.
+    fn resume(&mut self, now: Duration, id: MobileId, whole: bool) {
         let said = self.outbox.said();
         self.with_mobile(id, |lma, mobile| {
             let revoked: Vec<(ProxyCoa, Bid)> = mobile
@@ -333,7 +348,7 @@ impl Lma {
             lma.settle(now, mobile);
         });
         // What follows from the records alone would follow from them again.
-        if self.outbox.said() == said {
+        if whole && self.outbox.said() == said {
             self.cache.is_unchanged(id);
         }
     }

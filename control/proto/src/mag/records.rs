@@ -21,7 +21,7 @@ use super::bul::{Bule, MobileEntry, SessionId};
 use super::{Mag, Timer};
 use crate::config::MagConfig;
 use crate::heartbeat;
-use crate::record::{Record, Restored, decode};
+use crate::record::{Record, Restored, Spoilt, decode};
 use crate::time::Now;
 
 /// What a record is about.
@@ -77,6 +77,11 @@ impl Mag {
         })
     }
 
+    /// After all, something was lost: peers are told of another Restart Counter.
+    pub fn count_restart(&mut self, counter: u32) {
+        self.heartbeats.count_restart(counter, &mut self.outbox);
+    }
+
     fn session_timers(&self, id: SessionId) -> Vec<(Timer, Duration)> {
         let own = [
             Timer::Request(id),
@@ -107,11 +112,11 @@ impl Mag {
                 .map_err(|why| ("a key".to_owned(), why))
                 .and_then(|key| {
                     let what = format!("{key:?}");
-                    mag.take_record(&key, &value, &mut sessions)
+                    mag.take_record(&key, &value, &mut sessions, &mut restored)
                         .map_err(|why| (what, why))
                 });
             if let Err((what, why)) = taken {
-                restored.spoil(&what, &why);
+                restored.lose(Spoilt { what, why });
             }
         }
         // Their mobiles are known now.
@@ -132,6 +137,7 @@ impl Mag {
         key: &Key,
         value: &[u8],
         sessions: &mut Vec<(Bule, Vec<(Timer, Duration)>)>,
+        restored: &mut Restored,
     ) -> Result<(), String> {
         match key {
             Key::Session(_) => sessions.push(decode(value)?),
@@ -139,7 +145,7 @@ impl Mag {
             Key::Heartbeat(address) => {
                 let former: heartbeat::Peer = decode(value)?;
                 if !self.heartbeats.go_on(*address, former) {
-                    return Err("there is no such peer any more".into());
+                    restored.spoil(address, "there is no such peer any more");
                 }
             }
             Key::Revocation(lmaa) => {

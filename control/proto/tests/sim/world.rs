@@ -148,10 +148,19 @@ fn write_down(records: &mut Records, record: Record) {
     };
 }
 
+/// Who is to be killed.
+#[derive(Clone, Copy)]
+enum Victim {
+    Lma,
+    Mag(usize),
+}
+
 pub(crate) struct World {
     pub(crate) clock: Duration,
     pub(crate) lma: Taped<Lma>,
     lma_records: Records,
+    /// Who is killed as soon as what has changed is on disk, before anybody hears of it.
+    doomed: Option<Victim>,
     mag_records: Vec<Records>,
     pub(crate) mags: Vec<Taped<Mag>>,
     pub(crate) lma_tables: Tables,
@@ -306,6 +315,7 @@ impl World {
             clock: Duration::ZERO,
             lma: kept_lma(Lma::new(lma.clone(), seed), seed),
             lma_records: Records::new(),
+            doomed: None,
             mag_records: mags.iter().map(|_| Records::new()).collect(),
             mags: mags.iter().zip(1..).map(begin).collect(),
             lma_tables: Tables::default(),
@@ -430,22 +440,13 @@ impl World {
         if replaying() {
             eprintln!("{:?} the LMA is killed", self.clock);
         }
-        let seed = self.dice.roll();
-        check_recording(&self.lma);
         let revoking = |world: &Self| {
             let mut bindings = world.lma.bindings();
             bindings.any(|(_, bce)| bce.state == BceState::Revoking)
         };
         let over = revoking(self);
         let before = self.lma_tables.resolved();
-        let records = self.lma_records.clone();
-        let records = records
-            .iter()
-            .map(|(key, value)| LmaRecord::read(key, value));
-        let (lma, restored) = Lma::restore(self.lma_config.clone(), seed, self.now(), records);
-        assert_eq!(restored.spoilt, []);
-        self.lma = kept_lma(lma, seed);
-        self.lma_tables = Tables::default();
+        self.bring_lma_back();
         let said = self.log.len();
         self.drain();
         // Who has something to say at once has taken another step already.
@@ -459,28 +460,65 @@ impl World {
         if replaying() {
             eprintln!("{:?} MAG {mag} is killed", self.clock);
         }
-        let seed = self.dice.roll();
-        check_recording(&self.mags[mag]);
         let before = self.mag_tables[mag].resolved();
-        let config = self.mag_config[mag].clone();
-        let records = self.mag_records[mag].clone();
-        let (restored, report) = Mag::restore(config, seed, self.now(), records);
-        assert_eq!(report.spoilt, []);
-        self.mags[mag] = kept_mag(restored, seed);
-        self.mag_tables[mag] = Tables::default();
+        self.bring_back(mag);
         self.drain();
         assert_eq!(self.mag_tables[mag].resolved(), before, "a MAG's tables");
     }
 
     /// Now and then somebody is killed, and goes on.
     pub(crate) fn kill_sometimes(&mut self) {
-        match self.dice.below(20) {
+        let mag = self.dice.below(self.mags.len() as u64);
+        let mag = usize::try_from(mag).unwrap();
+        match self.dice.below(40) {
             0 => self.kill_lma(),
-            1 => {
-                let mag = self.dice.below(self.mags.len() as u64);
-                self.kill(usize::try_from(mag).unwrap());
-            }
+            1 => self.kill(mag),
+            2 => self.doomed = Some(Victim::Lma),
+            3 => self.doomed = Some(Victim::Mag(mag)),
             _ => {}
+        }
+    }
+
+    /// Kills who is doomed, if its next words are on disk and not said.
+    fn strike(&mut self, lma_wrote: bool, mags_wrote: &[bool]) {
+        match self.doomed {
+            Some(Victim::Lma) if lma_wrote => {
+                self.doomed = None;
+                self.bring_lma_back();
+            }
+            Some(Victim::Mag(mag)) if mags_wrote[mag] => {
+                self.doomed = None;
+                self.bring_back(mag);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn bring_lma_back(&mut self) {
+        let seed = self.dice.roll();
+        check_recording(&self.lma);
+        let records = self.lma_records.iter();
+        let records = records.map(|(key, value)| LmaRecord::read(key, value));
+        let (lma, restored) = Lma::restore(self.lma_config.clone(), seed, self.now(), records);
+        assert_eq!(restored.spoilt, []);
+        self.lma = kept_lma(lma, seed);
+        self.lma_tables = Tables::default();
+        while let Some(record) = self.lma.poll_record() {
+            write_down(&mut self.lma_records, record);
+        }
+    }
+
+    fn bring_back(&mut self, mag: usize) {
+        let seed = self.dice.roll();
+        check_recording(&self.mags[mag]);
+        let config = self.mag_config[mag].clone();
+        let records = self.mag_records[mag].clone();
+        let (restored, report) = Mag::restore(config, seed, self.now(), records);
+        assert_eq!(report.spoilt, []);
+        self.mags[mag] = kept_mag(restored, seed);
+        self.mag_tables[mag] = Tables::default();
+        while let Some(record) = self.mags[mag].poll_record() {
+            write_down(&mut self.mag_records[mag], record);
         }
     }
 
@@ -523,14 +561,19 @@ impl World {
 
     /// Writes down what has changed, and carries out all commands, in order.
     pub(crate) fn drain(&mut self) {
+        let mut lma_wrote = false;
         while let Some(record) = self.lma.poll_record() {
+            lma_wrote = true;
             write_down(&mut self.lma_records, record);
         }
-        for (mag, records) in self.mags.iter_mut().zip(&mut self.mag_records) {
-            while let Some(record) = mag.poll_record() {
-                write_down(records, record);
+        let mut mags_wrote = vec![false; self.mags.len()];
+        for (mag, wrote) in mags_wrote.iter_mut().enumerate() {
+            while let Some(record) = self.mags[mag].poll_record() {
+                *wrote = true;
+                write_down(&mut self.mag_records[mag], record);
             }
         }
+        self.strike(lma_wrote, &mags_wrote);
         while let Some(command) = self.lma.poll_command() {
             match command {
                 Command::Send { from, to, message } => self.send(from, to, message),
