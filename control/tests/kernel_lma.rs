@@ -71,6 +71,11 @@ struct AtLma {
 
 impl AtLma {
     fn new(name: &str) -> Self {
+        Self::with_state_in(name, tempfile::tempdir().unwrap())
+    }
+
+    /// With a directory of the test's making for all that the LMA writes.
+    fn with_state_in(name: &str, directory: TempDir) -> Self {
         let network = Network::new(name);
         network.edge.ip(&format!(
             "link set eth0 up\naddr add {CN}/64 dev eth0 nodad\n\
@@ -80,7 +85,6 @@ impl AtLma {
         network.peer.ip(&format!(
             "addr add {OTHER_MAG}/128 dev core0 nodad\naddr add {STRANGER}/128 dev core0 nodad\n"
         ));
-        let directory = tempfile::tempdir().unwrap();
         let config = format!(
             "[process]\nmemory_mib = 96\nstate_directory = \"{}\"\n\
              [[port]]\nname = \"core\"\ndevice = \"tap:core0\"\nmac = \"02:00:00:00:0c:00\"\n\
@@ -133,6 +137,10 @@ impl AtLma {
     /// The process is killed, and begins anew with what is on disk.
     fn kill_and_start(&mut self) {
         self.lma.kill();
+        self.start();
+    }
+
+    fn start(&mut self) {
         let namespace = Some(self.network.app.name());
         self.lma = Appliance::start(self.directory.path(), "lma", namespace, &self.config);
         self.network.join_ports();
@@ -729,4 +737,106 @@ fn lma_goes_on_with_what_is_good_in_damaged_files() {
     assert_eq!(at.lma.show("bindings").len(), 1, "{log}");
     let counter = at.directory.path().join("state/restart_counter");
     assert_eq!(std::fs::read_to_string(counter).unwrap(), "2\n");
+}
+
+/// A file system of a megabyte in the directory of a test; gone with this.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(at: &std::path::Path) -> Self {
+        std::fs::create_dir(at).unwrap();
+        let kind = Some("tmpfs");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(kind, at, kind, flags, Some("size=1m")).unwrap();
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// While the disk is full the LMA forwards, answers heartbeats and says what is wrong; it acknowledges nothing that it could
+/// not remember, and everything once it can.
+#[test]
+fn lma_acknowledges_nothing_while_the_disk_is_full() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let state = Small::mount(&directory.path().join("state"));
+    let at = AtLma::with_state_in("full", directory);
+    let filler = state.0.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    // Until not an octet more is taken.
+    for size in [1 << 16, 1 << 10, 1] {
+        while std::io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
+    }
+    // The last page of a file may have room for some more.
+    let mut names = (2..50).map(|n| format!("mn{n}@example.net"));
+    let late = names.find(|name| {
+        at.signalling.send(pbu(1, name, 75));
+        at.signalling.receive_within(SILENCE).is_none()
+    });
+    let late = late.expect("the disk is never full");
+    let (status, said) = at.lma.http("GET /readyz");
+    assert!(
+        status == 503 && said.contains("\"store_failing\":true"),
+        "{status} {said}"
+    );
+    // What can be said without the disk comes first, whoever waits.
+    at.signalling.send(Heartbeat {
+        kind: HeartbeatKind::Request,
+        sequence: 77,
+        restart_counter: None,
+        others: Vec::new(),
+    });
+    let Message::Heartbeat(alive) = at.signalling.receive() else {
+        panic!("something else was said first");
+    };
+    assert_eq!(alive.sequence, 77);
+    at.cn().is_answered_by(at.mn);
+    assert!(
+        at.lma.log().contains("the store cannot be written"),
+        "{}",
+        at.lma.log()
+    );
+
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    let pba = answer(&at.signalling);
+    assert_eq!(
+        (pba.status, pba.mn_id),
+        (BindingStatus::ACCEPTED, Some(mn_id(&late).into()))
+    );
+    wait_for("a process that is ready", PATIENCE, || {
+        (at.lma.http("GET /readyz").0 == 200).then_some(())
+    });
+    let files = std::fs::read_dir(state.0.join("records")).unwrap().count();
+    assert!(files <= 3, "{files} files are left of tries");
+    drop(at);
+}
+
+/// Who keeps nothing for a while does not go on later where it was before.
+#[test]
+fn lma_that_kept_nothing_does_not_go_on_from_before() {
+    if !is_root() {
+        return;
+    }
+    let mut at = AtLma::new("none");
+    let keeps = at.config.clone();
+    at.config = keeps.replace(
+        "memory_mib = 96\n",
+        "memory_mib = 96\ndurability = \"none\"\n",
+    );
+    at.kill_and_start();
+    assert!(at.lma.show("bindings").is_empty());
+    assert!(at.lma.log().contains("put aside, in "), "{}", at.lma.log());
+    at.config = keeps;
+    at.kill_and_start();
+    assert!(at.lma.show("bindings").is_empty(), "{}", at.lma.log());
+    let counter = at.directory.path().join("state/restart_counter");
+    assert_eq!(std::fs::read_to_string(counter).unwrap(), "3\n");
 }

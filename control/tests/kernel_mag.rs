@@ -297,3 +297,25 @@ fn mag_that_is_killed_forwards_again_without_one_message() {
     let fma = at.ask(7, MN_ID, FlowLifetime::INFINITE);
     assert_eq!(fma.status, FmaStatus::SUCCESS);
 }
+
+/// Sessions are at ports: with other ones they begin anew, and the LMA learns that.
+#[test]
+fn mag_with_other_ports_takes_no_session_to_the_wrong_one() {
+    if !is_root() {
+        return;
+    }
+    let mut at = AtMag::new("ports");
+    at.mag.kill();
+    let config = at
+        .config
+        .replace("name = \"edge\"", "name = \"wlan\"")
+        .replace("[\"edge\"]", "[\"wlan\"]");
+    assert_ne!(config, at.config);
+    let namespace = Some(at.network.app.name());
+    at.mag = Appliance::start(at.directory.path(), "mag", namespace, &config);
+    let log = at.mag.log();
+    assert!(log.contains("its sessions begin anew"), "{log}");
+    assert!(at.mag.show("bindings").is_empty(), "{log}");
+    let counter = at.directory.path().join("state/restart_counter");
+    assert_eq!(std::fs::read_to_string(counter).unwrap(), "2\n");
+}

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver as Calls;
 use dataplane::WorkerConfig;
-use flow::{Lmaa, MacAddr, PortId, Punt, Role, TransmitTo, Update};
+use flow::{Lmaa, MacAddr, MnId, PortId, Punt, Role, Transmit, TransmitTo, Update};
 use nd::packet::{Ipv6, ipv6_packet, next_header};
 use nd::{NeighbourDiscovery, icmp6};
 use pmip_proto::{Command, Now, Probe, Receiver, Reply};
 use pmip_wire::Message;
-use store::Mark;
 use tracing::field::display;
 
 use super::calls::WaitingMoves;
@@ -26,7 +25,7 @@ use super::keeping::Keeping;
 use super::links::Links;
 use super::metrics::Times;
 use super::mobiles::MobileTable;
-use super::outbox::Outbox;
+use super::outbox::{Letter, Outbox, Outgoing};
 use super::protection::{Admitted, Protection, Sender};
 use super::recorder::{FlightTape, RecordedLma, RecordedMag};
 use super::reload::Reloads;
@@ -137,7 +136,7 @@ impl Control {
         self.keep(now);
         work |= self.carry_out(now);
         self.workers.flush();
-        self.outbox.release(&mut self.workers, &self.keeping);
+        self.release();
         self.keeping.fulfil();
         self.moves.finish(&self.workers, now.monotonic);
         work
@@ -272,8 +271,8 @@ impl Control {
             }
             (Some(Reply::ParameterProblem { pointer }), Sender::Claimed) => {
                 if let Some(error) = icmp6::parameter_problem(to, packet, pointer) {
-                    self.outbox
-                        .push(&self.workers, Mark::default(), error, TransmitTo::Routed);
+                    let error = Outgoing::Packet(error, TransmitTo::Routed);
+                    self.outbox.push(&self.workers, error);
                 }
             }
         }
@@ -403,8 +402,9 @@ impl Control {
                 };
                 let packet = nd::router::router_advertisement(&advertisement, mac);
                 let to = TransmitTo::Link(advertisement.port, advertisement.mac);
+                let packet = Outgoing::Packet(packet, to);
                 self.outbox
-                    .push(&self.workers, self.keeping.mark(), packet, to);
+                    .promise(&self.workers, self.keeping.mark(), packet);
             }
         }
     }
@@ -416,41 +416,80 @@ impl Control {
         };
         let packet = icmp6::neighbour_solicitation(probe.source, probe.target, probe.target, ours);
         let to = TransmitTo::Link(probe.port, probe.mac);
-        self.outbox.push(&self.workers, Mark::default(), packet, to);
+        self.outbox
+            .push(&self.workers, Outgoing::Packet(packet, to));
     }
 
-    /// Sends a message, protected if its peer has keys, once the tables it speaks of are in force.
+    /// Sends a message once the tables it speaks of are in force.
     fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: &Message) {
-        let (name, mn) = (message.name(), message.mn_id().map(display));
-        let peer = self.setup.peer_between(from, to);
+        let name = message.name();
         let header = match message.encode(from, to) {
             Ok(header) => header,
             Err(error) => {
                 self.oddities.not_encoded += 1;
-                if self.log_rate.allow(self.clock.uptime()) {
-                    tracing::error!(peer, %to, name, mn, %error, "message not sent");
-                }
+                self.not_sent(from, to, name, message.mn_id(), &error);
                 return;
             }
         };
-        match self.protection.seal(from, to, header) {
-            Ok((protocol, payload)) => {
-                tracing::debug!(%to, name, mn, "sending");
-                let packet = ipv6_packet(from, to, protocol, HOP_LIMIT, &payload);
-                // That we are there can be said without the disk; anything else is a promise.
-                let kept = if matches!(message, Message::Heartbeat(_)) {
-                    Mark::default()
-                } else {
-                    self.keeping.mark()
-                };
-                self.outbox
-                    .push(&self.workers, kept, packet, TransmitTo::Routed);
-            }
-            Err(error) => {
-                if self.log_rate.allow(self.clock.uptime()) {
-                    tracing::error!(peer, %to, name, mn, %error, "message not sent");
+        let letter = Letter {
+            from,
+            to,
+            header,
+            name,
+            mn: message.mn_id().cloned(),
+        };
+        let letter = Outgoing::Message(Box::new(letter));
+        // That we are there can be said without the disk; anything else is a promise.
+        if matches!(message, Message::Heartbeat(_)) {
+            self.outbox.push(&self.workers, letter);
+        } else {
+            self.outbox
+                .promise(&self.workers, self.keeping.mark(), letter);
+        }
+    }
+
+    /// Hands over everything whose time has come, messages protected if their peers have keys.
+    fn release(&mut self) {
+        while let Some(outgoing) = self.outbox.pop(&self.workers, &self.keeping) {
+            match outgoing {
+                Outgoing::Packet(packet, to) => self.transmit(packet, to),
+                Outgoing::Message(letter) => {
+                    let Letter {
+                        from,
+                        to,
+                        header,
+                        name,
+                        mn,
+                    } = *letter;
+                    match self.protection.seal(from, to, header) {
+                        Ok((protocol, payload)) => {
+                            tracing::debug!(%to, name, mn = mn.as_ref().map(display), "sending");
+                            let packet = ipv6_packet(from, to, protocol, HOP_LIMIT, &payload);
+                            self.transmit(packet, TransmitTo::Routed);
+                        }
+                        Err(error) => self.not_sent(from, to, name, mn.as_ref(), &error),
+                    }
                 }
             }
+        }
+    }
+
+    fn transmit(&mut self, packet: Vec<u8>, to: TransmitTo) {
+        let transmit = Transmit { packet, to };
+        self.workers.transmit(Update::Transmit(Box::new(transmit)));
+    }
+
+    fn not_sent(
+        &mut self,
+        from: Ipv6Addr,
+        to: Ipv6Addr,
+        name: &str,
+        mn: Option<&MnId>,
+        error: &dyn std::fmt::Display,
+    ) {
+        if self.log_rate.allow(self.clock.uptime()) {
+            let peer = self.setup.peer_between(from, to);
+            tracing::error!(peer, %to, name, mn = mn.map(display), %error, "message not sent");
         }
     }
 }

@@ -52,6 +52,6 @@ impl Control {
             mag.bul().any(|bule| bule.state == BuleState::Deregistering)
         };
         let peers = self.lma.as_ref().is_some_and(moving) || self.mag.as_ref().is_some_and(leaving);
-        peers || !self.keeping.is_settled()
+        peers || !self.keeping.is_settled() || !self.outbox.is_empty()
     }
 }

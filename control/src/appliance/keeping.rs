@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use config::{Config, Durability};
-use crossbeam::channel::bounded;
-use pmip_proto::{Now, Record, Restored};
-use store::{Clocks, Contents, Mark, Pair, Space, Store};
+use pmip_proto::{Now, Record};
+use store::{Clocks, Contents, Mark, Space, Store};
 use tokio::sync::oneshot;
 
 use super::calls::answered;
@@ -19,7 +18,7 @@ use crate::server::Answer;
 /// The directory in the state directory.
 const DIRECTORY: &str = "records";
 /// Lines about records that cannot be used: the first ones tell what is wrong.
-const LINES: usize = 20;
+pub(super) const LINES: usize = 20;
 
 /// An answer to somebody, and after which change it may be given.
 struct Promise {
@@ -57,13 +56,18 @@ impl Keeping {
     /// If its files cannot be used. Damaged ones are reported and put aside.
     pub(super) fn open(config: &Config) -> anyhow::Result<(Self, Contents)> {
         let durability = config.process.durability;
-        let directory = config.state_directory();
-        let (Some(directory), Durability::AcknowledgeAfterCommit | Durability::Group) =
-            (directory, durability)
-        else {
+        let Some(directory) = config.state_directory() else {
             return Ok((Self::default(), Contents::default()));
         };
         let directory = directory.join(DIRECTORY);
+        if durability == Durability::None {
+            // Who keeps records again later must not take them for what was.
+            if let Some(aside) = Store::put_aside(&directory)? {
+                let aside = aside.display();
+                tracing::warn!("nothing is kept: what was kept before is put aside, in {aside}");
+            }
+            return Ok((Self::default(), Contents::default()));
+        }
         let (store, contents) = Store::open(&directory).context(
             "sessions and flows of before cannot be read; [process] state_directory says where they are, and with \
              `durability = \"none\"` there are none",
@@ -164,6 +168,13 @@ impl Keeping {
         }
     }
 
+    /// Keeps something of the process as a whole, or nothing any more.
+    pub(super) fn keep(&mut self, space: Space, key: Vec<u8>, value: Option<Vec<u8>>) {
+        if let Some(store) = &mut self.store {
+            store.put(space, key, value, true);
+        }
+    }
+
     fn put(&mut self, space: Space, record: Record) {
         if let Some(store) = &mut self.store {
             store.put(space, record.key, record.value, record.urgent);
@@ -185,30 +196,6 @@ impl Control {
         }
         self.keeping.submit(now);
     }
-}
-
-/// Records of a batch that are read before anybody needs them.
-const BATCH: usize = 4096;
-
-/// Reads records on a thread of its own while those before them are used; they stay in their order.
-pub(super) fn read_ahead<T: Send + 'static>(
-    records: Vec<Pair>,
-    read: fn(&[u8], &[u8]) -> T,
-) -> impl Iterator<Item = T> {
-    let (to, batches) = bounded(16);
-    let all = move || {
-        let mut records = records.into_iter().peekable();
-        while records.peek().is_some() {
-            let batch = records.by_ref().take(BATCH);
-            let batch: Vec<T> = batch.map(|(key, value)| read(&key, &value)).collect();
-            if to.send(batch).is_err() {
-                return;
-            }
-        }
-    };
-    // It ends with its records.
-    std::thread::spawn(all);
-    batches.into_iter().flatten()
 }
 
 fn clocks(now: Now) -> Clocks {
@@ -234,23 +221,5 @@ fn report(directory: &Path, contents: &Contents) {
             places,
             "files were damaged; they are in {aside}, and what was good in them is used"
         );
-    }
-}
-
-/// Says what a state machine goes on with, and what it could not use.
-pub(super) fn report_restored(role: &str, restored: &Restored) {
-    let Restored {
-        mobiles,
-        sessions,
-        spoilt,
-    } = restored;
-    if *mobiles > 0 {
-        tracing::info!(role, mobiles, sessions, "goes on from what was kept");
-    }
-    for spoilt in spoilt.iter().take(LINES) {
-        tracing::warn!(role, why = spoilt.why, "left out: {}", spoilt.what);
-    }
-    if spoilt.len() > LINES {
-        tracing::warn!(role, "and {} more", spoilt.len() - LINES);
     }
 }

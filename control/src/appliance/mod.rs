@@ -1,5 +1,6 @@
 //! An LMA or MAG process: ports, workers, control thread and management, started and stopped in order.
 
+mod beginning;
 mod bindings;
 mod calls;
 mod capture;
@@ -44,15 +45,12 @@ use dataplane::{FragmentLimits, LmaConfig, MagConfig, WorkerConfig, WorkerError}
 use dpdk::{Eal, EalHandle, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
 use nd::{NdPort, NeighbourDiscovery};
-use pmip_proto::lma::LmaRecord;
 use pmip_proto::recording::Recorded;
 use pmip_proto::{Lma, Mag, Receiver};
-use store::Space;
 
+use self::beginning::Beginning;
 use self::capture::Captures;
-use self::clock::Clock;
 use self::control::Control;
-use self::keeping::Keeping;
 use self::links::Links;
 use self::metrics::Times;
 use self::mobiles::MobileTable;
@@ -354,22 +352,13 @@ fn build_control(
             .build_hasher()
             .finish()
     };
-    let directory = config.state_directory();
-    if let Some(directory) = &directory {
-        restart_counter::make(directory)?;
-    }
-    let (keeping, mut contents) = Keeping::open(config)?;
-    let clock = Clock::new(start, contents.clocks);
-    // Who has lost nothing, or only what nobody was told, has not restarted as far as peers are concerned.
-    let goes_on = contents.clocks.is_some() && contents.damage.is_empty();
-    let counter = restart_counter::next(directory.as_deref(), goes_on)?;
-    let lma = config
-        .lma
-        .as_ref()
-        .map(|lma| wiring::lma(config, lma, counter))
-        .transpose()?;
-    let mag = config.mag.as_ref();
-    let mag = mag.map(|mag| wiring::mag(config, mag, counter));
+    let Beginning {
+        keeping,
+        clock,
+        restart_counter,
+        lma,
+        mag,
+    } = beginning::begin(config, start, seed)?;
     let nd_ports = (0..)
         .map(flow::PortId)
         .zip(&infos)
@@ -380,21 +369,6 @@ fn build_control(
         });
     let nd = NeighbourDiscovery::new(nd_ports.collect());
     let worker = worker_config(config, &infos, WorkerId(0));
-    let lma = lma.map(|lma| {
-        if !keeping.is_on() {
-            return Lma::new(lma, seed);
-        }
-        let records = keeping::read_ahead(contents.take(Space::Lma), LmaRecord::read);
-        let (lma, restored) = Lma::restore(lma, seed, clock.now(), records);
-        keeping::report_restored("lma", &restored);
-        lma
-    });
-    let mag = mag.map(|mag| {
-        let records = contents.take(Space::Mag);
-        let (mag, restored) = Mag::restore(mag, seed.rotate_left(32), clock.now(), records);
-        keeping::report_restored("mag", &restored);
-        mag
-    });
     let recorder = match config.process.recorded_turns {
         0 => None,
         turns => {
@@ -425,7 +399,7 @@ fn build_control(
         ways: Ways::new(config.process.path_mtu_lifetime),
         moves: calls::WaitingMoves::default(),
         captures: Captures::default(),
-        reloads: Reloads::new(file, config.clone(), counter, logging),
+        reloads: Reloads::new(file, config.clone(), restart_counter, logging),
         log_rate: LogRate::new(EVENT_LINES),
         events,
         times: Times::default(),
