@@ -1,8 +1,7 @@
 //! What disturbances cost: processes that are killed or held up, under traffic.
 //!
 //! For each operation the *effective blocked time* of each direction: packets lost, divided by the offered rate, which
-//! is free of loss without the operation. Afterwards the tables have to be those of before: nobody has registered or
-//! added anything anew.
+//! is free of loss without the operation. Afterwards the tables have to be those of before.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,6 +19,7 @@ use super::progress::Progress;
 use super::scenario::{add_flow, ends};
 use super::topology::{Host, Mag, Setting};
 use super::traffic::{Ends, Outcome, Sites, UdpFlow};
+use crate::api::config::Reload;
 
 /// Traffic before an operation, and at least as long after it.
 const STEADY: Duration = Duration::from_secs(1);
@@ -82,9 +82,16 @@ impl Operation {
                 let path = network.config_path(host);
                 let good = fs::read(&path).with_context(|| path.display().to_string())?;
                 fs::write(&path, "[lma]\naddress = 7\n")?;
-                let answer = network.post::<Value>(host, "/v1/config/reload", &Value::Null);
+                let answer = network.post::<Value>(host, "/v1/reload", &Reload { dry_run: false });
                 fs::write(&path, good)?;
-                anyhow::ensure!(answer.is_err(), "{} takes a bad file", host.name());
+                let Err(refusal) = answer else {
+                    anyhow::bail!("{} takes a bad file", host.name());
+                };
+                let refusal = format!("{refusal:#}");
+                anyhow::ensure!(
+                    refusal.contains("address = 7"),
+                    "not for its fault: {refusal}"
+                );
             }
         }
         Ok(())

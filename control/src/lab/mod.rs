@@ -69,18 +69,39 @@ pub(crate) enum LabCommand {
     Down,
 }
 
-/// Arguments of `lab up`.
-#[derive(Debug, Args)]
-pub(crate) struct UpArgs {
-    /// Whether each interface has a prefix of its own or both share one.
-    #[arg(long, value_enum, default_value_t = Choice::Unique)]
-    scenario: Choice,
+/// What every lab is built by.
+#[derive(Clone, Copy, Debug, Args)]
+struct BuildArgs {
     /// What the LMA and the gateways speak about flows.
     #[arg(long, value_enum, default_value_t = DialectChoice::Draft)]
     dialect: DialectChoice,
     /// Workers of each appliance.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     workers: u16,
+}
+
+impl BuildArgs {
+    /// The one network of a command that does not build several.
+    fn one(self, command: &str, scenario: Scenario) -> anyhow::Result<Setting> {
+        let [dialect] = self.dialect.dialects() else {
+            bail!("`lab {command}` builds one network: --dialect draft, rfc7864 or mixed");
+        };
+        Ok(Setting {
+            scenario,
+            dialect: *dialect,
+            workers: self.workers,
+        })
+    }
+}
+
+/// Arguments of `lab up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Whether each interface has a prefix of its own or both share one.
+    #[arg(long, value_enum, default_value_t = Choice::Unique)]
+    scenario: Choice,
+    #[command(flatten)]
+    build: BuildArgs,
     /// Also run flows X and Y, and serve the LMA's dashboard to browsers on this machine.
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080", value_parser = crate::server::page_address)]
     dashboard: Option<SocketAddr>,
@@ -92,12 +113,8 @@ pub(crate) struct RunArgs {
     /// Which scenario.
     #[arg(long, value_enum, default_value_t = Choice::Both)]
     scenario: Choice,
-    /// What the LMA and the gateways speak about flows.
-    #[arg(long, value_enum, default_value_t = DialectChoice::Draft)]
-    dialect: DialectChoice,
-    /// Workers of each appliance.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
-    workers: u16,
+    #[command(flatten)]
+    build: BuildArgs,
     /// Directory of the results.
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     out: PathBuf,
@@ -112,12 +129,8 @@ pub(crate) struct RunArgs {
 /// Arguments of `lab disturb`.
 #[derive(Debug, Args)]
 pub(crate) struct DisturbArgs {
-    /// What the LMA and the gateways speak about flows.
-    #[arg(long, value_enum, default_value_t = DialectChoice::Draft)]
-    dialect: DialectChoice,
-    /// Workers of each appliance.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
-    workers: u16,
+    #[command(flatten)]
+    build: BuildArgs,
     /// Directory of the results.
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     out: PathBuf,
@@ -198,14 +211,7 @@ fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let [scenario] = args.scenario.scenarios() else {
         bail!("`lab up` builds one network: --scenario unique or --scenario shared");
     };
-    let [dialect] = args.dialect.dialects() else {
-        bail!("`lab up` builds one network: --dialect draft, rfc7864 or mixed");
-    };
-    let setting = Setting {
-        scenario: *scenario,
-        dialect: *dialect,
-        workers: args.workers,
-    };
+    let setting = args.build.one("up", *scenario)?;
     let progress = Progress::new()?;
     instance::clean(false)?;
     let mut network = Network::up(setting, &progress)?;
@@ -245,13 +251,13 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let progress = Progress::new()?;
     instance::clean(false)?;
     let mut passed = true;
-    let dialects = args.dialect.dialects().iter();
+    let dialects = args.build.dialect.dialects().iter();
     let settings = dialects.flat_map(|dialect| {
         let scenarios = args.scenario.scenarios().iter();
         scenarios.map(|scenario| Setting {
             scenario: *scenario,
             dialect: *dialect,
-            workers: args.workers,
+            workers: args.build.workers,
         })
     });
     for setting in settings {
@@ -284,14 +290,7 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn measure_disturbances(args: &DisturbArgs) -> anyhow::Result<ExitCode> {
-    let [dialect] = args.dialect.dialects() else {
-        bail!("`lab disturb` builds one network: --dialect draft, rfc7864 or mixed");
-    };
-    let setting = Setting {
-        scenario: Scenario::Unique,
-        dialect: *dialect,
-        workers: args.workers,
-    };
+    let setting = args.build.one("disturb", Scenario::Unique)?;
     let progress = Progress::new()?;
     instance::clean(false)?;
     let costs = disturb::run(setting, args.rate, &args.out, &progress)?;
