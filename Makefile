@@ -11,6 +11,8 @@ endif
 help:
 	@echo "make demo    the lab: a flow moves between two accesses, in both scenarios and dialects"
 	@echo "make test    every check and every test"
+	@echo "make chaos   the lab under traffic while processes are killed, links cut, disks filled (EVENTS=200, SEED=7)"
+	@echo "make soak    a flow that moves every second for ten minutes: nothing lost, nothing grows (SECONDS=3600)"
 	@echo "make check   formatting, lints, documentation, import directions, compliance page"
 	@echo "make bench   cycles per packet and latency beside a bare loop and testpmd, in one run"
 	@echo "make bench-micro   what parse, lookup, match, encapsulate, decapsulate and rings cost alone"
@@ -89,6 +91,23 @@ demo: SETUP = build lab
 demo: setup
 	$(CARGO) build --locked --profile $(PROFILE) -p flowmob
 	$(SUDO) $(PROGRAM) lab run $(DEMO) --out target/lab
+
+# Another seed each time unless SEED says one; CHAOS is the network that is built.
+CHAOS ?= --scenario unique --dialect draft
+EVENTS ?= 200
+SEED ?=
+.PHONY: chaos
+chaos: SETUP = build lab
+chaos: setup
+	$(CARGO) build --locked --profile $(PROFILE) -p flowmob
+	$(SUDO) $(PROGRAM) lab chaos $(CHAOS) --events $(EVENTS) $(if $(SEED),--seed $(SEED)) --out target/lab
+
+SECONDS ?= 600
+.PHONY: soak
+soak: SETUP = build lab
+soak: setup
+	$(CARGO) build --locked --profile $(PROFILE) -p flowmob
+	$(SUDO) $(PROGRAM) lab soak --seconds $(SECONDS) --out target/lab
 
 .PHONY: check
 check: setup

@@ -540,7 +540,38 @@ fn results_that_cannot_be_written_are_an_error_and_leave_nothing() {
     );
 }
 
-/// What the page about operations tells its reader to run: everything is as before after each operation.
+/// Runs what a page tells its reader to, which prints what the page shows; in a directory that has the results.
+fn as_shown(commands: &[page::Command]) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for command in commands {
+        let words: Vec<&str> = command.text.split(' ').collect();
+        assert_eq!(words[..2], ["flowmob", "lab"]);
+        let said = Command::new(FLOWMOB)
+            .args(&words[1..])
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(
+            said.status.success(),
+            "{told}{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+        let different = page::first_difference(&command.output, &told);
+        assert!(
+            page::matches(&command.output, &told),
+            "{different:?}\n{told}"
+        );
+    }
+    directory
+}
+
+fn result(directory: &TempDir, name: &str) -> Value {
+    let path = directory.path().join("target/lab").join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Everything is as it should be after each operation.
 #[test]
 fn disturbed_it_is_what_it_was() {
     let [commands] = page::run_by(include_str!("../../docs/operations.md"), file!());
@@ -548,25 +579,8 @@ fn disturbed_it_is_what_it_was() {
         return;
     }
     let _alone = alone();
-    let directory = tempfile::tempdir().unwrap();
-    for command in &commands {
-        let words: Vec<&str> = command.text.split(' ').collect();
-        assert_eq!(words[..3], ["flowmob", "lab", "disturb"]);
-        let said = Command::new(FLOWMOB)
-            .args(&words[1..])
-            .current_dir(directory.path())
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&said.stdout).into_owned();
-        assert!(said.status.success(), "{told}{said:?}");
-        let different = page::first_difference(&command.output, &told);
-        assert!(
-            page::matches(&command.output, &told),
-            "{different:?}\n{told}"
-        );
-    }
-    let json = std::fs::read(directory.path().join("target/lab/disturb.json")).unwrap();
-    let costs: Value = serde_json::from_slice(&json).unwrap();
+    let directory = as_shown(&commands);
+    let costs = result(&directory, "disturb.json");
     let operations = costs["operations"].as_array().unwrap();
     assert_eq!(operations.len(), 7);
     for operation in operations {
@@ -579,4 +593,73 @@ fn disturbed_it_is_what_it_was() {
         // A process was away, and its flows were not moved away from it.
         assert!(!name.starts_with("kill") || blocked > 0.0, "{operation}");
     }
+}
+
+/// A little of everything that is drawn from a seed, and moves that go on for a while.
+#[test]
+fn whatever_is_done_to_it_nothing_is_forgotten() {
+    let [chaos, soak] = page::run_by(include_str!("../../docs/chaos.md"), file!());
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let directory = as_shown(&chaos);
+    let report = result(&directory, "chaos.json");
+    assert_eq!(
+        (&report["seed"], &report["passed"]),
+        (&3.into(), &true.into())
+    );
+    let operations = report["operations"].as_array().unwrap();
+    let sum = |rows: &[Value], name: &str| -> u64 {
+        rows.iter().map(|row| row[name].as_u64().unwrap()).sum()
+    };
+    let kinds = report["kinds"].as_array().unwrap();
+    assert_eq!((operations.len(), sum(kinds, "times")), (16, 16));
+    assert_eq!(sum(kinds, "lost"), sum(operations, "lost"));
+    assert!(sum(operations, "lost") > 0, "a kill costs something");
+    let page = std::fs::read_to_string(directory.path().join("target/lab/chaos.html")).unwrap();
+    for row in operations {
+        assert!(page.contains(row["operation"].as_str().unwrap()), "{row}");
+    }
+    assert!(page.contains("--seed 3 --events 16 --guests 10 --scenario shared --dialect mixed"));
+
+    let soaked = result(&as_shown(&soak), "soak.json");
+    assert!(soaked["moves"].as_u64().unwrap() >= 10, "{soaked}");
+    assert_eq!(soaked["lost"], 0);
+    let used = |name: &str, what: &str| soaked["processes"][name][1][what].as_u64().unwrap();
+    for name in ["lma", "mag1", "mag2"] {
+        assert!(
+            used(name, "buffers") > 0 && used(name, "descriptors") > 10,
+            "{soaked}"
+        );
+    }
+    for counts in soaked["counted"].as_object().unwrap().values() {
+        assert!(
+            counts[0].as_u64().unwrap() > 1000 && counts[0] == counts[1],
+            "{soaked}"
+        );
+    }
+}
+
+#[test]
+fn a_lab_to_which_things_are_done_can_be_interrupted() {
+    if !is_root() {
+        return;
+    }
+    let _alone = alone();
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().to_str().unwrap().to_owned();
+    let mut lab = Lab::spawn(out, &["chaos", "--seed", "1", "--out", &path]);
+    lab.says("seed 1, 200 events");
+    lab.says("2/200");
+    lab.signal(Signal::SIGINT);
+    assert!(!lab.end().success());
+    assert!(lab.text.contains("interrupted"), "{}", lab.text);
+    lab.left_nothing();
+    // Its small disks are gone as well.
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    assert!(
+        !mounts.contains(&*lab.directory().to_string_lossy()),
+        "{mounts}"
+    );
 }

@@ -56,6 +56,20 @@ enum State {
     Probing { mac: MacAddr, sent: u8 },
 }
 
+impl State {
+    /// How long it lasts. Who has not been heard yet may be behind a link that has only just come up, and packets wait for
+    /// it: it is asked again after a quarter of RETRANS_TIMER, then half of it, so that one lost solicitation costs no
+    /// second. Who was there before is given all the time there is (RFC 7048).
+    fn patience(self) -> Duration {
+        match self {
+            Self::Incomplete { sent: 0 | 1 } => RETRANSMIT / 4,
+            Self::Incomplete { sent: 2 } => RETRANSMIT / 2,
+            Self::Incomplete { .. } | Self::Probing { .. } => RETRANSMIT,
+            Self::Reachable { .. } => REACHABLE,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     state: State,
@@ -172,7 +186,7 @@ impl NeighbourDiscovery {
             None => {
                 let entry = Entry {
                     state: State::Incomplete { sent: 1 },
-                    due: now + RETRANSMIT,
+                    due: now + State::Incomplete { sent: 1 }.patience(),
                     wanted: true,
                 };
                 self.set(key, Some(entry));
@@ -292,7 +306,7 @@ impl NeighbourDiscovery {
                 State::Incomplete { .. } | State::Probing { .. } => (None, None),
             };
             if let Some(state) = next {
-                let due = now + RETRANSMIT;
+                let due = now + state.patience();
                 self.set(
                     key,
                     Some(Entry {

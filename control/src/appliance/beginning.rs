@@ -67,11 +67,13 @@ pub(super) fn begin(config: &Config, start: Instant, seed: u64) -> anyhow::Resul
     });
     if goes_on && unreadable > 0 {
         counter = next(false)?;
+    }
+    if is_kept && contents.clocks.is_some() && (!goes_on || unreadable > 0) {
         if let Some(lma) = &mut lma {
             lma.count_restart(counter);
         }
         if let Some(mag) = &mut mag {
-            mag.count_restart(counter);
+            mag.count_restart(now, counter);
         }
     }
     // A role that is no more must not find them when it is there again.

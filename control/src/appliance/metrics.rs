@@ -123,6 +123,13 @@ impl Control {
         let uptime = self.clock.uptime().as_secs();
         let help = "Seconds since the process started";
         scrape.gauges("uptime_seconds", help, [(vec![], uptime)]);
+        let pool = &self.setup.pool;
+        let help = "Packet buffers";
+        let all = u64::from(pool.config().count);
+        scrape.gauges("packet_buffers", help, [(vec![], all)]);
+        let help = "Packet buffers that are not free: in drivers' queues, or under way";
+        let used = u64::try_from(pool.in_use()).unwrap_or(u64::MAX);
+        scrape.gauges("packet_buffers_used", help, [(vec![], used)]);
         if let Some(kept) = self.keeping.progress() {
             let help = "Groups of changes that are not on disk yet";
             scrape.gauges("store_waiting", help, [(vec![], kept.waiting)]);

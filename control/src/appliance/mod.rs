@@ -42,7 +42,7 @@ use dataplane::Worker;
 use dataplane::io::dpdk::DpdkIo;
 use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
 use dataplane::{FragmentLimits, LmaConfig, MagConfig, WorkerConfig, WorkerError};
-use dpdk::{Eal, EalHandle, RegisteredThread};
+use dpdk::{Eal, EalHandle, Mempool, RegisteredThread};
 use flow::{Role, RouteNext, WorkerId};
 use nd::{NdPort, NeighbourDiscovery};
 use pmip_proto::recording::Recorded;
@@ -109,6 +109,7 @@ pub(crate) fn run(
     let OpenPorts {
         infos,
         workers: queues,
+        pool,
         peers,
     } = ports::open(&eal, config)?;
 
@@ -133,6 +134,7 @@ pub(crate) fn run(
     let (calls, requests) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
     let fixed = Fixed {
         infos,
+        pool,
         cores,
         protection,
         start,
@@ -321,6 +323,7 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
 /// What was made before the control thread.
 struct Fixed {
     infos: Vec<setup::PortInfo>,
+    pool: Mempool,
     cores: Vec<Option<usize>>,
     protection: Protection,
     start: Instant,
@@ -337,6 +340,7 @@ fn build_control(
 ) -> anyhow::Result<Control> {
     let Fixed {
         infos,
+        pool,
         cores,
         protection,
         start,
@@ -409,7 +413,7 @@ fn build_control(
         oddities: control::Oddities::default(),
         is_ending: false,
         worker,
-        setup: build_setup(config, infos, cores),
+        setup: build_setup(config, infos, pool, cores),
     })
 }
 
@@ -455,7 +459,12 @@ fn peers_and_routes(config: &Config) -> (Vec<PeerInfo>, Vec<RouteRow>) {
     (anchors.chain(gateways).collect(), routes.collect())
 }
 
-fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<usize>>) -> Setup {
+fn build_setup(
+    config: &Config,
+    ports: Vec<setup::PortInfo>,
+    pool: Mempool,
+    cores: Vec<Option<usize>>,
+) -> Setup {
     let (peers, routes) = peers_and_routes(config);
     let roles = [("lma", config.lma.is_some()), ("mag", config.mag.is_some())];
     Setup {
@@ -469,6 +478,7 @@ fn build_setup(config: &Config, ports: Vec<setup::PortInfo>, cores: Vec<Option<u
         peers,
         routes,
         ports,
+        pool,
         cores,
         paths: std::collections::BTreeMap::new(),
         prefixes: std::collections::BTreeMap::new(),

@@ -38,6 +38,8 @@ pub(super) struct OpenPorts {
     pub(super) infos: Vec<PortInfo>,
     /// Indexed by worker.
     pub(super) workers: Vec<DpdkIo>,
+    /// Where all packets are.
+    pub(super) pool: Mempool,
     /// The workers' ways to each other, indexed by worker; none if there is only one.
     pub(super) peers: Vec<Option<Peers<Mbuf>>>,
 }
@@ -109,6 +111,7 @@ pub(super) fn open(eal: &EalHandle, config: &Config) -> anyhow::Result<OpenPorts
     Ok(OpenPorts {
         infos,
         workers,
+        pool,
         peers,
     })
 }

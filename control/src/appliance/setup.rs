@@ -7,6 +7,7 @@ use flow::{Binding, Hnp, MacAddr, Path, PathId, PortId, Role, TableUpdate};
 use netdev::Membership;
 
 use crate::api::RouteRow;
+use dpdk::Mempool;
 
 /// A port, with what does not change while it runs.
 pub(crate) struct PortInfo {
@@ -70,6 +71,8 @@ pub(crate) struct Setup {
     pub(crate) roles: Vec<String>,
     /// Its ports, indexed by [`PortId`].
     pub(crate) ports: Vec<PortInfo>,
+    /// Where all packets are.
+    pub(crate) pool: Mempool,
     /// Its address as a MAG, if it is one.
     pub(crate) proxy_coa: Option<Ipv6Addr>,
     /// Its peers.

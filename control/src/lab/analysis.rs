@@ -170,6 +170,11 @@ impl Watcher {
         }
     }
 
+    /// Forgets packets that were seen before a time.
+    pub(crate) fn forget_before(&mut self, time: Duration) {
+        self.sightings.retain(|seen| seen.time >= time);
+    }
+
     /// Mobility messages, in the order they were heard.
     pub(crate) fn heard(&self) -> &[Heard] {
         &self.heard

@@ -34,7 +34,7 @@ const TURN_MS: u16 = 50;
 /// How complete a capture is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub(crate) struct Completeness {
-    /// Frames written.
+    /// Frames seen, and written if there is a file.
     pub(crate) frames: u64,
     /// Frames the kernel dropped because we were slow.
     pub(crate) dropped: u64,
@@ -49,11 +49,15 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    /// Begins to capture on an interface of a namespace.
+    /// Begins to capture on an interface of a namespace, to a file if there is one.
     ///
     /// # Errors
     /// If the socket cannot be opened there or the file cannot be written.
-    pub(crate) fn start(namespace: &str, interface: &str, file: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        namespace: &str,
+        interface: &str,
+        file: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let options = Options {
             all_multicast: false,
             outgoing: true,
@@ -64,7 +68,7 @@ impl Capture {
             PacketSocket::open(interface, options)
                 .with_context(|| format!("cannot capture on {interface} in {namespace}"))
         })?;
-        let writer = open_file(file, interface)?;
+        let writer = file.map(|file| open_file(file, interface)).transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         let watcher = Arc::new(Mutex::new(Watcher::default()));
         let (stopped, watching) = (Arc::clone(&stop), Arc::clone(&watcher));
@@ -82,6 +86,11 @@ impl Capture {
     /// Says which flows are to be told apart from now on.
     pub(crate) fn set_flows(&self, flows: Vec<FlowMatch>) {
         lock(&self.watcher).set_flows(flows);
+    }
+
+    /// Looks at what was seen so far.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&mut Watcher) -> T) -> T {
+        at(&mut lock(&self.watcher))
     }
 
     /// Ends the capture after what has already arrived.
@@ -132,7 +141,7 @@ fn open_file(path: &Path, interface: &str) -> anyhow::Result<Writer> {
 
 fn capture(
     socket: &PacketSocket,
-    mut writer: Writer,
+    mut writer: Option<Writer>,
     stop: &AtomicBool,
     watcher: &Mutex<Watcher>,
 ) -> anyhow::Result<Completeness> {
@@ -149,10 +158,10 @@ fn capture(
         // Each look resets the kernel's counters.
         out.dropped += u64::from(socket.statistics()?.drops);
         if last {
-            writer
-                .get_mut()
-                .flush()
-                .context("cannot write the capture")?;
+            if let Some(writer) = &mut writer {
+                let flushed = writer.get_mut().flush();
+                flushed.context("cannot write the capture")?;
+            }
             return Ok(out);
         }
     }
@@ -161,7 +170,7 @@ fn capture(
 /// Takes all that has arrived.
 fn drain(
     socket: &PacketSocket,
-    writer: &mut Writer,
+    writer: &mut Option<Writer>,
     buffer: &mut [u8],
     watcher: &Mutex<Watcher>,
 ) -> anyhow::Result<u64> {
@@ -178,13 +187,15 @@ fn drain(
             .duration_since(SystemTime::UNIX_EPOCH)
             .context("the clock is before 1970")?;
         let frame = buffer.get(..len).unwrap_or_default();
-        writer.write_pcapng_block(EnhancedPacketBlock {
-            interface_id: 0,
-            timestamp: time,
-            original_len: u32::try_from(len).unwrap_or(u32::MAX),
-            data: Cow::Borrowed(frame),
-            options: Vec::new(),
-        })?;
+        if let Some(writer) = writer {
+            writer.write_pcapng_block(EnhancedPacketBlock {
+                interface_id: 0,
+                timestamp: time,
+                original_len: u32::try_from(len).unwrap_or(u32::MAX),
+                data: Cow::Borrowed(frame),
+                options: Vec::new(),
+            })?;
+        }
         lock(watcher).watch(time, frame);
         frames += 1;
     }

@@ -2,16 +2,29 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flow::MacAddr;
 
-use super::topology::{Host, LIF, LMA_CN_ADDRESS, LMAA, MN_ID, Mag, POOL, Scenario, Setting};
+use super::topology::{
+    Host, LIF, LMA_CN_ADDRESS, LMAA, MN_ID, Mag, POOL, Scenario, Setting, guest_id,
+};
 
 const INTERFACE_ID: &str = "::100";
 
-/// The core link shows what registration and flow mobility need, and nothing else.
-const HEARTBEAT: &str = "enabled = false\n";
+/// Otherwise the core link shows what registration and flow mobility need, and nothing else.
+fn heartbeat(setting: Setting) -> &'static str {
+    if setting.guests > 0 {
+        "interval_ms = 300\n"
+    } else {
+        "enabled = false\n"
+    }
+}
+
+/// Where what a process keeps is.
+pub(crate) fn state(directory: &Path, host: Host) -> PathBuf {
+    directory.join(format!("{}.state", host.name()))
+}
 
 /// The configuration of the process on `host`; `None` where none runs.
 pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<String> {
@@ -33,7 +46,7 @@ pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<S
         format!(
             "[process]\nmemory = \"anonymous\"\nmemory_mib = {memory}\nworkers = {workers}\n\
              idle = \"adaptive\"\nstate_directory = \"{}\"\n\n",
-            directory.join(format!("{name}.state")).display()
+            state(directory, host).display()
         )
     };
     let socket = socket.display();
@@ -51,7 +64,8 @@ fn lma_config(setting: Setting) -> String {
     let _ = write!(
         out,
         "[lma]\naddress = \"{LMAA}\"\npools = [\"{POOL}\"]\nprefix_model = \"unique\"\n\
-         signal_hosted_moves = true\n\n[lma.heartbeat]\n{HEARTBEAT}\n"
+         signal_hosted_moves = true\n\n[lma.heartbeat]\n{}\n",
+        heartbeat(setting)
     );
     for mag in Mag::ALL {
         let (name, address) = (mag.name(), mag.proxy_coa());
@@ -80,12 +94,21 @@ fn mag_config(mag: Mag, setting: Setting) -> String {
     let _ = write!(
         out,
         "[mag]\naddress = \"{address}\"\naccess_ports = [\"access0\"]\n\n\
-         [mag.heartbeat]\n{HEARTBEAT}\n\
+         [mag.heartbeat]\n{}\n\
          [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\n\
          signalling = \"{signalling}\"\nprotection = \"none\"\n\n\
          [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"{mac}\"\n\
-         access_technology = \"{technology}\"\nport = \"access0\"\nshare_prefixes = {share}\n"
+         access_technology = \"{technology}\"\nport = \"access0\"\nshare_prefixes = {share}\n",
+        heartbeat(setting)
     );
+    for guest in 0..setting.guests {
+        let (id, mac) = (guest_id(guest), mag.guest_mac(guest));
+        let _ = write!(
+            out,
+            "\n[[mag.mobile]]\nid = \"{id}\"\nlink_layer = \"{mac}\"\n\
+             access_technology = \"{technology}\"\nport = \"access0\"\n"
+        );
+    }
     out
 }
 
@@ -125,15 +148,16 @@ mod tests {
     #[test]
     fn every_configuration_is_accepted() {
         let directory = Path::new("/run/flowmob-lab/fm1");
-        for (scenario, dialect) in [
-            (Scenario::Unique, Dialect::Draft),
-            (Scenario::Shared, Dialect::Rfc7864),
-            (Scenario::Unique, Dialect::Mixed),
+        for (scenario, dialect, guests) in [
+            (Scenario::Unique, Dialect::Draft, 0),
+            (Scenario::Shared, Dialect::Rfc7864, 0),
+            (Scenario::Unique, Dialect::Mixed, 3),
         ] {
             let setting = Setting {
                 scenario,
                 dialect,
                 workers: 1,
+                guests,
             };
             for host in Host::ALL {
                 let Some(text) = config(host, setting, directory) else {
@@ -152,6 +176,8 @@ mod tests {
                 let shares: Vec<bool> = shares.map(|m| m.share_prefixes).collect();
                 let shared = scenario == Scenario::Shared && host == Host::Mag2;
                 assert!(shares.iter().all(|s| *s == shared));
+                let mobiles = usize::from(guests) + 1;
+                assert_eq!(shares.len(), if config.mag.is_some() { mobiles } else { 0 });
             }
         }
     }

@@ -12,15 +12,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::configuration;
 use super::netns;
 use super::progress::say_plainly;
 use super::topology::Host;
 
 /// Where labs write down what they made.
 const ROOT: &str = "/run/flowmob-lab";
+/// Octets of a small disk: more than a process needs while it empties its old files.
+const SMALL_DISK: u64 = 256 << 20;
 /// How long `down` waits for a running lab to clean up after itself.
 const DOWN_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -188,7 +192,29 @@ fn sweep(lab: &str, directory: &Path) -> anyhow::Result<()> {
         }
         netns::remove(&name)?;
     }
+    for host in Host::ALL {
+        // Most have no disk of their own.
+        let _ = umount2(&configuration::state(directory, host), MntFlags::MNT_DETACH);
+    }
     fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))
+}
+
+/// Makes a directory with a disk of its own, in memory, that is full after [`SMALL_DISK`].
+///
+/// # Errors
+/// The system's.
+pub(crate) fn mount_small_disk(directory: &Path) -> anyhow::Result<()> {
+    let about = || format!("a small disk at {}", directory.display());
+    fs::create_dir(directory).with_context(about)?;
+    let options = format!("size={SMALL_DISK},mode=0700");
+    mount(
+        Some("flowmob-lab"),
+        directory,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .with_context(about)
 }
 
 /// Tells a running lab to end and waits until it has cleaned up.

@@ -14,17 +14,24 @@
 //! | [`tables`], [`verdict`], [`report`] | what must be so, whether it is, and saying it |
 //! | [`timeline`], [`page`] | the same as a page with figures |
 //! | [`scenario`] | a run from beginning to end |
-//! | [`disturb`] | what it costs when processes are killed or held up |
+//! | [`operation`] | what is done to a lab: kills, partitions, full disks, storms |
+//! | [`model`] | what has to be so whatever is done to it |
+//! | [`ordeal`] | a lab under traffic to which one thing after another is done |
+//! | [`disturb`], [`chaos`], [`soak`] | one of each; hundreds drawn from a seed; moves for an hour |
 //! | [`show`] | a lab to look at |
 
 mod analysis;
 mod capture;
+mod chaos;
 mod configuration;
 mod disturb;
 mod instance;
+mod model;
 mod moves;
 mod netns;
 mod network;
+mod operation;
+mod ordeal;
 mod page;
 mod process;
 mod progress;
@@ -33,6 +40,7 @@ mod scenario;
 mod sequence;
 mod show;
 mod signalling;
+mod soak;
 mod tables;
 mod timeline;
 mod topology;
@@ -65,6 +73,10 @@ pub(crate) enum LabCommand {
     Run(RunArgs),
     /// Kill and hold up processes under traffic: packets lost as blocked time, and whether all is as before.
     Disturb(DisturbArgs),
+    /// Do to a lab under traffic what is drawn from a seed: kills, partitions, full disks, damage, storms.
+    Chaos(ChaosArgs),
+    /// Move a flow every second for minutes or hours: nothing may be lost, and nothing may grow.
+    Soak(SoakArgs),
     /// End running labs and remove what killed ones have left behind.
     Down,
 }
@@ -90,6 +102,7 @@ impl BuildArgs {
             scenario,
             dialect: *dialect,
             workers: self.workers,
+            guests: 0,
         })
     }
 }
@@ -131,6 +144,47 @@ pub(crate) struct RunArgs {
 pub(crate) struct DisturbArgs {
     #[command(flatten)]
     build: BuildArgs,
+    /// Directory of the results.
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    out: PathBuf,
+    /// Packets per second of each of two flows in each direction: so many that none is lost if nothing happens.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+}
+
+/// Arguments of `lab chaos`.
+#[derive(Debug, Args)]
+pub(crate) struct ChaosArgs {
+    /// Whether each interface has a prefix of its own or both share one.
+    #[arg(long, value_enum, default_value_t = Choice::Unique)]
+    scenario: Choice,
+    #[command(flatten)]
+    build: BuildArgs,
+    /// What is drawn from; another one each time if left out.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many things are done.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    events: u32,
+    /// Mobiles that attach and leave all at once.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    guests: u16,
+    /// Directory of the results.
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    out: PathBuf,
+    /// Packets per second of each of two flows in each direction: so many that none is lost if nothing happens.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+}
+
+/// Arguments of `lab soak`.
+#[derive(Debug, Args)]
+pub(crate) struct SoakArgs {
+    #[command(flatten)]
+    build: BuildArgs,
+    /// How long; an hour is 3600.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    seconds: u64,
     /// Directory of the results.
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     out: PathBuf,
@@ -196,6 +250,8 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Up(args) => up(&args),
         LabCommand::Run(args) => run_all(&args),
         LabCommand::Disturb(args) => measure_disturbances(&args),
+        LabCommand::Chaos(args) => bring_chaos(&args),
+        LabCommand::Soak(args) => soak(&args),
         LabCommand::Down => {
             let swept = instance::clean(true)?;
             say_plainly(&format!(
@@ -258,6 +314,7 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
             scenario: *scenario,
             dialect: *dialect,
             workers: args.build.workers,
+            guests: 0,
         })
     });
     for setting in settings {
@@ -282,24 +339,68 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
         passed &= report.passed;
         progress.say(&files(&path, &page, &directory));
     }
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(passed))
 }
 
 fn measure_disturbances(args: &DisturbArgs) -> anyhow::Result<ExitCode> {
     let setting = args.build.one("disturb", Scenario::Unique)?;
     let progress = Progress::new()?;
     instance::clean(false)?;
-    let costs = disturb::run(setting, args.rate, &args.out, &progress)?;
+    let plan = ordeal::Plan {
+        setting,
+        rate: args.rate,
+        steady: Duration::from_secs(1),
+    };
+    let costs = disturb::run(plan, &args.out, &progress)?;
     print(&disturb::render(&costs))?;
-    Ok(if costs.passed {
+    Ok(exit_code(costs.passed))
+}
+
+fn bring_chaos(args: &ChaosArgs) -> anyhow::Result<ExitCode> {
+    let [scenario] = args.scenario.scenarios() else {
+        bail!("`lab chaos` builds one network: --scenario unique or --scenario shared");
+    };
+    let setting = Setting {
+        guests: args.guests,
+        ..args.build.one("chaos", *scenario)?
+    };
+    let progress = Progress::new()?;
+    instance::clean(false)?;
+    let plan = ordeal::Plan {
+        setting,
+        rate: args.rate,
+        steady: Duration::from_millis(250),
+    };
+    let seed = match args.seed {
+        Some(seed) => seed,
+        None => getrandom::u64().context("no seed; name one with --seed")?,
+    };
+    let chaos = chaos::run(plan, seed, args.events, &args.out, &progress)?;
+    print(&chaos::render(&chaos))?;
+    Ok(exit_code(chaos.costs.passed))
+}
+
+fn soak(args: &SoakArgs) -> anyhow::Result<ExitCode> {
+    let setting = args.build.one("soak", Scenario::Unique)?;
+    let progress = Progress::new()?;
+    instance::clean(false)?;
+    let plan = ordeal::Plan {
+        setting,
+        rate: args.rate,
+        steady: Duration::from_millis(350),
+    };
+    let time = Duration::from_secs(args.seconds);
+    let soaked = soak::run(plan, time, &args.out, &progress)?;
+    print(&soak::render(&soaked))?;
+    Ok(exit_code(soaked.passed))
+}
+
+fn exit_code(passed: bool) -> ExitCode {
+    if passed {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 fn files(json: &Path, page: &Path, directory: &Path) -> String {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,7 +17,7 @@ use crate::api::{BindingRow, Status};
 use crate::client::Client;
 
 use super::configuration;
-use super::instance::Instance;
+use super::instance::{self, Instance};
 use super::netns;
 use super::process::Process;
 use super::progress::Progress;
@@ -56,6 +58,10 @@ impl Network {
             netns::ip(&out.namespace(host), &topology::host_commands(host))?;
             let config = configuration::config(host, setting, out.instance.directory());
             if let Some(config) = config {
+                if setting.guests > 0 && APPLIANCES.contains(&host) {
+                    let place = configuration::state(out.directory(), host);
+                    instance::mount_small_disk(&place)?;
+                }
                 let path = out.config_path(host);
                 fs::write(&path, config).with_context(|| path.display().to_string())?;
             }
@@ -64,15 +70,7 @@ impl Network {
         let out_of_reach = topology::access_link_command(false);
         netns::ip(&out.namespace(Host::Mag2), &out_of_reach)?;
         progress.say("starting LMA, MAG1 and MAG2");
-        for host in APPLIANCES {
-            out.start(host)?;
-        }
-        for host in APPLIANCES {
-            out.wait_ready(host, progress)?;
-            for (number, tap) in host.taps().iter().enumerate() {
-                netns::ip(&out.namespace(host), &tap.attach_commands(number))?;
-            }
-        }
+        out.start_all(&APPLIANCES, progress)?;
         Ok(out)
     }
 
@@ -167,6 +165,24 @@ impl Network {
         serde_json::from_value(value).with_context(|| format!("{path} of {}", host.name()))
     }
 
+    /// A gauge without labels of a process, if it has one of that name.
+    ///
+    /// # Errors
+    /// If the process does not answer.
+    pub(crate) fn gauge(&self, process: &str, name: &str) -> anyhow::Result<Option<u64>> {
+        let socket = self.directory().join(format!("{process}.sock"));
+        let mut octets = Vec::new();
+        Client::new(&socket).download("/metrics", &AtomicBool::new(false), |piece| {
+            octets.extend_from_slice(piece);
+            Ok(true)
+        })?;
+        let text = String::from_utf8_lossy(&octets);
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        Ok(lines
+            .find(|(found, _)| *found == name)
+            .and_then(|(_, value)| value.parse().ok()))
+    }
+
     /// Asks a host's process for a change.
     ///
     /// # Errors
@@ -210,15 +226,128 @@ impl Network {
         }
     }
 
-    /// Starts a host's process once more, where it was.
+    /// Asks a host's process to end, and waits until it has.
+    pub(crate) fn end(&mut self, host: Host) {
+        if let Some(mut process) = self.processes.remove(host.name()) {
+            process.stop();
+        }
+    }
+
+    /// What a host's process has said since it was started last.
     ///
     /// # Errors
-    /// If it does not become ready.
-    pub(crate) fn start_again(&mut self, host: Host, progress: &Progress) -> anyhow::Result<()> {
-        self.start(host)?;
-        self.wait_ready(host, progress)?;
-        for (number, tap) in host.taps().iter().enumerate() {
-            netns::ip(&self.namespace(host), &tap.attach_commands(number))?;
+    /// If that cannot be read.
+    pub(crate) fn log(&self, host: Host) -> anyhow::Result<String> {
+        let process = self.processes.get(host.name());
+        let path = process.with_context(|| format!("{} does not run", host.name()))?;
+        let path = path.log();
+        fs::read_to_string(path).with_context(|| path.display().to_string())
+    }
+
+    /// Processes that run, and their numbers.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.processes
+            .iter()
+            .map(|(name, process)| (*name, process.id()))
+    }
+
+    /// Joins the LMA or a gateway to the core, or cuts it off.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub(crate) fn core_link(&self, host: Host, up: bool) -> anyhow::Result<()> {
+        netns::ip(&self.namespace(host), &topology::core_link_command(up))
+    }
+
+    /// Takes the mobile's link to a gateway up or down.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub(crate) fn access_link(&self, mag: Mag, up: bool) -> anyhow::Result<()> {
+        netns::ip(
+            &self.namespace(mag.host()),
+            &topology::access_link_command(up),
+        )
+    }
+
+    /// Takes what is left of the room where a host's process keeps what it knows.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn fill_disk(&self, host: Host) -> anyhow::Result<()> {
+        let path = self.ballast(host);
+        let about = || path.display().to_string();
+        let file = fs::File::create(&path).with_context(about)?;
+        loop {
+            let free = nix::sys::statvfs::fstatvfs(&file).with_context(about)?;
+            let octets = free.blocks_available().saturating_mul(free.fragment_size());
+            let octets = i64::try_from(octets).unwrap_or(i64::MAX);
+            if octets == 0 {
+                return Ok(());
+            }
+            match nix::fcntl::posix_fallocate(&file, 0, octets) {
+                // The process was quicker, and has less to come.
+                Err(nix::errno::Errno::ENOSPC) => {}
+                done => return done.with_context(about),
+            }
+        }
+    }
+
+    /// Gives it back.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn empty_disk(&self, host: Host) -> anyhow::Result<()> {
+        let path = self.ballast(host);
+        fs::remove_file(&path).with_context(|| path.display().to_string())
+    }
+
+    fn ballast(&self, host: Host) -> PathBuf {
+        configuration::state(self.directory(), host).join("ballast")
+    }
+
+    /// Changes an octet of the largest file that a host's process has written, behind so many thousandths of it; whether
+    /// there is such a file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn damage(&self, host: Host, share: u16) -> anyhow::Result<bool> {
+        let directory = configuration::state(self.directory(), host).join("records");
+        let mut largest: Option<(u64, PathBuf)> = None;
+        for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+            let path = entry?.path();
+            let size = fs::metadata(&path)?.len();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "records")
+            {
+                largest = largest.max(Some((size, path)));
+            }
+        }
+        let Some((size, path)) = largest.filter(|(size, _)| *size > 0) else {
+            return Ok(false);
+        };
+        let file = fs::File::options().read(true).write(true).open(&path)?;
+        let at = (size * u64::from(share) / 1000).min(size - 1);
+        let mut octet = [0];
+        file.read_exact_at(&mut octet, at)?;
+        file.write_all_at(&octet.map(|octet| octet ^ 0x10), at)?;
+        Ok(true)
+    }
+
+    /// Starts processes, all at once, and joins each to its links when it is ready.
+    ///
+    /// # Errors
+    /// If one does not become ready.
+    pub(crate) fn start_all(&mut self, hosts: &[Host], progress: &Progress) -> anyhow::Result<()> {
+        for host in hosts {
+            self.start(*host)?;
+        }
+        for host in hosts {
+            self.wait_ready(*host, progress)?;
+            for (number, tap) in host.taps().iter().enumerate() {
+                netns::ip(&self.namespace(*host), &tap.attach_commands(number))?;
+            }
         }
         Ok(())
     }

@@ -212,7 +212,11 @@ fn figure(svg: &str, name: &str) -> String {
 }
 
 /// A table whose first `words` columns are words.
-fn table<const N: usize>(header: &[&str; N], rows: &[[String; N]], words: usize) -> String {
+pub(super) fn table<const N: usize>(
+    header: &[&str; N],
+    rows: &[[String; N]],
+    words: usize,
+) -> String {
     let row = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
         let cells = cells.enumerate().map(|(column, text)| {
             let class = if column < words { " class=\"n\"" } else { "" };

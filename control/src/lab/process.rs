@@ -88,6 +88,11 @@ impl Process {
         kill(Pid::from_raw(id), signal).with_context(|| format!("{signal} to {}", self.name))
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it writes what it has to say.
     pub(crate) fn log(&self) -> &Path {
         &self.log

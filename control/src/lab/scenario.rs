@@ -125,7 +125,7 @@ fn measure(
 ) -> anyhow::Result<Report> {
     let started = now()?;
     let core = network.namespace(Host::Core);
-    let capture = Capture::start(&core, CAPTURE_PORT, &directory.join("core.pcapng"))?;
+    let capture = Capture::start(&core, CAPTURE_PORT, Some(&directory.join("core.pcapng")))?;
     let prefixes = network.attach(plan.setting.scenario, progress)?;
     let ends = Flow::ALL.map(|flow| ends(flow, prefixes));
     capture.set_flows(ends.iter().map(flow_match).collect());
@@ -135,8 +135,8 @@ fn measure(
     let [x, y, z] = ends;
     let tcp = TcpFlow::start(sites, z, TCP_RATE)?;
     let fids = [
-        (Flow::X, add_flow(network, &x, Mag::Mag1)?),
-        (Flow::Y, add_flow(network, &y, Mag::Mag2)?),
+        (Flow::X, add_flow(network, &x, Mag::Mag1.bid())?),
+        (Flow::Y, add_flow(network, &y, Mag::Mag2.bid())?),
     ];
     progress.say(&format!(
         "flows X, Y (UDP, {} packets/s each way) and Z (TCP) are running",
@@ -297,11 +297,11 @@ fn tables(network: &Network, fids: Fids) -> anyhow::Result<Tables> {
     Ok(Tables::read(&bindings, &flows, [&one, &two], fids))
 }
 
-/// Puts a flow on the access at one of the MAGs. Returns its identifier.
-pub(super) fn add_flow(network: &Network, ends: &Ends, mag: Mag) -> anyhow::Result<u16> {
+/// Puts a flow on one of the accesses. Returns its identifier.
+pub(super) fn add_flow(network: &Network, ends: &Ends, bid: u16) -> anyhow::Result<u16> {
     let request = FlowAdd {
         mn: MN_ID.to_owned(),
-        bid: mag.bid(),
+        bid,
         src: Some(ends.cn.0.to_string()),
         dst: Some(ends.mn.0.to_string()),
         proto: Some("udp".to_owned()),
@@ -315,20 +315,29 @@ pub(super) fn add_flow(network: &Network, ends: &Ends, mag: Mag) -> anyhow::Resu
 /// X and Z are for the prefix of MAG1, Y is for that of MAG2.
 pub(super) fn ends(flow: Flow, prefixes: [Hnp; 2]) -> Ends {
     let [one, two] = prefixes;
-    let (prefix, port) = match flow {
-        Flow::X => (one, 1),
-        Flow::Y => (two, 2),
-        Flow::Z => (one, 3),
+    let prefix = match flow {
+        Flow::X | Flow::Z => one,
+        Flow::Y => two,
     };
     let mn = Ipv6Addr::from(u128::from(prefix.addr()) | 0x100);
     Ends {
         flow,
-        cn: (CN_ADDRESS, 4000 + port),
-        mn: (mn, 5000 + port),
+        cn: (CN_ADDRESS, mn_port(flow) - 1000),
+        mn: (mn, mn_port(flow)),
     }
 }
 
-fn flow_match(ends: &Ends) -> FlowMatch {
+/// The mobile's port of a flow.
+pub(super) fn mn_port(flow: Flow) -> u16 {
+    match flow {
+        Flow::X => 5001,
+        Flow::Y => 5002,
+        Flow::Z => 5003,
+    }
+}
+
+/// How a flow is known in a capture.
+pub(super) fn flow_match(ends: &Ends) -> FlowMatch {
     FlowMatch {
         flow: ends.flow,
         cn: ends.cn.0,

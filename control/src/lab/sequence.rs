@@ -1,7 +1,7 @@
 //! Accounting of numbered packets: lost, duplicated, reordered, late.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// One numbered packet at its receiver. Times are nanoseconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +29,8 @@ pub(crate) struct Accounting {
     pub(crate) reordered: u64,
     /// Packets with a number that was never sent.
     pub(crate) foreign: u64,
-    /// The first ranges of lost numbers, for people who look for the reason.
+    /// Ranges of lost numbers, for people who look for the reason: the first ones are written down.
+    #[serde(serialize_with = "first")]
     pub(crate) lost_ranges: Vec<(u64, u64)>,
     /// Median of the one-way delay between the applications, in microseconds.
     pub(crate) delay_median_us: u64,
@@ -39,75 +40,120 @@ pub(crate) struct Accounting {
     pub(crate) delay_max_us: u64,
 }
 
-/// How many lost ranges are listed.
+/// How many lost ranges are written down.
 const MAX_RANGES: usize = 8;
 /// Delays above this count as this, in microseconds.
 const MAX_DELAY_US: u64 = 60_000_000;
+/// A number so far beyond those that came was not sent by us.
+const LEAP: usize = 1 << 20;
 
 impl Accounting {
-    /// Accounts for `arrivals`, in the order they came, of packets numbered below `sent`.
-    pub(crate) fn new(sent: u64, arrivals: &[Arrival]) -> Self {
-        let mut out = Self {
-            sent,
-            ..Self::default()
-        };
-        let mut seen = vec![false; usize::try_from(sent).unwrap_or(0)];
-        let mut next = 0;
-        let mut delays: Vec<u64> = Vec::with_capacity(arrivals.len());
-        for arrival in arrivals {
-            let index = usize::try_from(arrival.sequence).ok();
-            let Some(slot) = index.and_then(|i| seen.get_mut(i)) else {
-                out.foreign += 1;
-                continue;
-            };
-            if std::mem::replace(slot, true) {
-                out.duplicated += 1;
-                continue;
-            }
-            out.received += 1;
-            if arrival.sequence < next {
-                out.reordered += 1;
-            } else {
-                next = arrival.sequence + 1;
-            }
-            delays.push(arrival.received.saturating_sub(arrival.sent) / 1000);
-        }
-        out.lost = sent - out.received;
-        out.lost_ranges = ranges(&seen);
-        out.delays(&delays);
-        out
-    }
-
     /// Whether every packet came exactly once.
     pub(crate) fn is_whole(&self) -> bool {
         self.sent > 0 && self.lost == 0 && self.duplicated == 0 && self.foreign == 0
     }
 
-    fn delays(&mut self, delays: &[u64]) {
-        // Three digits over this range is a valid histogram; without one there is nothing to say.
-        let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, MAX_DELAY_US, 3) else {
-            return;
-        };
-        for delay in delays {
-            histogram.saturating_record((*delay).clamp(1, MAX_DELAY_US));
+    /// How many packets with numbers from `from` on, and below `to`, never came.
+    pub(crate) fn lost_between(&self, from: u64, to: u64) -> u64 {
+        let ranges = self.lost_ranges.iter();
+        let common = ranges.map(|(first, last)| {
+            let (first, end) = (from.max(*first), to.min(last + 1));
+            end.saturating_sub(first)
+        });
+        common.sum()
+    }
+}
+
+/// Accounts for packets as they arrive, in an octet for each.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    seen: Vec<bool>,
+    /// One more than the highest number that came.
+    next: u64,
+    delays: Option<Histogram<u64>>,
+    longest: u64,
+    counts: Accounting,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            seen: Vec::new(),
+            next: 0,
+            // Three digits over this range is a valid histogram; without one there is nothing to say.
+            delays: Histogram::new_with_bounds(1, MAX_DELAY_US, 3).ok(),
+            longest: 0,
+            counts: Accounting::default(),
         }
-        self.delay_median_us = histogram.value_at_quantile(0.5);
-        self.delay_p99_us = histogram.value_at_quantile(0.99);
-        self.delay_max_us = delays.iter().copied().max().unwrap_or(0);
+    }
+}
+
+impl Tally {
+    /// The next packet that came.
+    pub(crate) fn arrive(&mut self, arrival: Arrival) {
+        let index = usize::try_from(arrival.sequence).unwrap_or(usize::MAX);
+        if index >= self.seen.len().saturating_add(LEAP) {
+            self.counts.foreign += 1;
+            return;
+        }
+        if self.seen.len() <= index {
+            self.seen.resize(index + 1, false);
+        }
+        if let Some(slot) = self.seen.get_mut(index)
+            && std::mem::replace(slot, true)
+        {
+            self.counts.duplicated += 1;
+            return;
+        }
+        self.counts.received += 1;
+        if arrival.sequence < self.next {
+            self.counts.reordered += 1;
+        } else {
+            self.next = arrival.sequence + 1;
+        }
+        let delay = arrival.received.saturating_sub(arrival.sent) / 1000;
+        self.longest = self.longest.max(delay);
+        if let Some(delays) = &mut self.delays {
+            delays.saturating_record(delay.clamp(1, MAX_DELAY_US));
+        }
+    }
+
+    /// What became of packets numbered below `sent`, once no more come.
+    pub(crate) fn finish(mut self, sent: u64) -> Accounting {
+        let all = usize::try_from(sent).unwrap_or(usize::MAX);
+        let unsent = self.seen.iter().skip(all).filter(|seen| **seen).count();
+        let unsent = u64::try_from(unsent).unwrap_or(u64::MAX);
+        self.seen.resize(all, false);
+        let delays = self.delays.as_ref();
+        let quantile = |q| delays.map_or(0, |delays| delays.value_at_quantile(q));
+        let received = self.counts.received - unsent;
+        Accounting {
+            sent,
+            received,
+            lost: sent - received,
+            foreign: self.counts.foreign + unsent,
+            lost_ranges: ranges(&self.seen),
+            delay_median_us: quantile(0.5),
+            delay_p99_us: quantile(0.99),
+            delay_max_us: self.longest,
+            ..self.counts
+        }
     }
 }
 
 fn ranges(seen: &[bool]) -> Vec<(u64, u64)> {
     let mut out: Vec<(u64, u64)> = Vec::new();
     for (number, _) in (0..).zip(seen).filter(|(_, seen)| !**seen) {
-        let full = out.len() == MAX_RANGES;
         match out.last_mut() {
             Some((_, last)) if *last + 1 == number => *last = number,
-            Some(_) if full => break,
             Some(_) | None => out.push((number, number)),
         }
     }
     out
+}
+
+fn first<S: Serializer>(ranges: &[(u64, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ranges.iter().take(MAX_RANGES))
 }
 
 #[cfg(test)]
@@ -115,44 +161,60 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn arrivals(numbers: &[u64]) -> Vec<Arrival> {
-        let arrival = |sequence: &u64| Arrival {
-            sequence: *sequence,
-            sent: 1_000_000,
-            received: 1_500_000,
-        };
-        numbers.iter().map(arrival).collect()
+    fn account(sent: u64, numbers: &[u64]) -> Accounting {
+        let mut tally = Tally::default();
+        for sequence in numbers {
+            tally.arrive(Arrival {
+                sequence: *sequence,
+                sent: 1_000_000,
+                received: 1_500_000,
+            });
+        }
+        tally.finish(sent)
     }
 
     #[test]
     fn each_fate_is_counted_once() {
-        let a = Accounting::new(10, &arrivals(&[0, 1, 3, 2, 2, 5, 9, 77]));
+        let a = account(10, &[0, 1, 3, 2, 2, 5, 9, 77, u64::MAX]);
         assert_eq!((a.sent, a.received, a.lost), (10, 6, 4));
-        assert_eq!((a.duplicated, a.reordered, a.foreign), (1, 1, 1));
+        assert_eq!((a.duplicated, a.reordered, a.foreign), (1, 1, 2));
         assert_eq!(a.lost_ranges, [(4, 4), (6, 8)]);
         assert_eq!(a.delay_max_us, 500);
         assert!(!a.is_whole());
+        let lost = [(0, 10), (4, 7), (5, 6), (7, 8), (9, 10)];
+        let lost = lost.map(|(from, to)| a.lost_between(from, to));
+        assert_eq!(lost, [4, 2, 0, 1, 0]);
     }
 
     #[test]
     fn nothing_sent_is_not_whole() {
-        assert!(!Accounting::new(0, &[]).is_whole());
-        assert!(Accounting::new(2, &arrivals(&[1, 0])).is_whole());
+        assert!(!account(0, &[]).is_whole());
+        assert!(account(2, &[1, 0]).is_whole());
+    }
+
+    #[test]
+    fn only_the_first_ranges_are_written_down() {
+        let numbers: Vec<u64> = (0..100).step_by(2).collect();
+        let a = account(100, &numbers);
+        assert_eq!(a.lost_ranges.len(), 50);
+        let written = serde_json::to_value(&a).unwrap();
+        assert_eq!(written["lost_ranges"].as_array().unwrap().len(), MAX_RANGES);
     }
 
     proptest! {
         #[test]
         fn every_packet_has_one_fate(
-            numbers in prop::collection::vec(0_u64..60, 0..100), sent in 0_u64..50,
+            numbers in prop::collection::vec(0_u64..60, 0..100), sent in 0_u64..50, cut in 0_u64..50,
         ) {
-            let a = Accounting::new(sent, &arrivals(&numbers));
+            let a = account(sent, &numbers);
             prop_assert_eq!(a.received + a.lost, sent);
             prop_assert_eq!(
                 a.received + a.duplicated + a.foreign,
                 u64::try_from(numbers.len()).unwrap()
             );
             let listed: u64 = a.lost_ranges.iter().map(|(from, to)| to - from + 1).sum();
-            prop_assert!(listed == a.lost || a.lost_ranges.len() == MAX_RANGES);
+            prop_assert_eq!(listed, a.lost);
+            prop_assert_eq!(a.lost_between(0, cut) + a.lost_between(cut, sent.max(cut)), a.lost);
         }
     }
 }

@@ -33,9 +33,9 @@ impl Show {
     ) -> anyhow::Result<Self> {
         let page = Page::serve(address, &network.socket(Host::Lma))?;
         let (cn, mn) = (network.namespace(Host::Cn), network.namespace(Host::Mn));
-        let stream = |flow, mag| {
+        let stream = |flow, mag: Mag| {
             let ends = ends(flow, prefixes);
-            add_flow(network, &ends, mag)?;
+            add_flow(network, &ends, mag.bid())?;
             Stream::start(Sites { cn: &cn, mn: &mn }, &ends, RATE)
         };
         Ok(Self {

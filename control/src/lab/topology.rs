@@ -107,6 +107,9 @@ pub(crate) struct Setting {
     pub(crate) dialect: Dialect,
     /// Workers of each appliance.
     pub(crate) workers: u16,
+    /// Mobiles besides the one, which gateways attach by command only. A lab that has them is one to which things are
+    /// done: heartbeats are sent, and what a process keeps is on a small disk of its own.
+    pub(crate) guests: u16,
 }
 
 impl Setting {
@@ -191,6 +194,12 @@ impl Mag {
             Self::Mag1 => Host::Mag1,
             Self::Mag2 => Host::Mag2,
         }
+    }
+
+    /// The link-layer address of a guest there.
+    pub(super) fn guest_mac(self, guest: u16) -> MacAddr {
+        let [high, low] = guest.to_be_bytes();
+        MacAddr([2, 0, 0, self.number(), high, low])
     }
 
     fn number(self) -> u8 {
@@ -347,6 +356,18 @@ pub(crate) fn host_commands(host: Host) -> String {
         Host::Mn => {}
     }
     out
+}
+
+/// A guest's identifier.
+pub(crate) fn guest_id(guest: u16) -> String {
+    format!("guest{guest}@example.net")
+}
+
+/// `ip` commands, run at the LMA or a MAG, that join it to the core or cut it off. The core's end of the link, where the
+/// capture may be, only loses its carrier.
+pub(crate) fn core_link_command(up: bool) -> String {
+    let state = if up { "up" } else { "down" };
+    format!("link set dev core-link {state}\n")
 }
 
 /// `ip` commands, run at a MAG, that make the mobile see its access link go up or down.

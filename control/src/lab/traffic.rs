@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::analysis::{Direction, Flow};
 use super::netns;
-use super::sequence::{Accounting, Arrival};
+use super::sequence::{Accounting, Arrival, Tally};
 
 /// Octets of each datagram.
 const DATAGRAM: usize = 200;
@@ -68,8 +68,9 @@ pub(crate) struct UdpFlow {
 struct Half {
     direction: Direction,
     sender: JoinHandle<Sent>,
-    receiver: JoinHandle<Vec<Arrival>>,
+    receiver: JoinHandle<Tally>,
     received: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
 }
 
 /// What a sender did.
@@ -115,20 +116,22 @@ impl UdpFlow {
             let received = Arc::new(AtomicU64::new(0));
             let (counter, stop) = (Arc::clone(&received), Arc::clone(&out.receivers_stop));
             let receiver = thread::spawn(move || {
-                let mut arrivals = Vec::new();
+                let mut tally = Tally::default();
                 receive(&to, &stop, |arrival| {
-                    arrivals.push(arrival);
+                    tally.arrive(arrival);
                     counter.fetch_add(1, Ordering::Relaxed);
                 });
-                arrivals
+                tally
             });
-            let stop = Arc::clone(&out.senders_stop);
-            let sender = thread::spawn(move || send(&from, rate, &stop));
+            let sent = Arc::new(AtomicU64::new(0));
+            let (counter, stop) = (Arc::clone(&sent), Arc::clone(&out.senders_stop));
+            let sender = thread::spawn(move || send(&from, rate, &stop, &counter));
             out.halves.push(Half {
                 direction,
                 sender,
                 receiver,
                 received,
+                sent,
             });
         }
         Ok(out)
@@ -138,6 +141,12 @@ impl UdpFlow {
     pub(crate) fn received(&self) -> impl Iterator<Item = u64> {
         let halves = self.halves.iter();
         halves.map(|half| half.received.load(Ordering::Relaxed))
+    }
+
+    /// The number of the next datagram in each direction.
+    pub(crate) fn sent(&self) -> impl Iterator<Item = u64> {
+        let halves = self.halves.iter();
+        halves.map(|half| half.sent.load(Ordering::Relaxed))
     }
 
     /// Tells the senders to stop, without waiting.
@@ -176,13 +185,13 @@ impl UdpFlow {
         self.receivers_stop.store(true, Ordering::Relaxed);
         let mut outcomes = Vec::new();
         for ((direction, receiver, _), sent) in rest.into_iter().zip(sent) {
-            let Ok(arrivals) = receiver.join() else {
+            let Ok(tally) = receiver.join() else {
                 bail!("a receiver panicked");
             };
             outcomes.push(Outcome {
                 flow: self.flow,
                 direction,
-                accounting: Accounting::new(sent.packets, &arrivals),
+                accounting: tally.finish(sent.packets),
                 refused: sent.refused,
             });
         }
@@ -214,7 +223,7 @@ impl Stream {
         let stop = Arc::<AtomicBool>::default();
         for (from, to) in [(cn.try_clone()?, mn.try_clone()?), (mn, cn)] {
             let stopped = Arc::clone(&stop);
-            thread::spawn(move || send(&from, rate, &stopped));
+            thread::spawn(move || send(&from, rate, &stopped, &AtomicU64::new(0)));
             let stopped = Arc::clone(&stop);
             thread::spawn(move || receive(&to, &stopped, drop));
         }
@@ -251,7 +260,7 @@ fn now() -> u64 {
     since.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn send(socket: &UdpSocket, rate: u32, stop: &AtomicBool) -> Sent {
+fn send(socket: &UdpSocket, rate: u32, stop: &AtomicBool, count: &AtomicU64) -> Sent {
     let mut sent = Sent {
         packets: 0,
         refused: 0,
@@ -265,6 +274,7 @@ fn send(socket: &UdpSocket, rate: u32, stop: &AtomicBool) -> Sent {
                 Ok(_) => sent.packets += 1,
                 Err(_) => sent.refused += 1,
             }
+            count.store(sent.packets, Ordering::Relaxed);
         }
     }
     sent

@@ -204,3 +204,16 @@ fn addresses_are_announced_three_times_after_each_link_up() {
     nd.announce(at(10), PortId(7));
     assert_eq!(announced(&mut nd), 0);
 }
+
+#[test]
+fn a_solicitation_that_is_lost_is_not_waited_for_long() {
+    let mut nd = discovery(false);
+    nd.handle_resolve(at(0), PORT, neighbour());
+    let mut turns = Vec::new();
+    while let Some(due) = nd.poll_timeout() {
+        nd.handle_timeout(due);
+        turns.push(due.as_millis());
+    }
+    // Asked twice more, and given up a second after the last time.
+    assert_eq!(turns, [250, 750, 1750]);
+}

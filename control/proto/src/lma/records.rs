@@ -155,7 +155,7 @@ impl Lma {
         Some(Record::new(&Key::Recent(key.0, key.1.clone()), note))
     }
 
-    /// After all, something was lost: peers are told of another Restart Counter.
+    /// Something of what was known is lost: peers are told of another Restart Counter.
     pub fn count_restart(&mut self, counter: u32) {
         self.heartbeats.count_restart(counter, &mut self.outbox);
     }

@@ -90,7 +90,7 @@ impl Mag {
     }
 
     /// Registers all sessions with an LMA again, with patience as for a first time (RFC 5213 §6.9.4).
-    fn register_all(&mut self, now: Duration, lmaa: Lmaa) {
+    pub(super) fn register_all(&mut self, now: Duration, lmaa: Lmaa) {
         let mut at = now;
         for bule in self.bul.sessions.values_mut().filter(|b| b.lmaa == lmaa) {
             match bule.state {

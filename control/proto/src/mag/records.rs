@@ -13,7 +13,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use flow::{Lmaa, MobileId};
+use flow::{HandoffIndicator, Lmaa, MobileId};
 use pmip_wire::Bra;
 use serde::{Deserialize, Serialize};
 
@@ -77,9 +77,18 @@ impl Mag {
         })
     }
 
-    /// After all, something was lost: peers are told of another Restart Counter.
-    pub fn count_restart(&mut self, counter: u32) {
+    /// Something of what was known is lost: LMAs are told of another Restart Counter. They take all sessions for lost then,
+    /// so those that are left are registered anew.
+    pub fn count_restart(&mut self, now: Now, counter: u32) {
         self.heartbeats.count_restart(counter, &mut self.outbox);
+        for bule in self.bul.sessions.values_mut() {
+            // Not as a refresh, which tells nothing of a session that is lost.
+            bule.anew = Some(HandoffIndicator::UNKNOWN);
+        }
+        let lmas: Vec<Lmaa> = self.config.lmas.iter().map(|peer| peer.lmaa).collect();
+        for lmaa in lmas {
+            self.register_all(now.monotonic, lmaa);
+        }
     }
 
     fn session_timers(&self, id: SessionId) -> Vec<(Timer, Duration)> {

@@ -115,6 +115,24 @@ fn flow_events(world: &World) -> Vec<LmaEvent> {
 }
 
 #[test]
+fn a_mag_whose_records_are_damaged_registers_what_it_knows_anew() {
+    let (mut world, [pref1, pref2]) = moved();
+    world.damage(0);
+    world.run_ms(500);
+    let restarted = |e: &LmaEvent| matches!(e, LmaEvent::PeerRestarted { .. });
+    assert!(world.lma_events.iter().any(restarted));
+    // Lost sessions would be over by then.
+    world.run(Duration::from_secs(30));
+    for (n, hnp) in [(1, pref1), (2, pref2)] {
+        assert_eq!(state(&world, n), Some(BceState::Active));
+        let mut bindings = world.lma.bindings();
+        assert!(bindings.any(|(_, b)| b.bid == bid(n) && b.hnps == [hnp]));
+    }
+    assert_eq!(world.mag_of(pref2, Y), Some(0), "the flow is back");
+    assert!(world.mag_tables[0].bindings.contains_key(&pref2));
+}
+
+#[test]
 fn a_dead_mag_is_noticed_in_half_a_second_and_its_flows_go_where_the_mobile_still_is() {
     let (mut world, [_, pref2]) = moved();
     world.cut[0] = true;

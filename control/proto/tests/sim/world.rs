@@ -461,9 +461,19 @@ impl World {
             eprintln!("{:?} MAG {mag} is killed", self.clock);
         }
         let before = self.mag_tables[mag].resolved();
-        self.bring_back(mag);
+        self.bring_back(mag, None);
         self.drain();
         assert_eq!(self.mag_tables[mag].resolved(), before, "a MAG's tables");
+    }
+
+    /// A MAG is killed, and goes on from what it has written down; but it cannot know whether that is all, and counts a
+    /// restart.
+    pub(crate) fn damage(&mut self, mag: usize) {
+        let heartbeat = &mut self.mag_config[mag].heartbeat;
+        heartbeat.restart_counter += 1;
+        let counter = heartbeat.restart_counter;
+        self.bring_back(mag, Some(counter));
+        self.drain();
     }
 
     /// Now and then somebody is killed, and goes on.
@@ -488,7 +498,7 @@ impl World {
             }
             Some(Victim::Mag(mag)) if mags_wrote[mag] => {
                 self.doomed = None;
-                self.bring_back(mag);
+                self.bring_back(mag, None);
             }
             Some(_) | None => {}
         }
@@ -508,12 +518,15 @@ impl World {
         }
     }
 
-    fn bring_back(&mut self, mag: usize) {
+    fn bring_back(&mut self, mag: usize, restart: Option<u32>) {
         let seed = self.dice.roll();
         check_recording(&self.mags[mag]);
         let config = self.mag_config[mag].clone();
         let records = self.mag_records[mag].clone();
-        let (restored, report) = Mag::restore(config, seed, self.now(), records);
+        let (mut restored, report) = Mag::restore(config, seed, self.now(), records);
+        if let Some(counter) = restart {
+            restored.count_restart(self.now(), counter);
+        }
         assert_eq!(report.spoilt, []);
         self.mags[mag] = kept_mag(restored, seed);
         self.mag_tables[mag] = Tables::default();
