@@ -5,7 +5,7 @@ use std::fs;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +40,9 @@ pub struct EalConfig {
     pub pci: Vec<String>,
     /// Names the (empty) runtime directory of the process below `/run/dpdk`.
     pub file_prefix: String,
+    /// A directory in place of `/run`, for a process that has become another user: DPDK would take that of whom it was.
+    /// Then this thread has to be the only one.
+    pub run: Option<PathBuf>,
     /// The least severe lines that DPDK writes to [`log`].
     pub log_level: Level,
 }
@@ -51,6 +54,7 @@ impl Default for EalConfig {
             memory_mib: 256,
             pci: Vec::new(),
             file_prefix: "flowmob".into(),
+            run: None,
             log_level: Level::Warning,
         }
     }
@@ -102,6 +106,9 @@ impl Eal {
         })?;
         let mut arguments = arguments(config, &affinity)?;
         check_memory(config)?;
+        if let Some(directory) = &config.run {
+            lead_to(directory)?;
+        }
         if INITIALISED.swap(true, Ordering::SeqCst) {
             return Err(EalError::AlreadyInitialised);
         }
@@ -196,6 +203,21 @@ impl Drop for Eal {
         // SAFETY: called once, by the thread that initialised, when nothing of DPDK is in use.
         unsafe { dpdk_sys::rte_eal_cleanup() };
     }
+}
+
+/// Has DPDK make its runtime directory below this one, which it takes from the environment.
+fn lead_to(directory: &Path) -> Result<(), EalError> {
+    let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if threads != 1 {
+        return Err(EalError::Option {
+            option: "run",
+            value: directory.display().to_string(),
+            why: "must be given before there are threads",
+        });
+    }
+    // SAFETY: there is no other thread that could read the environment meanwhile, as the kernel has just said.
+    unsafe { std::env::set_var("RUNTIME_DIRECTORY", directory) };
+    Ok(())
 }
 
 fn affinity() -> Result<CpuSet, Errno> {

@@ -1,7 +1,8 @@
-//! TUN devices and packet sockets of Linux behind safe types.
+//! TUN devices, packet sockets and filters of system calls of Linux behind safe types.
 //!
-//! Both need an `ioctl` or socket options that no safe library offers; everything else about
-//! them (reading, writing, polling) is ordinary file input and output.
+//! The first two need an `ioctl` or socket options that no safe library offers; everything else about
+//! them (reading, writing, polling) is ordinary file input and output. Libraries install filters, but do not have the
+//! kernel log what these refuse.
 
 #![allow(
     unsafe_code,
@@ -10,6 +11,7 @@
 
 pub mod clock;
 mod packet;
+pub mod seccomp;
 mod tun;
 
 pub use packet::{Frames, Membership, Options, PacketSocket, PacketStatistics};
