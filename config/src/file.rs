@@ -10,7 +10,7 @@ use crate::device::Device;
 use crate::roles::{
     Heartbeat, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, Protection, TunnelOptions,
 };
-use crate::schema::{Config, Log, Management, Port, Process, Route};
+use crate::schema::{Config, Log, Management, Port, Process, Route, User};
 
 impl Config {
     /// The configuration in the words of its file. [`parse`](crate::parse) makes the same of it, but for
@@ -43,7 +43,13 @@ fn process(process: &Process) -> Value {
         ("time_ms", millis(fragments.time)),
     ]);
     let directory = process.state_directory.as_ref();
+    let user = process.user.as_ref().map(|user| match user {
+        User::Name(name) => text(name),
+        User::Id(id) => number(*id),
+    });
     Value::Table(table([
+        ("user", user),
+        ("seccomp", Some(text(process.seccomp))),
         ("memory", Some(text(process.memory))),
         ("memory_mib", Some(number(process.memory_mib))),
         ("workers", Some(number(process.workers))),
@@ -331,6 +337,9 @@ mod tests {
     #[test]
     fn what_the_examples_do_not_say_is_written_too() {
         let text = r#"
+            [process]
+            user = 998
+            seccomp = "log"
             [[port]]
             name = "a"
             vdev = "net_null0,size=64"

@@ -44,7 +44,7 @@ pub use crate::roles::{
 };
 pub use crate::schema::{
     Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port,
-    Process, Route, Spread,
+    Process, Route, Seccomp, Spread, User,
 };
 
 use crate::notes::Notes;

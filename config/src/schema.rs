@@ -1,5 +1,6 @@
 //! What a configuration holds: the process, its ports and routes.
 
+use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -152,6 +153,37 @@ words! {
 }
 
 words! {
+    /// What becomes of the system calls that a thread has no need of.
+    pub Seccomp {
+        /// They are refused, and the kernel logs them.
+        Refuse = "refuse",
+        /// They are done, and the kernel logs them.
+        Log = "log",
+        /// They are done.
+        Off = "off",
+    }
+}
+
+/// A user of the machine.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(untagged)]
+pub enum User {
+    /// By name.
+    Name(String),
+    /// By number, which needs no name.
+    Id(u32),
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Id(id) => write!(f, "{id}"),
+        }
+    }
+}
+
+words! {
     /// What is logged: this and everything above.
     pub LogLevel {
         /// Something failed.
@@ -180,6 +212,10 @@ words! {
 /// Memory, threads and cores: `[process]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Process {
+    /// Whom a process that root starts becomes; `None` to stay who it is.
+    pub user: Option<User>,
+    /// What becomes of system calls that a thread has no need of.
+    pub seccomp: Seccomp,
     /// Where packet buffers live.
     pub memory: Memory,
     /// How much memory packet buffers may take, in MiB.

@@ -14,10 +14,10 @@ use crate::roles::{
 };
 use crate::schema::{
     Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port,
-    Process, Route, Spread,
+    Process, Route, Seccomp, Spread, User,
 };
 use crate::value::{
-    Destinations, Fault, LinkLocal, OwnAddress, Routable, Unicast, Value, text, words,
+    Destinations, Fault, LinkLocal, OwnAddress, Routable, Unicast, Value, integer, text, words,
 };
 
 /// Most seconds that a binding lifetime holds: 65535 units of 4 s (RFC 6275 §6.1.7).
@@ -63,6 +63,8 @@ fn process(t: &mut Table<'_>) -> Process {
     let cores = t.numbers("cores", &(0..=1023));
     let as_cores = u16::try_from(cores.len()).unwrap_or(u16::MAX).max(1);
     Process {
+        user: t.optional("user"),
+        seccomp: t.or("seccomp", Seccomp::Refuse),
         memory: t.or("memory", Memory::Anonymous),
         memory_mib: t.number("memory_mib", 256, 64..=1_048_576),
         workers: t.number("workers", as_cores, 1..=256),
@@ -140,6 +142,35 @@ impl Value for Directory {
 
     fn placeholder() -> Self {
         Self(PathBuf::new())
+    }
+}
+
+impl Value for User {
+    const EXPECTED: &'static str = "the name or number of a user";
+    const EXAMPLE: &'static str = "\"flowmob\"";
+
+    fn read(value: &toml::de::DeValue<'_>) -> Result<Self, Fault> {
+        let no_number = || Fault::new("no user's number", "use 0 to 4294967294, or a name");
+        // The largest is how system calls say that nothing is to change.
+        let id = |id: u32| (id != u32::MAX).then_some(Self::Id(id));
+        if let Some(number) = integer(value) {
+            let number = u32::try_from(number).ok();
+            return number.and_then(id).ok_or_else(no_number);
+        }
+        let name = text(value)?;
+        if !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_digit()) {
+            return name.parse().ok().and_then(id).ok_or_else(no_number);
+        }
+        let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if (1..=32).contains(&name.len()) && name.chars().all(usable) && !name.starts_with('-') {
+            return Ok(Self::Name(name.to_owned()));
+        }
+        let help = "use a name of 1 to 32 letters, digits, `-`, `_` and `.`, or a number";
+        Err(Fault::new("no user's name", help))
+    }
+
+    fn placeholder() -> Self {
+        Self::Id(0)
     }
 }
 

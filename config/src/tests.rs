@@ -108,6 +108,7 @@ fn the_reference_shows_the_defaults() {
     let mut shown = with.process;
     assert_eq!(shown.cores.drain(..).collect::<Vec<_>>(), [1]);
     assert_eq!(shown.control_core.take(), Some(0));
+    assert_eq!(shown.user.take(), Some(User::Name("flowmob".to_owned())));
     assert_eq!(
         shown.state_directory.take().as_deref(),
         Some(Path::new("/var/lib/flowmob/reference"))
@@ -123,6 +124,39 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(with.log, without.log);
     assert_eq!(with.routes, without.routes);
     assert_eq!(with.ports[0].mtu, without.ports[0].mtu);
+}
+
+#[test]
+fn a_user_is_a_name_or_a_number() {
+    let read = |user: &str| {
+        let text = format!(
+            "[process]\nuser = {user}\n[[port]]\nname = \"a\"\ndevice = \"ring\"\n\
+             addresses = [\"2001:db8:f::1/64\"]\n{LMA_SECTION}"
+        );
+        parse_with("lma.toml", &text, &machine())
+            .map(|config| config.process.user)
+            .map_err(|errors| errors.to_string())
+    };
+    for (user, is) in [
+        ("\"flowmob\"", User::Name("flowmob".to_owned())),
+        ("\"_a-b.9\"", User::Name("_a-b.9".to_owned())),
+        ("998", User::Id(998)),
+        ("\"998\"", User::Id(998)),
+        ("0", User::Id(0)),
+    ] {
+        assert_eq!(read(user), Ok(Some(is)), "{user}");
+    }
+    for wrong in [
+        "\"\"",
+        "\"-x\"",
+        "\"a b\"",
+        "-1",
+        "4294967295",
+        "\"99999999999\"",
+        "true",
+    ] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]
