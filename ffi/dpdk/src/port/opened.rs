@@ -603,7 +603,11 @@ fn why_not(device: &Device, arguments: &str, result: c_int, mark: Mark) -> PortE
     let needs: &[(&str, u32)] = match driver {
         "net_tap" => &[("CAP_NET_ADMIN", 12)],
         "net_af_packet" => &[("CAP_NET_RAW", 13)],
-        "net_af_xdp" => &[("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13), ("CAP_BPF", 39)],
+        "net_af_xdp" => &[
+            ("CAP_NET_ADMIN", 12),
+            ("CAP_NET_RAW", 13),
+            ("CAP_SYS_ADMIN", 21),
+        ],
         _ => &[],
     };
     // Most drivers return a bare -1, which is not the EPERM that it reads as.
