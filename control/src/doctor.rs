@@ -3,6 +3,7 @@
 //! Everything is read from files of the kernel under a root that tests may choose, but for the clock. Nothing is
 //! changed.
 
+mod confinement;
 mod cores;
 mod devices;
 mod memory;
@@ -119,6 +120,7 @@ impl Machine {
         let mut findings = self.memory(config);
         findings.extend(self.cores(config));
         findings.extend(self.devices(config));
+        findings.extend(self.confinement(config));
         findings.push(self.clock());
         findings
     }

@@ -11,6 +11,7 @@ mod capabilities;
 mod capture;
 mod cli;
 mod client;
+mod confinement;
 #[cfg(feature = "dpdk")]
 mod doctor;
 mod feed;
@@ -180,9 +181,16 @@ fn check(path: &Path) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let mut errors = wrong_keys(&config);
+    let seen = confinement::user::see_as_configured(&config, path);
+    let mut errors: Vec<_> = seen
+        .err()
+        .iter()
+        .map(|error| format!("{error:#}"))
+        .collect();
     let token = config.management.token_file.as_deref();
-    errors.extend(token.and_then(|file| secret::token(file).err()));
+    let secrets = wrong_keys(&config).into_iter();
+    let secrets = secrets.chain(token.and_then(|file| secret::token(file).err()));
+    errors.extend(secrets.map(|error| error.to_string()));
     if !errors.is_empty() {
         let mut said = std::io::stderr();
         write!(said, "{}", warnings(&config))?;
@@ -246,6 +254,7 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
     for (signal, flag) in [(SIGINT, stop), (SIGTERM, stop), (SIGHUP, reload)] {
         signal_hook::flag::register(signal, Arc::clone(flag)).context("no signal handler")?;
     }
+    confinement::user::become_configured(&config, path)?;
     if let Some(mn) = &config.mn {
         mobile::run(path, &config, mn, logging, &signals)?;
     } else {

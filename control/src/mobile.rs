@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::Signals;
 use crate::api::config::{ConfigChange, Reload, Reloaded};
 use crate::api::{Problem, Status};
+use crate::confinement::Confinement;
 use crate::feed::feed;
 use crate::log::Logging;
 use crate::mn::status::MnStatus;
@@ -47,7 +48,12 @@ pub(crate) fn run(
     let (status, requests) = mn::status_channel();
     let (calls, queue) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
     let (events, listeners) = feed();
-    let _server = Server::start(&config.management, calls.clone(), listeners)?;
+    let _server = Server::start(
+        &config.management,
+        calls.clone(),
+        listeners,
+        Confinement::of(config),
+    )?;
     let process = Process {
         file: file.to_owned(),
         running: config.clone(),

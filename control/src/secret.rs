@@ -4,11 +4,14 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Uid;
 use zeroize::Zeroizing;
+
+use crate::confinement::user;
 
 /// The largest: room for hundreds of keys.
 const MAX_LEN: u64 = 64 * 1024;
@@ -106,8 +109,14 @@ impl What {
 pub(crate) fn read(path: &Path, what: What) -> Result<Zeroizing<String>, SecretError> {
     let shown = path.display();
     let (name, make) = (what.name(), what.make(path));
+    let this = || user::name(nix::unistd::geteuid());
     let error = |problem: String, help: String| SecretError::new(path, None, problem, help);
     let unreadable = |e: std::io::Error| {
+        if e.kind() == ErrorKind::PermissionDenied {
+            let problem = format!("the {name} cannot be read by user {}: {e}", this());
+            let help = "it has to be that user's, and the directories above have to let it pass";
+            return error(problem, format!("chown {} {shown}; {help}", this()));
+        }
         error(
             format!("the {name} cannot be read: {e}"),
             format!("check the path; {make}"),
@@ -125,13 +134,13 @@ pub(crate) fn read(path: &Path, what: What) -> Result<Zeroizing<String>, SecretE
         let problem = format!("a {name} has mode 0600 or 0400; this one has {mode:04o}");
         return Err(error(problem, format!("chmod 600 {shown}")));
     }
-    let user = nix::unistd::geteuid().as_raw();
-    if metadata.uid() != user {
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        let owner = user::name(Uid::from_raw(metadata.uid()));
         let problem = format!(
-            "the {name} belongs to user {}, but this process is user {user}",
-            metadata.uid()
+            "the {name} belongs to user {owner}, but this process is user {}",
+            this()
         );
-        return Err(error(problem, format!("chown {user} {shown}")));
+        return Err(error(problem, format!("chown {} {shown}", this())));
     }
     // Room for all of it, and for the read that finds the end: growing would leave copies behind.
     let room = usize::try_from(metadata.len()).unwrap_or(0) + 1;

@@ -38,6 +38,7 @@ use tokio::sync::{oneshot, watch};
 use crate::api::Problem;
 use crate::api::config::Reload;
 use crate::api::log::LogChange;
+use crate::confinement::{Confinement, Thread};
 use crate::feed::{Feed, Keeper};
 
 #[cfg(feature = "dpdk")]
@@ -104,6 +105,7 @@ impl Server {
         management: &Management,
         calls: Sender<Call>,
         events: Keeper,
+        confinement: Confinement,
     ) -> anyhow::Result<Self> {
         let socket = &management.socket;
         let tcp = tcp::bind(management)?;
@@ -122,6 +124,7 @@ impl Server {
         let thread = std::thread::Builder::new()
             .name("management".into())
             .spawn(move || {
+                confinement.enter(Thread::Server);
                 runtime.block_on(async move {
                     let listener = match tokio::net::UnixListener::from_std(listener) {
                         Ok(listener) => listener,
@@ -276,12 +279,13 @@ mod tests {
     use crate::client::Client;
     use crate::feed::feed;
 
-    fn management(socket: &Path) -> Management {
-        Management {
+    fn start(socket: &Path, calls: Sender<Call>) -> anyhow::Result<Server> {
+        let management = Management {
             socket: socket.to_owned(),
             tcp: None,
             token_file: None,
-        }
+        };
+        Server::start(&management, calls, feed().1, Confinement::default())
     }
 
     #[test]
@@ -289,7 +293,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("deep/er/test.sock");
         let (calls, owner) = crossbeam::channel::bounded::<Call>(8);
-        let server = Server::start(&management(&socket), calls.clone(), feed().1).unwrap();
+        let server = start(&socket, calls.clone()).unwrap();
         let answering = std::thread::spawn(move || {
             for call in owner.iter().take(2) {
                 let answer = if call.request == Request::Drops {
@@ -319,7 +323,7 @@ mod tests {
         );
         answering.join().unwrap();
 
-        let second = Server::start(&management(&socket), calls, feed().1).unwrap_err();
+        let second = start(&socket, calls).unwrap_err();
         assert!(
             second.to_string().contains("another process answers"),
             "{second}"
@@ -342,6 +346,6 @@ mod tests {
         drop(UnixListener::bind(&socket).unwrap());
         assert!(socket.exists());
         let (calls, _owner) = crossbeam::channel::bounded(1);
-        drop(Server::start(&management(&socket), calls, feed().1).unwrap());
+        drop(start(&socket, calls).unwrap());
     }
 }

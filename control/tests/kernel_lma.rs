@@ -24,6 +24,7 @@ use common::process::Appliance;
 use common::wait_for;
 use etherparse::{IpNumber, Ipv6Header};
 use flow::{AccessTechnology, HandoffIndicator, Hnp, MnId, MnLinkLayerId};
+use nix::sys::signal::Signal;
 use pmip_wire::{
     BindingLifetime, BindingStatus, Heartbeat, HeartbeatKind, HnpOption, Message, Pba, Pbu,
     PbuFlags,
@@ -76,6 +77,11 @@ impl AtLma {
 
     /// With a directory of the test's making for all that the LMA writes.
     fn with_state_in(name: &str, directory: TempDir) -> Self {
+        Self::with(name, directory, "")
+    }
+
+    /// And with more keys of its process.
+    fn with(name: &str, directory: TempDir, process: &str) -> Self {
         let network = Network::new(name);
         network.edge.ip(&format!(
             "link set eth0 up\naddr add {CN}/64 dev eth0 nodad\n\
@@ -86,7 +92,7 @@ impl AtLma {
             "addr add {OTHER_MAG}/128 dev core0 nodad\naddr add {STRANGER}/128 dev core0 nodad\n"
         ));
         let config = format!(
-            "[process]\nmemory_mib = 96\nstate_directory = \"{}\"\n\
+            "[process]\n{process}memory_mib = 96\nstate_directory = \"{}\"\n\
              [[port]]\nname = \"core\"\ndevice = \"tap:core0\"\nmac = \"02:00:00:00:0c:00\"\n\
              addresses = [\"{LMAA}/64\"]\n\
              [[port]]\nname = \"edge\"\ndevice = \"tap:edge0\"\nmac = \"02:00:00:00:0d:00\"\n\
@@ -695,6 +701,103 @@ fn lma_that_is_killed_forwards_again_without_one_message() {
 /// A second mobile of the same MAG.
 fn register_other(at: &AtLma) -> Hnp {
     register(&at.signalling, 1, "mn2@example.net")
+}
+
+/// Root starts it, and it goes on as nobody in particular, with one capability; threads that parse or serve have none, and
+/// few system calls. It does all that it did, to its orderly end.
+#[test]
+fn lma_forwards_as_a_user_of_its_own() {
+    const USER: u32 = 54_321;
+    /// CAP_NET_ADMIN, which TAP ports need.
+    const ITS_PORTS: &str = "0000000000001000";
+    const NONE: &str = "0000000000000000";
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(directory.path(), Some(USER), Some(USER)).unwrap();
+    let at = AtLma::with("user", directory, &format!("user = {USER}\n"));
+
+    let threads = at.lma.threads();
+    let user = [USER; 4].map(|id| id.to_string()).join(" ");
+    let filtered = ["control", "management", "recorder", "worker-0"];
+    for (name, thread) in &threads {
+        let is_filtered = filtered.contains(&&**name);
+        assert_eq!((&thread["Uid"], &thread["Gid"]), (&user, &user), "{name}");
+        assert_eq!(thread["Groups"], USER.to_string(), "{name}");
+        let permitted = if is_filtered { NONE } else { ITS_PORTS };
+        for (set, expected) in [
+            ("CapInh", NONE),
+            ("CapPrm", permitted),
+            ("CapEff", permitted),
+            ("CapBnd", ITS_PORTS),
+            ("CapAmb", NONE),
+        ] {
+            assert_eq!(thread[set], expected, "{name}: {set}");
+        }
+        assert_eq!(thread["NoNewPrivs"], "1", "{name}");
+        let seccomp = if is_filtered { "2" } else { "0" };
+        assert_eq!(thread["Seccomp"], seccomp, "{name}");
+    }
+    for name in filtered {
+        assert!(threads.contains_key(name), "{name}: {:?}", threads.keys());
+    }
+
+    let (one, other) = (
+        at.network.edge.udp(ip(CN), 4000),
+        at.network.far.udp(at.mn, 5000),
+    );
+    datagrams_go_both_ways(&one, &other);
+    register_other(&at);
+    let state = at.directory.path().join("state");
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&state).unwrap());
+    assert_eq!(owner, USER);
+    // Files are read and written again.
+    let file = at.directory.path().join("lma.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("delete_ms = 60000", "delete_ms = 59000"),
+    )
+    .unwrap();
+    let said = at.lma.command(["reload"]).ok();
+    assert!(
+        said.contains("59000") && said.contains("in force"),
+        "{said}"
+    );
+    let flow = [
+        "flow",
+        "add",
+        "--mn",
+        "mn1@example.net",
+        "--bid",
+        "1",
+        "--dport",
+        "5001",
+    ];
+    at.lma.command(flow).ok();
+    let (cn, mn) = (CN, at.mn.to_string());
+    let explained = ["explain", "--src", cn, "--dst", &mn, "--dport", "5001"];
+    at.lma.command(explained).ok();
+    let recording = at.directory.path().join("x.recording");
+    at.lma
+        .command(["recorder", "dump", recording.to_str().unwrap()])
+        .ok();
+    datagrams_go_both_ways(&one, &other);
+    let log = at.lma.log();
+    for hurt in [
+        "ERROR",
+        "not permitted",
+        "not filtered",
+        "keeps its capabilities",
+    ] {
+        assert!(!log.contains(hurt), "{log}");
+    }
+    let socket = at.lma.socket().to_owned();
+    assert!(at.lma.stop(Signal::SIGTERM).success());
+    assert!(!socket.exists());
+    let left = at.network.app.ip_says("-o link show");
+    assert!(!left.contains("edge0"), "{left}");
 }
 
 /// Files that are damaged are told of and put aside; what is good in them is used, and peers learn that something may be

@@ -30,7 +30,7 @@ use super::protection::{Admitted, Protection, Sender};
 use super::recorder::{FlightTape, RecordedLma, RecordedMag};
 use super::reload::Reloads;
 use super::reports::Reports;
-use super::setup::Setup;
+use super::setup::{PortInfo, Setup};
 use super::ways::{Ends, Ways};
 use super::workers::WorkerSet;
 use crate::api::event::What;
@@ -92,8 +92,8 @@ pub(super) struct Oddities {
 }
 
 impl Control {
-    /// Runs until `stop` is set, and then until what is under way has come to its end.
-    pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) {
+    /// Runs until `stop` is set, and then until what is under way has come to its end. The ports are still open.
+    pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) -> Vec<PortInfo> {
         self.events.tell(false, What::ConfigurationApplied);
         let mut idle = 0u32;
         while !stop.load(Ordering::Relaxed) {
@@ -113,6 +113,7 @@ impl Control {
         if let Err(error) = self.protection.close() {
             tracing::warn!("{error:#}");
         }
+        self.setup.ports
     }
 
     /// Gives the workers a moment to take what is still waiting for them, their end included.

@@ -64,6 +64,7 @@ use self::workers::WorkerSet;
 use crate::Signals;
 use crate::api::RouteRow;
 use crate::api::config::Reload;
+use crate::confinement::{Confinement, Thread};
 use crate::feed::{EventMaker, feed};
 use crate::keys::Source;
 use crate::log::{LogRate, Logging};
@@ -118,6 +119,7 @@ pub(crate) fn run(
         workers.iter().map(|_| rings(RingSizes::default())).unzip();
     let mut threads = Vec::new();
     let ends = queues.into_iter().zip(peers).zip(worker_rings);
+    let confinement = Confinement::of(config);
     for ((id, ((io, peers), rings)), core) in workers.iter().zip(ends).zip(&cores) {
         let config = worker_config(config, &infos, *id);
         let make = move || {
@@ -127,7 +129,7 @@ pub(crate) fn run(
                 None => worker,
             })
         };
-        threads.push(spawn_worker(eal.handle(), *id, *core, make)?);
+        threads.push(spawn_worker(eal.handle(), *id, *core, confinement, make)?);
     }
 
     let (events, listeners) = feed();
@@ -144,7 +146,8 @@ pub(crate) fn run(
     };
     let control = build_control(config, fixed, control_rings, requests)?;
     let control = spawn_control(config, control, stop)?;
-    let server = Server::start(&config.management, calls.clone(), listeners)?;
+    let management = &config.management;
+    let server = Server::start(management, calls.clone(), listeners, confinement)?;
     service::ready(config);
     service::feed_watchdog(calls.clone());
 
@@ -159,11 +162,13 @@ pub(crate) fn run(
     let failed = !stop.swap(true, Ordering::Relaxed);
     service::stopping();
     // It says that nothing more is to be sent here until what was begun has ended.
-    join(control, "control")?;
+    let ports = join(control, "control")?;
     drop(server);
     for thread in threads {
         join(thread, "worker")?;
     }
+    // Only this thread still has what it takes to close them.
+    drop(ports);
     anyhow::ensure!(
         !failed,
         "a thread ended by itself: the process could not go on"
@@ -180,7 +185,7 @@ fn ask_for_reload(calls: &Sender<Call>) {
     }
 }
 
-fn join(thread: JoinHandle<()>, name: &str) -> anyhow::Result<()> {
+fn join<T>(thread: JoinHandle<T>, name: &str) -> anyhow::Result<T> {
     thread
         .join()
         .map_err(|_| anyhow::anyhow!("a {name} thread panicked"))
@@ -220,6 +225,7 @@ fn spawn_worker(
     eal: EalHandle,
     id: WorkerId,
     core: Option<usize>,
+    confinement: Confinement,
     make: impl FnOnce() -> Result<Worker<DpdkIo>, WorkerError> + Send + 'static,
 ) -> anyhow::Result<JoinHandle<()>> {
     let name = format!("worker-{}", id.0);
@@ -232,7 +238,10 @@ fn spawn_worker(
         }
         // Made here, so that its tables are in memory near its core.
         match make() {
-            Ok(mut worker) => worker.run(),
+            Ok(mut worker) => {
+                confinement.enter(Thread::Worker);
+                worker.run();
+            }
             Err(error) => tracing::error!(%error, "worker not started"),
         }
     };
@@ -246,12 +255,14 @@ fn spawn_control(
     config: &Config,
     control: Control,
     stop: &Arc<AtomicBool>,
-) -> anyhow::Result<JoinHandle<()>> {
+) -> anyhow::Result<JoinHandle<Vec<setup::PortInfo>>> {
     let stop = Arc::clone(stop);
     let core = config.process.control_core.map(usize::from);
+    let confinement = Confinement::of(config);
     let body = move || {
         pin(core);
-        control.run(&stop);
+        confinement.enter(Thread::Control);
+        control.run(&stop)
     };
     std::thread::Builder::new()
         .name("control".into())
@@ -377,7 +388,8 @@ fn build_control(
         0 => None,
         turns => {
             let turns = usize::try_from(turns).unwrap_or(usize::MAX);
-            let tape = recorder::start(&config.name, lma.as_ref(), mag.as_ref(), turns)?;
+            let machines = (lma.as_ref(), mag.as_ref());
+            let tape = recorder::start(&config.name, machines, turns, Confinement::of(config))?;
             tape.save_on_panic(&config.name, &recordings(config));
             Some(tape)
         }

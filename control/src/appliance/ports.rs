@@ -14,6 +14,7 @@ use netdev::{Frames, Membership};
 
 use super::left_behind;
 use super::setup::PortInfo;
+use crate::confinement::user;
 
 /// Packets each queue holds.
 const DESCRIPTORS: u16 = 1024;
@@ -61,6 +62,7 @@ pub(super) fn eal_config(config: &Config) -> EalConfig {
         memory_mib: config.process.memory_mib,
         pci: pci.collect(),
         file_prefix: format!("{}{}", left_behind::PREFIX, std::process::id()),
+        run: user::run_directory(config),
         ..EalConfig::default()
     }
 }

@@ -17,6 +17,7 @@ use pmip_proto::recording::{LmaInput, MagInput, Output, Recorded, Recorder, Tape
 use pmip_proto::{Lma, Mag, Now};
 use pmip_wire::DecodeError;
 
+use crate::confinement::{Confinement, Thread};
 use crate::recording::{FlightRecording, Remark, save};
 use crate::sink::Sink;
 
@@ -173,9 +174,9 @@ impl Tape<Mag> for FlightTape {
 /// If there can be no thread.
 pub(super) fn start(
     name: &str,
-    lma: Option<&Lma>,
-    mag: Option<&Mag>,
+    (lma, mag): (Option<&Lma>, Option<&Mag>),
     turns: usize,
+    confinement: Confinement,
 ) -> anyhow::Result<FlightTape> {
     let (to, notes) = unbounded();
     let (ended, taking) = (Arc::default(), Arc::<AtomicBool>::default());
@@ -190,7 +191,10 @@ pub(super) fn start(
     };
     std::thread::Builder::new()
         .name(THREAD.into())
-        .spawn(move || keeper.run(&notes))
+        .spawn(move || {
+            confinement.enter(Thread::Recorder);
+            keeper.run(&notes);
+        })
         .context("no thread for the flight recorder")?;
     Ok(FlightTape { to, ended, taking })
 }

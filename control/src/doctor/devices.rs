@@ -2,17 +2,11 @@
 
 use std::path::Path;
 
+use caps::Capability;
 use config::{Config, Device, PciAddress, Port};
 
 use super::{Finding, Machine};
-
-/// Bits of capability sets (capabilities(7)).
-const NET_ADMIN: u8 = 12;
-const NET_RAW: u8 = 13;
-const IPC_LOCK: u8 = 14;
-const SYS_RAWIO: u8 = 17;
-const SYS_ADMIN: u8 = 21;
-const BPF: u8 = 39;
+use crate::confinement::rights;
 
 /// Octets that a tunnel adds (RFC 2473 §6.7), and with a Tunnel Encapsulation Limit.
 const OUTER: u16 = 40;
@@ -92,7 +86,8 @@ impl Machine {
     /// Rights, driver and place of one port.
     fn port(&self, port: &Port, config: &Config) -> Finding {
         let check = format!("port {}", port.name);
-        if let Some(finding) = self.lacks(&check, needed(&port.device)) {
+        if let Some(finding) = self.lacks(&check, rights::of_device(&port.device, self.may_lock()))
+        {
             return finding;
         }
         if let Device::AfPacket { interface } | Device::AfXdp { interface } = &port.device
@@ -151,7 +146,7 @@ impl Machine {
                         format!("dpdk-devbind.py -b vfio-pci {address}"),
                     );
                 }
-                if let Some(finding) = self.lacks(&check, self.of_card(driver.as_deref())) {
+                if let Some(finding) = self.lacks(&check, self.rights_of_card(*address)) {
                     return finding;
                 }
                 self.read(format!("{card}/numa_node"))
@@ -190,24 +185,17 @@ impl Machine {
     }
 
     /// The first capability that is missing.
-    fn lacks(&self, check: &str, needed: &[(u8, &str)]) -> Option<Finding> {
-        let (_, name) = needed.iter().find(|(bit, _)| !self.may(*bit))?;
+    fn lacks(&self, check: &str, needed: &[Capability]) -> Option<Finding> {
+        let name = needed.iter().find(|capability| !self.may(**capability))?;
         let fix = format!("run as root, or give the process {name}");
         Some(Finding::fail(check, format!("needs {name}"), fix))
     }
 
     /// The capabilities that a card asks for, by the driver it is bound to.
-    fn of_card(&self, driver: Option<&str>) -> &'static [(u8, &'static str)] {
+    pub(crate) fn rights_of_card(&self, address: PciAddress) -> &'static [Capability] {
         let is_guarded = !self.list("/sys/class/iommu").is_empty();
-        match driver {
-            Some("mlx5_core" | "mlx4_core") => &[(NET_RAW, "CAP_NET_RAW")],
-            // The memory that it may reach is locked.
-            Some("vfio-pci") if is_guarded && self.may_lock() => &[],
-            Some("vfio-pci") if is_guarded => &[(IPC_LOCK, "CAP_IPC_LOCK")],
-            // Physical addresses are for this one only, and such groups for that.
-            Some("vfio-pci") => &[(SYS_ADMIN, "CAP_SYS_ADMIN"), (SYS_RAWIO, "CAP_SYS_RAWIO")],
-            _ => &[(SYS_ADMIN, "CAP_SYS_ADMIN")],
-        }
+        let driver = self.card_driver(address);
+        rights::of_card(driver.as_deref(), is_guarded, self.may_lock())
     }
 
     /// Whether as much memory may be locked as there is.
@@ -219,11 +207,11 @@ impl Machine {
         limit.is_some_and(|limit| limit.trim_start().starts_with("unlimited"))
     }
 
-    fn may(&self, capability: u8) -> bool {
+    fn may(&self, capability: Capability) -> bool {
         let status = self.read("/proc/self/status").unwrap_or_default();
         let set = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
         let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-        set.is_some_and(|set| set >> capability & 1 != 0)
+        set.is_some_and(|set| set & capability.bitmask() != 0)
     }
 
     /// Cards are safe to drive from here only behind an IOMMU.
@@ -290,29 +278,6 @@ fn driver(device: &Device) -> Option<&'static str> {
         Device::VhostUser { .. } => Some("vhost"),
         Device::VirtioUser { .. } => Some("virtio"),
         Device::Pci { .. } | Device::Vdev { .. } => None,
-    }
-}
-
-/// The capabilities that a device asks for.
-fn needed(device: &Device) -> &'static [(u8, &'static str)] {
-    match device {
-        Device::Tap { .. } => &[(NET_ADMIN, "CAP_NET_ADMIN")],
-        // DPDK switches the interface's modes.
-        Device::AfPacket { .. } => &[(NET_RAW, "CAP_NET_RAW"), (NET_ADMIN, "CAP_NET_ADMIN")],
-        Device::AfXdp { .. } => &[
-            (NET_RAW, "CAP_NET_RAW"),
-            (NET_ADMIN, "CAP_NET_ADMIN"),
-            (BPF, "CAP_BPF"),
-        ],
-        // A card's depend on its driver.
-        Device::Pci { .. }
-        | Device::Pcap { .. }
-        | Device::Null
-        | Device::Ring
-        | Device::Memif { .. }
-        | Device::VhostUser { .. }
-        | Device::VirtioUser { .. }
-        | Device::Vdev { .. } => &[],
     }
 }
 

@@ -52,6 +52,10 @@ fn machine() -> (TempDir, Machine) {
         ("sys/class/iommu/dmar0/x", ""),
         ("sys/class/net/eth1/device/numa_node", "-1\n"),
         (
+            "proc/sys/kernel/seccomp/actions_avail",
+            "kill_process trap errno log allow\n",
+        ),
+        (
             "usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_af_packet.so.23",
             "",
         ),
@@ -274,6 +278,21 @@ fn cards_ask_for_rights_and_an_iommu_by_their_drivers() {
             );
         }
     }
+}
+
+#[test]
+fn a_process_must_be_able_to_give_up_what_it_does_not_need() {
+    let (root, machine) = machine();
+    let with = |keys: &str| config(&CONFIG.replace("[process]\n", &format!("[process]\n{keys}\n")));
+    let nobody = with("user = \"no-such-user\"");
+    assert_eq!(
+        hurting(&machine, Some(&nobody)),
+        [("user".to_owned(), State::Fail)]
+    );
+    put(&root, "proc/sys/kernel/seccomp/actions_avail", "\n");
+    let unfiltered = ("system calls".to_owned(), State::Warn);
+    assert_eq!(hurting(&machine, Some(&config(CONFIG))), [unfiltered]);
+    assert_eq!(hurting(&machine, Some(&with("seccomp = \"off\""))), []);
 }
 
 #[test]

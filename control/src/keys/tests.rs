@@ -154,7 +154,7 @@ fn another_users_file_is_refused() {
     std::os::unix::fs::chown(&path, Some(4242), None).unwrap();
     let error = KeyFile::load(&path).unwrap_err().to_string();
     assert!(error.contains("belongs to user 4242"), "{error}");
-    assert!(error.contains("chown 0 "), "{error}");
+    assert!(error.contains("chown root "), "{error}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `flowmob` as a child process.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -61,6 +62,9 @@ impl From<Output> for Said {
     }
 }
 
+/// What the kernel says of threads, by their names: the lines of `status`, by theirs.
+pub type Threads = BTreeMap<String, BTreeMap<String, String>>;
+
 /// A running `flowmob run` and its management socket. Ended when dropped.
 #[derive(Debug)]
 pub struct Appliance {
@@ -74,7 +78,7 @@ impl Appliance {
     /// waits until it is ready.
     pub fn start(directory: &Path, name: &str, namespace: Option<&str>, config: &str) -> Self {
         let file = |suffix: &str| directory.join(format!("{name}.{suffix}"));
-        let (socket, log) = (file("sock"), file("log"));
+        let socket = file("sock");
         let management = format!("[management]\nsocket = \"{}\"\n", socket.display());
         let config = if config.contains("[management]\n") {
             config.replace("[management]\n", &management)
@@ -83,7 +87,7 @@ impl Appliance {
         };
         let config = format!("name = \"{name}\"\n{config}");
         std::fs::write(file("toml"), config).unwrap();
-        let mut command = match namespace {
+        let command = match namespace {
             Some(namespace) => {
                 let mut command = Command::new("nsenter");
                 command
@@ -93,10 +97,30 @@ impl Appliance {
             }
             None => Command::new(FLOWMOB),
         };
+        let mut command = command;
+        command.args(["run", "--config"]).arg(file("toml"));
+        Self::start_command(command, directory, name, &socket)
+    }
+
+    /// Starts an appliance with a configuration that says where its socket is.
+    pub fn start_at(directory: &Path, name: &str, socket: &Path, config: &str) -> Self {
+        let file = directory.join(format!("{name}.toml"));
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(FLOWMOB);
+        command.args(["run", "--config"]).arg(file);
+        Self::start_command(command, directory, name, socket)
+    }
+
+    /// Starts an appliance by a command, and waits until it is ready.
+    pub fn start_command(
+        mut command: Command,
+        directory: &Path,
+        name: &str,
+        socket: &Path,
+    ) -> Self {
+        let (socket, log) = (socket.to_owned(), directory.join(format!("{name}.log")));
         let said = File::create(&log).unwrap();
         let child = command
-            .args(["run", "--config"])
-            .arg(file("toml"))
             .stdin(Stdio::null())
             .stdout(said.try_clone().unwrap())
             .stderr(said)
@@ -128,6 +152,19 @@ impl Appliance {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What the kernel says of each of its threads.
+    pub fn threads(&self) -> Threads {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let threads = tasks.map(|task| {
+            let text = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let lines = text.lines().filter_map(|line| line.split_once(":\t"));
+            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let lines: BTreeMap<_, _> = lines.map(|(k, v)| (k.to_owned(), words(v))).collect();
+            (lines["Name"].clone(), lines)
+        });
+        threads.collect()
     }
 
     /// Runs a command that speaks to it.
