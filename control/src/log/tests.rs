@@ -27,7 +27,8 @@ impl Written {
     }
 }
 
-/// Logging into memory. What is done with it goes on in `body`.
+/// Logging into memory. What is done with it goes on in `body`, and so does whatever changes it: on a thread without a
+/// subscriber that would have all others written to no more.
 fn with(log: &Log, body: impl FnOnce(&Logging, &Written, &dyn Fn() -> Option<LevelFilter>)) {
     // Whether a line is looked at at all, the tracing library keeps for all threads, and asks anew whenever there is
     // another subscriber.
@@ -118,43 +119,45 @@ fn levels_and_mobiles_change_while_lines_are_written() {
 
 #[test]
 fn what_cannot_be_changed_is_refused() {
-    let logging = Logging::new(&log(Configured::Info));
-    let before = logging.state();
-    let refused = |change: &LogChange, mobiles, word: &str| {
-        let problem = logging.change(change, mobiles).unwrap_err();
-        assert!(problem.detail.contains(word), "{problem}");
-    };
-    let nothing = LogChange {
-        level: None,
-        mobile: None,
-    };
-    refused(&nothing, true, "neither");
-    refused(&mobile("", true), true, "mn: ");
-    refused(&mobile("mn1@x", true), false, "mobile node");
-    assert_eq!(logging.state(), before);
-    for n in 0..MAX_MOBILES {
-        let on = mobile(&format!("mn{n}@x"), true);
-        logging.change(&on, true).unwrap();
-    }
-    refused(&mobile("one@more", true), true, "64 mobiles");
-    assert!(logging.change(&mobile("mn1@x", true), true).is_ok());
+    with(&log(Configured::Info), |logging, _, _| {
+        let before = logging.state();
+        let refused = |change: &LogChange, mobiles, word: &str| {
+            let problem = logging.change(change, mobiles).unwrap_err();
+            assert!(problem.detail.contains(word), "{problem}");
+        };
+        let nothing = LogChange {
+            level: None,
+            mobile: None,
+        };
+        refused(&nothing, true, "neither");
+        refused(&mobile("", true), true, "mn: ");
+        refused(&mobile("mn1@x", true), false, "mobile node");
+        assert_eq!(logging.state(), before);
+        for n in 0..MAX_MOBILES {
+            let on = mobile(&format!("mn{n}@x"), true);
+            logging.change(&on, true).unwrap();
+        }
+        refused(&mobile("one@more", true), true, "64 mobiles");
+        assert!(logging.change(&mobile("mn1@x", true), true).is_ok());
+    });
 }
 
 #[test]
 fn a_reload_changes_what_the_file_changes() {
     let old = log(Configured::Info);
-    let logging = Logging::new(&old);
-    logging.change(&level(LogLevel::Debug), true).unwrap();
-    logging.reload(&old, &old);
-    assert_eq!(logging.state().level, LogLevel::Debug);
-    let new = Log {
-        level: Configured::Warn,
-        addresses: true,
-        ..old.clone()
-    };
-    logging.reload(&old, &new);
-    let state = logging.state();
-    assert_eq!((state.level, state.addresses), (LogLevel::Warn, true));
+    with(&old, |logging, _, _| {
+        logging.change(&level(LogLevel::Debug), true).unwrap();
+        logging.reload(&old, &old);
+        assert_eq!(logging.state().level, LogLevel::Debug);
+        let new = Log {
+            level: Configured::Warn,
+            addresses: true,
+            ..old.clone()
+        };
+        logging.reload(&old, &new);
+        let state = logging.state();
+        assert_eq!((state.level, state.addresses), (LogLevel::Warn, true));
+    });
 }
 
 #[test]
