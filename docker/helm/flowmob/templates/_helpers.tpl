@@ -43,7 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $asked := dict
   "pci" (list "IPC_LOCK")
   "af_packet" (list "NET_RAW" "NET_ADMIN")
-  "af_xdp" (list "NET_RAW" "NET_ADMIN" "BPF")
+  "af_xdp" (list "NET_RAW" "NET_ADMIN" "SYS_ADMIN" "IPC_LOCK")
   "tap" (list "NET_ADMIN") -}}
 {{- $all := .Values.security.extraCapabilities -}}
 {{- range splitList " " (include "flowmob.devices" .) -}}
