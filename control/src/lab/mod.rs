@@ -251,7 +251,7 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Run(args) => run_all(&args),
         LabCommand::Disturb(args) => measure_disturbances(&args),
         LabCommand::Chaos(args) => bring_chaos(&args),
-        LabCommand::Soak(args) => soak(&args),
+        LabCommand::Soak(args) => let_it_soak(&args),
         LabCommand::Down => {
             let swept = instance::clean(true)?;
             say_plainly(&format!(
@@ -380,7 +380,7 @@ fn bring_chaos(args: &ChaosArgs) -> anyhow::Result<ExitCode> {
     Ok(exit_code(chaos.costs.passed))
 }
 
-fn soak(args: &SoakArgs) -> anyhow::Result<ExitCode> {
+fn let_it_soak(args: &SoakArgs) -> anyhow::Result<ExitCode> {
     let setting = args.build.one("soak", Scenario::Unique)?;
     let progress = Progress::new()?;
     instance::clean(false)?;
