@@ -1,6 +1,7 @@
 //! Signalling while everything that is decided is written to disk, and the way back from there.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -32,6 +33,10 @@ pub(crate) struct Kept {
     /// Of that, reading the files.
     pub(crate) read_seconds: f64,
 }
+
+/// As in an appliance on two cores.
+const READERS: usize = 2;
+const BATCH: usize = 512;
 
 /// A directory that goes when this does. On the disk of the checkout: temporary files may be in memory.
 struct Place(PathBuf);
@@ -87,19 +92,31 @@ pub(super) fn measure(order: &Order) -> Result<Kept> {
     let fresh = Anchor::new()?;
     let now = fresh.now;
     let records = contents.take(Space::Lma);
-    let (to, batches) = std::sync::mpsc::sync_channel(16);
-    pin(order.core)?;
-    // As an appliance reads them: ahead, on another core.
-    std::thread::spawn(move || {
-        for batch in records.chunks(4096) {
-            let read = batch.iter().map(|(key, value)| LmaRecord::read(key, value));
-            if to.send(read.collect::<Vec<_>>()).is_err() {
-                return;
+    // As an appliance reads them: ahead, and on all cores.
+    let records = Arc::new(records);
+    let mut ends = Vec::new();
+    for reader in 0..READERS {
+        let (to, end) = std::sync::mpsc::sync_channel(16);
+        ends.push(end);
+        let records = Arc::clone(&records);
+        let core = [order.core, order.control_core].get(reader).copied();
+        std::thread::spawn(move || {
+            // Where it cannot be pinned it is slower, and right.
+            let _ = core.map(pin);
+            for batch in records.chunks(BATCH).skip(reader).step_by(READERS) {
+                let read = batch.iter().map(|(key, value)| LmaRecord::read(key, value));
+                if to.send(read.collect::<Vec<_>>()).is_err() {
+                    return;
+                }
             }
-        }
+        });
+    }
+    let batches = records.len().div_ceil(BATCH);
+    drop(records);
+    let records = (0..batches).flat_map(|batch| {
+        let end = ends.get(batch % READERS);
+        end.and_then(|end| end.recv().ok()).unwrap_or_default()
     });
-    pin(order.control_core)?;
-    let records = batches.into_iter().flatten();
     let (mut lma, restored) = Lma::restore(fresh.config, 2, now, records);
     let commands = std::iter::from_fn(|| lma.poll_command()).count();
     let restore = begin.elapsed();

@@ -55,6 +55,21 @@ impl<K: Copy + Ord> Timers<K> {
         }
     }
 
+    /// Sets many timers where none are: in order, which is quicker than one after the other.
+    pub(crate) fn fill(&mut self, timers: Vec<(K, Duration)>) {
+        let timers = timers.into_iter().map(|(key, at)| (key, at.into()));
+        self.by_key = timers.collect();
+        self.by_deadline = self.by_key.iter().map(|(key, at)| (*at, *key)).collect();
+    }
+
+    /// Forgets the timers between two keys, these included.
+    pub(crate) fn cancel_between(&mut self, first: K, last: K) {
+        let set: Vec<K> = self.between(first, last).map(|(key, _)| key).collect();
+        for key in set {
+            self.cancel(key);
+        }
+    }
+
     /// When a timer fires, if it is set.
     pub(crate) fn deadline(&self, key: K) -> Option<Duration> {
         self.by_key.get(&key).map(|at| (*at).into())

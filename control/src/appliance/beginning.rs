@@ -1,5 +1,6 @@
 //! How a process begins: where its former self was, if that has left records.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -79,7 +80,7 @@ pub(super) fn begin(config: &Config, start: Instant, seed: u64) -> anyhow::Resul
     // A role that is no more must not find them when it is there again.
     for (space, records) in std::mem::take(&mut contents.records) {
         for (key, _) in records {
-            keeping.keep(space, key, None);
+            keeping.keep(space, key.to_vec(), None);
         }
     }
     Ok(Beginning {
@@ -109,17 +110,19 @@ fn is_of_this_mag(config: &Config, keeping: &mut Keeping, contents: &mut Content
             "the MAG has another address or other access ports: its sessions begin anew"
         );
         for (key, _) in contents.take(Space::Mag) {
-            keeping.keep(Space::Mag, key, None);
+            keeping.keep(Space::Mag, key.to_vec(), None);
         }
     }
     keeping.keep(Space::Process, PLACES.to_owned(), Some(places));
     same
 }
 
-/// Records of a batch that are read before anybody needs them.
-const BATCH: usize = 4096;
+/// Records that are read in one go: few, as to give much memory back at once makes the C library tidy up.
+const BATCH: usize = 512;
+/// Most threads that read.
+const READERS: usize = 4;
 
-/// Reads records on a thread of its own while those before them are used; they stay in their order.
+/// Reads records on threads of their own while those before them are used; they stay in their order.
 ///
 /// # Errors
 /// If there can be no thread.
@@ -127,23 +130,31 @@ fn read_ahead<T: Send + 'static>(
     records: Vec<Pair>,
     read: fn(&[u8], &[u8]) -> T,
 ) -> anyhow::Result<impl Iterator<Item = T>> {
-    let (to, batches) = bounded(16);
-    let all = move || {
-        let mut records = records.into_iter().peekable();
-        while records.peek().is_some() {
-            let batch = records.by_ref().take(BATCH);
-            let batch: Vec<T> = batch.map(|(key, value)| read(&key, &value)).collect();
-            if to.send(batch).is_err() {
-                return;
+    let readers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(READERS));
+    let records: Arc<[Pair]> = records.into();
+    let batches = records.len().div_ceil(BATCH);
+    let mut ends = Vec::new();
+    for reader in 0..readers {
+        let (to, end) = bounded(16);
+        ends.push(end);
+        let records = Arc::clone(&records);
+        let all = move || {
+            let own = records.chunks(BATCH).skip(reader).step_by(readers);
+            for batch in own {
+                let batch: Vec<T> = batch.iter().map(|(key, value)| read(key, value)).collect();
+                if to.send(batch).is_err() {
+                    return;
+                }
             }
-        }
-    };
-    // It ends with its records.
-    std::thread::Builder::new()
-        .name("records".into())
-        .spawn(all)
-        .context("no thread that reads records")?;
-    Ok(batches.into_iter().flatten())
+        };
+        // It ends with its records.
+        std::thread::Builder::new()
+            .name("records".into())
+            .spawn(all)
+            .context("no thread that reads records")?;
+    }
+    let in_turn = ends.into_iter().cycle().take(batches);
+    Ok(in_turn.flat_map(|end| end.recv().unwrap_or_default()))
 }
 
 /// Says what a state machine goes on with, and what it could not use; how many records could not be read.

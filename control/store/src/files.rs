@@ -4,12 +4,15 @@
 //! counts, what still counts in the oldest one is written once more with the next groups, a bit at a time, until that
 //! file can go. So nobody ever waits for a whole file to be copied.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
 
 use crate::frame::{self, Found, Frame, HEADER};
 use crate::writer::{Changes, Key};
@@ -267,7 +270,8 @@ fn size(octets: &[u8]) -> u64 {
 /// What a directory holds.
 struct Loaded {
     files: Files,
-    values: HashMap<Owned, (Vec<u8>, Place)>,
+    /// Keys and values are pieces of the files.
+    values: HashMap<(Space, Bytes), (Bytes, Place)>,
     contents: Contents,
 }
 
@@ -289,7 +293,7 @@ pub(crate) fn open(directory: &Path, full: u64) -> Result<(Files, Contents), Sto
         loaded.contents.put_aside = Some(aside);
         let copied = loaded.values.iter().map(|((space, key), (value, _))| {
             let key = (*space, key.to_vec());
-            (key, Some(value.clone()))
+            (key, Some(value.to_vec()))
         });
         let clocks = loaded.contents.clocks.unwrap_or_default();
         let copied = copied.collect();
@@ -297,14 +301,25 @@ pub(crate) fn open(directory: &Path, full: u64) -> Result<(Files, Contents), Sto
     }
     let is_damaged = loaded.contents.put_aside.is_some();
     loaded.files.places.reserve(loaded.values.len());
+    let mut last = (Space::Lma, Vec::new());
     for ((space, key), (value, place)) in loaded.values {
-        let records = loaded.contents.records.entry(space).or_default();
-        records.push((key.to_vec(), value));
+        // Most of them are in one part.
+        if space != last.0 {
+            let records = loaded.contents.records.insert(last.0, last.1);
+            debug_assert!(records.is_none_or(|records| records.is_empty()));
+            last = (
+                space,
+                loaded.contents.records.remove(&space).unwrap_or_default(),
+            );
+        }
+        let (_, records) = &mut last;
         // Of damaged files, the copies are somewhere else.
         if !is_damaged {
-            loaded.files.note((space, key), Some(place));
+            loaded.files.note((space, Box::from(&*key)), Some(place));
         }
+        records.push((key, value));
     }
+    loaded.contents.records.insert(last.0, last.1);
     for records in loaded.contents.records.values_mut() {
         // What tells keys apart is at their beginning: where they are in memory need not be looked up again and again.
         records
@@ -365,7 +380,7 @@ fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// A change that counts from the next commit on.
-type Pending = (Owned, Option<(Vec<u8>, Place)>);
+type Pending = ((Space, Bytes), Option<(Bytes, Place)>);
 
 fn load(directory: &Path, full: u64, lock: File) -> io::Result<Loaded> {
     let mut loaded = Loaded {
@@ -374,11 +389,9 @@ fn load(directory: &Path, full: u64, lock: File) -> io::Result<Loaded> {
         contents: Contents::default(),
     };
     let numbers = numbers(directory)?;
-    let mut octets = Vec::new();
     for (n, number) in numbers.iter().enumerate() {
-        octets.clear();
         let path = path(directory, *number);
-        File::open(&path)?.read_to_end(&mut octets)?;
+        let octets = Bytes::from(fs::read(&path)?);
         let is_last = n + 1 == numbers.len();
         loaded.take_file(*number, &path, &octets, is_last)?;
     }
@@ -390,7 +403,7 @@ impl Loaded {
         &mut self,
         number: u64,
         path: &Path,
-        octets: &[u8],
+        octets: &Bytes,
         is_last: bool,
     ) -> io::Result<()> {
         self.files.sizes.insert(number, size(octets));
@@ -421,10 +434,12 @@ impl Loaded {
                     };
                     match frame {
                         Frame::Put(space, key, value) => {
-                            let value = (value.to_vec(), place);
-                            pending.push(((space, key.into()), Some(value)));
+                            let value = (octets.slice_ref(value), place);
+                            pending.push(((space, octets.slice_ref(key)), Some(value)));
                         }
-                        Frame::Delete(space, key) => pending.push(((space, key.into()), None)),
+                        Frame::Delete(space, key) => {
+                            pending.push(((space, octets.slice_ref(key)), None));
+                        }
                         Frame::Commit(clocks) => {
                             self.commit(&mut pending, clocks);
                             committed = at;

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam::channel::{Sender, unbounded};
 
 use writer::{Batch, Writer};
@@ -92,8 +93,8 @@ pub enum StoreError {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Mark(u64);
 
-/// A key and its value.
-pub type Pair = (Vec<u8>, Vec<u8>);
+/// A key and its value, as pieces of the file that they are from.
+pub type Pair = (Bytes, Bytes);
 
 /// What was in the store when it was opened.
 #[derive(Debug, Default)]

@@ -7,7 +7,8 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A closed interval; a selector field without an end is one with equal bounds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -45,32 +46,66 @@ impl<T: PartialOrd + Copy> Interval<T> {
 
 /// The fields of a selector, in the order of the wire; an absent field matches every packet
 /// (RFC 6088 §3).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Deserialize)]
 pub struct Selector<A> {
     /// Source address of the downlink packet.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Interval<A>>,
     /// Destination address of the downlink packet.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Interval<A>>,
     /// IPsec security parameter index; packets without one do not match.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub spi: Option<Interval<u32>>,
     /// Flow label, 20 bits; IPv6 only (RFC 8200 §3).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_label: Option<Interval<u32>>,
     /// Source port; packets without ports do not match.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub source_port: Option<Interval<u16>>,
     /// Destination port; packets without ports do not match.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_port: Option<Interval<u16>>,
     /// Traffic class or DS octet; only its upper six bits are compared.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic_class: Option<Interval<u8>>,
     /// Upper-layer protocol, after any extension headers.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_header: Option<Interval<u8>>,
+}
+
+/// For people, only what is there; for machines, which may not name fields, all of them.
+impl<A: Serialize> Serialize for Selector<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        fn put<S: SerializeStruct, T: Serialize>(
+            to: &mut S,
+            all: bool,
+            name: &'static str,
+            field: Option<&T>,
+        ) -> Result<(), S::Error> {
+            if all || field.is_some() {
+                to.serialize_field(name, &field)
+            } else {
+                to.skip_field(name)
+            }
+        }
+        let all = !serializer.is_human_readable();
+        let there = usize::from(self.source.is_some())
+            + usize::from(self.destination.is_some())
+            + usize::from(self.spi.is_some())
+            + usize::from(self.flow_label.is_some())
+            + usize::from(self.source_port.is_some())
+            + usize::from(self.destination_port.is_some())
+            + usize::from(self.traffic_class.is_some())
+            + usize::from(self.next_header.is_some());
+        let mut to = serializer.serialize_struct("Selector", if all { 8 } else { there })?;
+        put(&mut to, all, "source", self.source.as_ref())?;
+        put(&mut to, all, "destination", self.destination.as_ref())?;
+        put(&mut to, all, "spi", self.spi.as_ref())?;
+        put(&mut to, all, "flow_label", self.flow_label.as_ref())?;
+        put(&mut to, all, "source_port", self.source_port.as_ref())?;
+        put(
+            &mut to,
+            all,
+            "destination_port",
+            self.destination_port.as_ref(),
+        )?;
+        put(&mut to, all, "traffic_class", self.traffic_class.as_ref())?;
+        put(&mut to, all, "next_header", self.next_header.as_ref())?;
+        to.end()
+    }
 }
 
 impl<A> Default for Selector<A> {

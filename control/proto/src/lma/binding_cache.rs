@@ -348,16 +348,73 @@ impl BindingCache {
         self.changes.forget(&id);
     }
 
-    /// Brings back a mobile that another cache had; the caller checked that neither its number nor its name is taken.
+    /// Brings back a mobile that another cache had, without what leads to it; the caller checked that its number is not taken.
     pub(super) fn restore(&mut self, mobile: Box<Mobile>) {
         let place = mobile.id.0 as usize;
         if self.mobiles.len() <= place {
             self.mobiles.resize_with(place + 1, || None);
         }
-        self.by_name.insert(mobile.mn_id.clone(), mobile.id);
         if let Some(slot) = self.mobiles.get_mut(place) {
             *slot = Some(mobile);
         }
+    }
+
+    /// Enters the names of mobiles that have been brought back; returns those whose name another one has.
+    pub(super) fn restore_names(&mut self, mut names: Vec<(MnId, MobileId)>) -> Vec<Mobile> {
+        names.sort_unstable();
+        let mut twice = Vec::new();
+        names.dedup_by(|(later, id), (name, _)| {
+            let same = later == name;
+            if same {
+                twice.push(*id);
+            }
+            same
+        });
+        self.by_name = names.into_iter().collect();
+        let gone = twice.into_iter().filter_map(|id| self.take(id));
+        gone.map(|mobile| *mobile).collect()
+    }
+
+    /// Enters the prefixes of mobiles that have been brought back; returns those that overlap with another one's, which
+    /// has the lower number.
+    pub(super) fn restore_owners(&mut self) -> Vec<(Hnp, MobileId)> {
+        let mobiles = self.mobiles.iter().flatten();
+        let prefixes = mobiles.flat_map(|mobile| {
+            let own = mobile.sessions.iter().flat_map(|session| &session.hnps);
+            own.chain(&mobile.retiring).map(|hnp| (*hnp, mobile.id))
+        });
+        let mut prefixes: Vec<(Hnp, MobileId)> = prefixes.collect();
+        // Prefixes are ordered by address, and of one address the shortest comes first: what overlaps with one comes right
+        // behind it.
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        let mut foreign = Vec::new();
+        let mut kept: Vec<(Hnp, MobileId)> = Vec::with_capacity(prefixes.len());
+        let mut widest: Option<(Hnp, MobileId)> = None;
+        for next in prefixes {
+            match widest.filter(|(hnp, _)| hnp.overlaps(next.0)) {
+                None => widest = Some(next),
+                Some((_, id)) if id == next.1 => {}
+                Some((_, id)) if id < next.1 => {
+                    foreign.push(next);
+                    continue;
+                }
+                Some(wider) => {
+                    foreign.push(wider);
+                    kept.retain(|one| *one != wider);
+                    widest = Some(next);
+                }
+            }
+            kept.push(next);
+        }
+        self.owners = kept.into_iter().collect();
+        foreign
+    }
+
+    /// The numbers of all mobiles, ascending.
+    pub(super) fn ids(&self) -> Vec<MobileId> {
+        let mobiles = self.mobiles.iter().flatten();
+        mobiles.map(|mobile| mobile.id).collect()
     }
 
     /// Finds the numbers between those of restored mobiles.

@@ -36,10 +36,26 @@ impl Lma {
 
     /// Sends what is due to the MAGs of a mobile, and sets the timers of its sessions.
     pub(super) fn signal(&mut self, now: Duration, mobile: &mut Mobile) {
-        let bids: Vec<Bid> = mobile.sessions.iter().map(|s| s.bid).collect();
-        for bid in bids {
+        // Their number does not change.
+        for place in 0..mobile.sessions.len() {
+            let Some(bid) = mobile.sessions.get(place).map(|session| session.bid) else {
+                break;
+            };
             self.begin_exchange(now, mobile, bid);
             self.set_session_timers(now, mobile, bid);
+        }
+    }
+
+    /// Likewise for a mobile whose timers are as they were when the last of this was said.
+    pub(super) fn signal_on(&mut self, now: Duration, mobile: &mut Mobile) {
+        let said = self.outbox.said();
+        for place in 0..mobile.sessions.len() {
+            if let Some(bid) = mobile.sessions.get(place).map(|session| session.bid) {
+                self.begin_exchange(now, mobile, bid);
+            }
+        }
+        if self.outbox.said() != said {
+            self.signal(now, mobile);
         }
     }
 
@@ -55,10 +71,13 @@ impl Lma {
             return;
         }
         let wanted = mobile.wanted(session, self.config.signal_hosted);
-        let Some(peer) = self.peers.get_mut(&session.proxy_coa) else {
+        let dialect = self.peers.get(&session.proxy_coa).map(|peer| peer.dialect);
+        let request = dialect.and_then(|dialect| session.sync.next(dialect, &wanted, now));
+        let Some(request) = request else {
             return;
         };
-        let Some(request) = session.sync.next(peer.dialect, &wanted, now) else {
+        // Who is asked for to be changed is written down: only where there is something to say.
+        let Some(peer) = self.peers.get_mut(&session.proxy_coa) else {
             return;
         };
         let Some(sequence) = peer.begin((mobile.id, bid), self.config.fmi_window) else {

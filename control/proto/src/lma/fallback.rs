@@ -154,6 +154,9 @@ impl Mobile {
     /// Notes where each flow's packets go now, and returns what has changed for flows whose access
     /// comes or goes.
     fn update_courses(&mut self) -> Vec<LmaEvent> {
+        if self.flows.is_empty() {
+            return Vec::new();
+        }
         let hnps = self.hnps();
         let course = |flow: &super::FmcEntry| {
             if self.active_session(flow.bid).is_some() {

@@ -439,22 +439,39 @@ impl Lma {
 
     /// Completes and cancels moves, and tells the workers.
     fn switch(&mut self, now: Duration, mobile: &mut Mobile) {
-        let active: BTreeSet<Bid> = mobile.active().map(|s| s.bid).collect();
-        let stranded = |f: &&FmcEntry| f.moving.is_some_and(|m| !active.contains(&m.to));
-        let stranded: Vec<Fid> = mobile
-            .flows
-            .iter()
-            .filter(stranded)
-            .map(|f| f.fid)
-            .collect();
+        // Most mobiles have none.
+        let has_flows = !mobile.flows.is_empty();
+        if has_flows {
+            self.cancel_stranded(now, mobile);
+        }
+        self.rescue(mobile);
+        if has_flows {
+            let config = &self.config;
+            for event in mobile.complete_moves(now, config.drain, config.signal_hosted) {
+                self.outbox.event(event);
+            }
+            self.drain(now, mobile);
+        }
+        self.tunnels.update(mobile, &mut self.outbox);
+        self.report_courses(mobile);
+        self.release_retired(now, mobile);
+    }
+
+    /// Flows whose new accesses are gone move there no more.
+    fn cancel_stranded(&mut self, now: Duration, mobile: &mut Mobile) {
+        let gone = |f: &&FmcEntry| {
+            f.moving
+                .is_some_and(|m| mobile.active_session(m.to).is_none())
+        };
+        let stranded: Vec<Fid> = mobile.flows.iter().filter(gone).map(|f| f.fid).collect();
         for fid in stranded {
             self.cancel_move(now, mobile, fid, MoveFailure::AccessGone);
         }
-        self.rescue(mobile);
-        let config = &self.config;
-        for event in mobile.complete_moves(now, config.drain, config.signal_hosted) {
-            self.outbox.event(event);
-        }
+    }
+
+    /// Accesses that flows have left serve them for a while, as long as they are there.
+    fn drain(&mut self, now: Duration, mobile: &mut Mobile) {
+        let active: BTreeSet<Bid> = mobile.active().map(|s| s.bid).collect();
         for flow in &mut mobile.flows {
             flow.draining
                 .retain(|bid, until| *until > now && active.contains(bid));
@@ -464,9 +481,6 @@ impl Lma {
                 None => self.timers.cancel(key),
             }
         }
-        self.tunnels.update(mobile, &mut self.outbox);
-        self.report_courses(mobile);
-        self.release_retired(now, mobile);
     }
 
     fn cancel_move(&mut self, now: Duration, mobile: &mut Mobile, fid: Fid, reason: MoveFailure) {

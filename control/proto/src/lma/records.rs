@@ -30,27 +30,21 @@ use super::{Lma, Timer};
 use crate::config::LmaConfig;
 use crate::event::{DeletionReason, RequestOutcome};
 use crate::heartbeat;
-use crate::record::{Record, Restored, Spoilt, decode};
+use crate::record::{Record, Restored, Spoilt, decode, decode_key};
 use crate::table::Installed;
 use crate::time::Now;
 
-/// What a record is about. By their letters, ascending keys tell of everything else before they tell of mobiles.
+/// What a record is about. Ascending keys tell of everything else before they tell of mobiles.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Key {
-    #[serde(rename = "m")]
-    Mobile(MobileId),
-    #[serde(rename = "a")]
     Peer(ProxyCoa),
-    #[serde(rename = "b")]
     Heartbeat(Ipv6Addr),
-    #[serde(rename = "c")]
     Pool(Hnp),
-    #[serde(rename = "d")]
     Service(MnId),
-    #[serde(rename = "e")]
     Ghost(ProxyCoa, MnId),
-    #[serde(rename = "f")]
     Recent(ProxyCoa, MnId),
+    /// Its number, high octet first: so they come in the order of their numbers.
+    Mobile([u8; 4]),
 }
 
 /// A record that was read. Reading takes longer than using it, and needs nothing but the record.
@@ -75,10 +69,12 @@ impl LmaRecord {
     /// What it is about, and why it cannot be read.
     pub fn read(key: &[u8], value: &[u8]) -> Result<Self, Spoilt> {
         let spoilt = |what: String| move |why| Spoilt { what, why };
-        let key: Key = decode(key).map_err(spoilt("a key".to_owned()))?;
-        let what = format!("{key:?}");
-        let read = match key {
-            Key::Mobile(id) => decode(value).map(|image| Read::Mobile(id, image)),
+        let key: Key = decode_key(key).map_err(spoilt("a key".to_owned()))?;
+        let read = match key.clone() {
+            Key::Mobile(id) => {
+                let id = MobileId(u32::from_be_bytes(id));
+                decode(value).map(|image| Read::Mobile(id, image))
+            }
             Key::Peer(coa) => decode(value).map(|image| Read::Peer(coa, image)),
             Key::Heartbeat(address) => decode(value).map(|peer| Read::Heartbeat(address, peer)),
             Key::Pool(range) => decode(value).map(|told| Read::Pool(range, told)),
@@ -86,7 +82,8 @@ impl LmaRecord {
             Key::Ghost(coa, mn_id) => decode(value).map(|note| Read::Ghost(coa, mn_id, note)),
             Key::Recent(coa, mn_id) => decode(value).map(|note| Read::Recent(coa, mn_id, note)),
         };
-        read.map(Self).map_err(spoilt(what))
+        read.map(Self)
+            .map_err(|why| spoilt(format!("{key:?}"))(why))
     }
 }
 
@@ -111,6 +108,15 @@ struct MobileImage {
     rescues: Vec<Rescue>,
     retiring: BTreeSet<Hnp>,
     timers: Vec<(Timer, Duration)>,
+}
+
+/// What leads to mobiles that come back, before it is in order.
+#[derive(Default)]
+struct Arrivals {
+    names: Vec<(MnId, MobileId)>,
+    timers: Vec<((MobileId, Timer), Duration)>,
+    /// Who is not as it was written down.
+    changed: BTreeSet<MobileId>,
 }
 
 impl Lma {
@@ -174,7 +180,7 @@ impl Lma {
             retiring: &mobile.retiring,
             timers: timers.collect(),
         });
-        Record::new(&Key::Mobile(id), view.as_ref())
+        Record::new(&Key::Mobile(id.0.to_be_bytes()), view.as_ref())
     }
 
     /// An LMA that goes on from the last record of each key, in ascending order of these. What the configuration does
@@ -191,13 +197,17 @@ impl Lma {
         lma.keep_records();
         let mut restored = Restored::default();
         let mut told = Vec::new();
+        let mut arrivals = Arrivals::default();
         for record in records {
             match record {
-                Ok(LmaRecord(read)) => lma.take_record(now, read, &mut told, &mut restored),
+                Ok(LmaRecord(Read::Mobile(id, image))) => {
+                    lma.take_mobile(id, *image, &mut arrivals, &mut restored);
+                }
+                Ok(LmaRecord(read)) => lma.take_record(read, &mut told, &mut restored),
                 Err(spoilt) => restored.lose(spoilt),
             }
         }
-        lma.cache.number_free();
+        lma.enter(now.monotonic, arrivals, &mut restored);
         for (range, told) in told {
             match lma.pools.iter_mut().find(|pool| pool.range() == range) {
                 Some(pool) => pool.resume(now.monotonic, told),
@@ -210,23 +220,9 @@ impl Lma {
         (lma, restored)
     }
 
-    fn take_record(
-        &mut self,
-        now: Now,
-        read: Read,
-        told: &mut Vec<(Hnp, u128)>,
-        restored: &mut Restored,
-    ) {
+    fn take_record(&mut self, read: Read, told: &mut Vec<(Hnp, u128)>, restored: &mut Restored) {
         const GONE: &str = "there is no such peer any more";
         match read {
-            Read::Mobile(id, image) => {
-                if self.cache.id_of(&image.mn_id).is_some() || self.cache.get(id).is_some() {
-                    restored.spoil(&image.mn_id, "there are two of it");
-                    return;
-                }
-                let whole = self.take_mobile(now.monotonic, id, *image, restored);
-                self.resume(now.monotonic, id, whole);
-            }
             Read::Peer(coa, former) => match self.peers.get_mut(&coa) {
                 Some(peer) => peer.go_on(&former),
                 None => restored.spoil(&coa.0, GONE),
@@ -242,6 +238,8 @@ impl Lma {
                 profile.or_default().enabled = on;
                 self.service.restore(mn_id, on);
             }
+            // Taken before.
+            Read::Mobile(..) => {}
             Read::Ghost(coa, mn_id, note) => {
                 self.ghosts.notes().restore((coa, mn_id), note);
             }
@@ -251,14 +249,14 @@ impl Lma {
         }
     }
 
-    /// Enters a mobile into all that leads to it; whether all of its sessions may go on.
+    /// Takes a mobile, without what leads to it.
     fn take_mobile(
         &mut self,
-        now: Duration,
         id: MobileId,
         image: MobileImage,
+        arrivals: &mut Arrivals,
         restored: &mut Restored,
-    ) -> bool {
+    ) {
         let MobileImage {
             mn_id,
             mut sessions,
@@ -268,32 +266,24 @@ impl Lma {
             retiring,
             timers,
         } = image;
+        if self.cache.get(id).is_some() {
+            restored.spoil(&mn_id, "there are two of its number");
+            return;
+        }
         let before = sessions.len();
         sessions.retain(|session| {
-            let why = self.not_allowed(id, session);
+            let why = self.not_allowed(session);
             if let Some(why) = &why {
                 restored.spoil(&format!("{mn_id} binding {}", session.bid), why);
             }
             why.is_none()
         });
-        let whole = sessions.len() == before;
-        for session in &sessions {
-            self.charge(None, Some(session.registrar));
-            self.bind(now, session.proxy_coa, session.lmaa);
-            if let Some(outstanding) = session.sync.outstanding()
-                && let Some(peer) = self.peers.get_mut(&session.proxy_coa)
-            {
-                peer.go_on_waiting(outstanding.sequence, (id, session.bid));
-            }
+        if sessions.len() != before {
+            arrivals.changed.insert(id);
         }
-        for hnp in sessions.iter().flat_map(|s| &s.hnps).chain(&retiring) {
-            self.cache.set_owner(*hnp, Some(id));
-            // One that no pool has is a profile's, or was in a pool that is gone.
-            let _ = self.pools.iter_mut().any(|pool| pool.take(*hnp));
-        }
-        for (timer, at) in timers {
-            self.timers.set((id, timer), at);
-        }
+        let timers = timers.into_iter().map(|(timer, at)| ((id, timer), at));
+        arrivals.timers.extend(timers);
+        arrivals.names.push((mn_id.clone(), id));
         self.cache.restore(Box::new(Mobile {
             id,
             mn_id,
@@ -305,11 +295,77 @@ impl Lma {
             installed: Installed::default(),
             deferred: None,
         }));
-        whole
+    }
+
+    /// Makes all that leads to mobiles, in order, which is quicker than one after the other; and goes on with each.
+    fn enter(&mut self, now: Duration, arrivals: Arrivals, restored: &mut Restored) {
+        let Arrivals {
+            names,
+            timers,
+            mut changed,
+        } = arrivals;
+        self.timers.fill(timers);
+        for mobile in self.cache.restore_names(names) {
+            restored.spoil(&mobile.mn_id, "there are two of it");
+            self.timers
+                .cancel_between((mobile.id, Timer::FIRST), (mobile.id, Timer::LAST));
+        }
+        for (hnp, id) in self.cache.restore_owners() {
+            changed.insert(id);
+            self.give_up(id, hnp, restored);
+        }
+        self.cache.number_free();
+        for id in self.cache.ids() {
+            self.with_mobile(id, |lma, mobile| {
+                for session in &mobile.sessions {
+                    lma.count(now, id, session);
+                }
+                for hnp in mobile.hnps().iter().chain(&mobile.retiring) {
+                    // One that no pool has is a profile's, or was in a pool that is gone.
+                    let _ = lma.pools.iter_mut().any(|pool| pool.take(*hnp));
+                }
+            });
+            self.resume(now, id, !changed.contains(&id));
+        }
+    }
+
+    /// A session is there again.
+    fn count(&mut self, now: Duration, id: MobileId, session: &Bce) {
+        self.charge(None, Some(session.registrar));
+        self.bind(now, session.proxy_coa, session.lmaa);
+        if let Some(outstanding) = session.sync.outstanding()
+            && let Some(peer) = self.peers.get_mut(&session.proxy_coa)
+        {
+            peer.go_on_waiting(outstanding.sequence, (id, session.bid));
+        }
+    }
+
+    /// A prefix that a mobile had is another one's: its sessions with it are over.
+    fn give_up(&mut self, id: MobileId, hnp: Hnp, restored: &mut Restored) {
+        let Some(mut mobile) = self.cache.take(id) else {
+            return;
+        };
+        let before = mobile.hnps();
+        let mn_id = &mobile.mn_id;
+        mobile.sessions.retain(|session| {
+            let stays = !session.owns(hnp);
+            if !stays {
+                let what = format!("{mn_id} binding {}", session.bid);
+                restored.spoil(&what, "a prefix of it is another mobile's");
+            }
+            stays
+        });
+        mobile.retiring.remove(&hnp);
+        for freed in before.difference(&mobile.hnps()) {
+            if self.cache.owner(*freed) == Some(id) && !mobile.retiring.contains(freed) {
+                self.cache.set_owner(*freed, None);
+            }
+        }
+        self.cache.restore(mobile);
     }
 
     /// Why there can be no such session any more.
-    fn not_allowed(&self, id: MobileId, session: &Bce) -> Option<&'static str> {
+    fn not_allowed(&self, session: &Bce) -> Option<&'static str> {
         if !self.config.lmaas.contains(&session.lmaa) {
             return Some("its LMAA is not ours any more");
         }
@@ -319,15 +375,8 @@ impl Lma {
         let anchored = |hnp: &Hnp| {
             self.reserved.contains(hnp) || self.pools.iter().any(|pool| pool.covers(*hnp))
         };
-        if !session.hnps.iter().all(anchored) {
-            return Some("a prefix of it is not anchored here any more");
-        }
-        let foreign = |hnp: &Hnp| match self.cache.owner(*hnp) {
-            Some(owner) => owner != id,
-            None => self.cache.overlaps(*hnp),
-        };
-        let foreign = session.hnps.iter().any(foreign);
-        foreign.then_some("a prefix of it is another mobile's")
+        let anchored = session.hnps.iter().all(anchored);
+        (!anchored).then_some("a prefix of it is not anchored here any more")
     }
 
     /// Goes on with a mobile: its bindings are in force, what was due is done. One that is not `whole` is not as it was
@@ -345,7 +394,8 @@ impl Lma {
                 lma.note_ghost(now, mobile, mag, &[bid], RequestOutcome::NoAnswer);
                 lma.delete_session(now, mobile, bid, DeletionReason::Revoked);
             }
-            lma.settle(now, mobile);
+            lma.switch(now, mobile);
+            lma.signal_on(now, mobile);
         });
         // What follows from the records alone would follow from them again.
         if whole && self.outbox.said() == said {

@@ -412,6 +412,12 @@ impl Sync {
         confirmed.copied().collect()
     }
 
+    /// Whether this is one of them.
+    pub(crate) fn has_granted(&self, hnp: Hnp) -> bool {
+        let mut held = self.held.values();
+        held.any(|held| held.confirmed.contains(&hnp))
+    }
+
     /// Whether the MAG may route this prefix without its session owning it.
     pub(crate) fn may_hold(&self, hnp: Hnp) -> bool {
         let outstanding = self.changes().map(Change::statement);

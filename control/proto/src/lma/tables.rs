@@ -80,7 +80,7 @@ impl Tunnels {
         let default_path = default.and_then(|s| self.path(s, outbox));
 
         // After a move, packets *from* a prefix come through a MAG whose session does not own it.
-        let granted = mobile.active().filter(|s| s.sync.granted().contains(&hnp));
+        let granted = mobile.active().filter(|s| s.sync.has_granted(hnp));
         let mut sources = Vec::new();
         for session in owners().chain(granted) {
             let path = self.path(session, outbox);

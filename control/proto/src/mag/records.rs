@@ -21,21 +21,16 @@ use super::bul::{Bule, MobileEntry, SessionId};
 use super::{Mag, Timer};
 use crate::config::MagConfig;
 use crate::heartbeat;
-use crate::record::{Record, Restored, Spoilt, decode};
+use crate::record::{Record, Restored, Spoilt, decode, decode_key};
 use crate::time::Now;
 
 /// What a record is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Key {
-    #[serde(rename = "s")]
     Session(SessionId),
-    #[serde(rename = "m")]
     Mobile(MobileId),
-    #[serde(rename = "h")]
     Heartbeat(Ipv6Addr),
-    #[serde(rename = "r")]
     Revocation(Lmaa),
-    #[serde(rename = "n")]
     Numbers,
 }
 
@@ -111,17 +106,17 @@ impl Mag {
         config: MagConfig,
         seed: u64,
         now: Now,
-        records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+        records: impl IntoIterator<Item = (impl AsRef<[u8]>, impl AsRef<[u8]>)>,
     ) -> (Self, Restored) {
         let mut mag = Self::new(config, seed);
         let mut restored = Restored::default();
         let mut sessions = Vec::new();
         for (key, value) in records {
-            let taken = decode(&key)
+            let taken = decode_key(key.as_ref())
                 .map_err(|why| ("a key".to_owned(), why))
                 .and_then(|key| {
                     let what = format!("{key:?}");
-                    mag.take_record(&key, &value, &mut sessions, &mut restored)
+                    mag.take_record(&key, value.as_ref(), &mut sessions, &mut restored)
                         .map_err(|why| (what, why))
                 });
             if let Err((what, why)) = taken {

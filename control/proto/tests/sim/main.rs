@@ -18,6 +18,7 @@ mod model;
 mod ordering;
 mod prefixes;
 mod presence;
+mod records;
 mod revocation;
 mod roaming;
 mod scenarios;

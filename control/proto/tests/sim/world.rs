@@ -139,7 +139,7 @@ impl Drop for World {
 }
 
 /// What a machine has written down, by key.
-type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn write_down(records: &mut Records, record: Record) {
     match record.value {
@@ -158,10 +158,10 @@ enum Victim {
 pub(crate) struct World {
     pub(crate) clock: Duration,
     pub(crate) lma: Taped<Lma>,
-    lma_records: Records,
+    pub(crate) lma_records: Records,
     /// Who is killed as soon as what has changed is on disk, before anybody hears of it.
     doomed: Option<Victim>,
-    mag_records: Vec<Records>,
+    pub(crate) mag_records: Vec<Records>,
     pub(crate) mags: Vec<Taped<Mag>>,
     pub(crate) lma_tables: Tables,
     pub(crate) mag_tables: Vec<Tables>,
