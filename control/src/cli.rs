@@ -49,6 +49,11 @@ pub(crate) enum Command {
         /// The process's configuration.
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+        /// Take the place of the process of this name that runs: get ready while it forwards, have it end, and go on from
+        /// what it knew. If none runs, it is a start like any other.
+        #[cfg(feature = "dpdk")]
+        #[arg(long)]
+        take_over: bool,
     },
     /// Check a configuration and report everything that is wrong with it.
     Check {

@@ -46,7 +46,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use config::Config;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::client::Client;
@@ -69,7 +69,10 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     };
     let client = || socket().map(|socket| Client::new(&socket));
     match cli.command {
-        Command::Run { config } => run(&config),
+        #[cfg(feature = "dpdk")]
+        Command::Run { config, take_over } => run(&config, take_over),
+        #[cfg(not(feature = "dpdk"))]
+        Command::Run { config } => run(&config, false),
         Command::Check { config } => check(&config),
         Command::Dashboard { listen } => dashboard(listen, &socket()?),
         Command::Health { live } => health(&client()?, live),
@@ -237,9 +240,11 @@ struct Signals {
     stop: Arc<AtomicBool>,
     /// To read the configuration again.
     reload: Arc<AtomicBool>,
+    /// To end, as another process takes over.
+    hand_over: Arc<AtomicBool>,
 }
 
-fn run(path: &Path) -> anyhow::Result<ExitCode> {
+fn run(path: &Path, take_over: bool) -> anyhow::Result<ExitCode> {
     capabilities::raise()?;
     let config = match config::load(path) {
         Ok(config) => config,
@@ -250,18 +255,33 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let signals = Signals::default();
-    let (stop, reload) = (&signals.stop, &signals.reload);
-    for (signal, flag) in [(SIGINT, stop), (SIGTERM, stop), (SIGHUP, reload)] {
+    let Signals {
+        stop,
+        reload,
+        hand_over,
+    } = &signals;
+    for (signal, flag) in [
+        (SIGINT, stop),
+        (SIGTERM, stop),
+        (SIGHUP, reload),
+        // In this order: who sees that it has to end knows why.
+        (SIGUSR1, hand_over),
+        (SIGUSR1, stop),
+    ] {
         signal_hook::flag::register(signal, Arc::clone(flag)).context("no signal handler")?;
     }
     confinement::user::become_configured(&config, path)?;
     if let Some(mn) = &config.mn {
+        anyhow::ensure!(
+            !take_over,
+            "a mobile node is taken over by nobody: end it, and start it again"
+        );
         mobile::run(path, &config, mn, logging, &signals)?;
     } else {
         #[cfg(feature = "dpdk")]
         {
             doctor::log(&config);
-            appliance::run(path, &config, logging, &signals)?;
+            appliance::run(path, &config, logging, &signals, take_over)?;
         }
         #[cfg(not(feature = "dpdk"))]
         anyhow::bail!("this build has no DPDK: it runs [mn] only");

@@ -146,6 +146,15 @@ impl AtLma {
         self.start();
     }
 
+    /// Another process takes over, and finds everything there.
+    fn taken_over(mut self) -> Self {
+        let namespace = self.network.app.name().to_owned();
+        let directory = self.directory.path().to_owned();
+        self.lma = self.lma.taken_over(&directory, "lma", Some(&namespace));
+        self.network.join_ports();
+        self
+    }
+
     fn start(&mut self) {
         let namespace = Some(self.network.app.name());
         self.lma = Appliance::start(self.directory.path(), "lma", namespace, &self.config);
@@ -642,7 +651,7 @@ fn explained_to_people(at: &AtLma) {
     }
 }
 
-/// After `kill -9` everything goes on without one message: neither the MAG, which is this test, nor the mobile says
+/// After `kill -9`, or when another process takes over, everything goes on without one message: neither the MAG, which is this test, nor the mobile says
 /// anything. What the LMA then says about the next refresh shows that it knows what it had promised.
 #[test]
 fn lma_that_is_killed_forwards_again_without_one_message() {
@@ -670,8 +679,12 @@ fn lma_that_is_killed_forwards_again_without_one_message() {
     let before = known(&at.lma);
     assert_eq!((before.0.len(), before.1.len()), (2, 1), "{before:?}");
 
-    for _ in 0..2 {
-        at.kill_and_start();
+    for turn in 0..3 {
+        if turn == 1 {
+            at = at.taken_over();
+        } else {
+            at.kill_and_start();
+        }
         let (one, other) = (
             at.network.edge.udp(ip(CN), 4000),
             at.network.far.udp(at.mn, 5000),

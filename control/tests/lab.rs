@@ -582,12 +582,12 @@ fn disturbed_it_is_what_it_was() {
     let directory = as_shown(&commands);
     let costs = result(&directory, "disturb.json");
     let operations = costs["operations"].as_array().unwrap();
-    assert_eq!(operations.len(), 7);
+    assert_eq!(operations.len(), 10);
     for operation in operations {
         let name = operation["operation"].as_str().unwrap();
         let (sent, lost) = (&operation["sent"], &operation["lost"]);
         let quiet = name == "nothing" || name.starts_with("reload");
-        assert!(sent.as_u64().unwrap() > 4000, "{operation}");
+        assert!(sent.as_u64().unwrap() > 3000, "{operation}");
         assert!(!quiet || lost == 0, "{operation}");
         let blocked = operation["blocked_downlink_ms"].as_f64().unwrap();
         // A process was away, and its flows were not moved away from it.
@@ -607,21 +607,21 @@ fn whatever_is_done_to_it_nothing_is_forgotten() {
     let report = result(&directory, "chaos.json");
     assert_eq!(
         (&report["seed"], &report["passed"]),
-        (&3.into(), &true.into())
+        (&2939.into(), &true.into())
     );
     let operations = report["operations"].as_array().unwrap();
     let sum = |rows: &[Value], name: &str| -> u64 {
         rows.iter().map(|row| row[name].as_u64().unwrap()).sum()
     };
     let kinds = report["kinds"].as_array().unwrap();
-    assert_eq!((operations.len(), sum(kinds, "times")), (16, 16));
+    assert_eq!((operations.len(), sum(kinds, "times")), (12, 12));
     assert_eq!(sum(kinds, "lost"), sum(operations, "lost"));
     assert!(sum(operations, "lost") > 0, "a kill costs something");
     let page = std::fs::read_to_string(directory.path().join("target/lab/chaos.html")).unwrap();
     for row in operations {
         assert!(page.contains(row["operation"].as_str().unwrap()), "{row}");
     }
-    assert!(page.contains("--seed 3 --events 16 --guests 10 --scenario shared --dialect mixed"));
+    assert!(page.contains("--seed 2939 --events 12 --guests 10 --scenario shared --dialect mixed"));
 
     let soaked = result(&as_shown(&soak), "soak.json");
     assert!(soaked["moves"].as_u64().unwrap() >= 10, "{soaked}");

@@ -53,6 +53,41 @@ fn a_process_ends_when_told_and_takes_its_socket_along() {
     assert!(again.stop(Signal::SIGTERM).success());
 }
 
+#[test]
+fn a_process_takes_the_place_of_its_former_self_and_of_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let former = mag(&directory);
+    let (socket, pid) = (former.socket().to_owned(), former.id());
+    // The configuration of another process, which has the same socket: it is not that one which is to end.
+    let config = fs::read_to_string(directory.path().join("mag.toml")).unwrap();
+    let other = config.replacen("name = \"mag\"", "name = \"other\"", 1);
+    assert_ne!(other, config);
+    let path = directory.path().join("other.toml");
+    fs::write(&path, other).unwrap();
+    let said = flowmob(["run", "--take-over", "--config", path.to_str().unwrap()]).fails();
+    assert!(said.contains("is mag, not other"), "{said}");
+    // So does one that could not run.
+    fs::write(&path, config.replacen("[mag]", "[gam]", 1)).unwrap();
+    flowmob(["run", "--take-over", "--config", path.to_str().unwrap()]).fails();
+    let status = former.command(["show", "status"]).ok();
+    assert!(status.contains("mag"), "{status}");
+
+    let mut now = former.taken_over(directory.path(), "mag", None);
+    assert_ne!(now.id(), pid);
+    assert!(now.log().contains("taking over"), "{}", now.log());
+    now.command(["show", "status"]).ok();
+
+    // Where nobody is, it is a start like any other: also where somebody was killed.
+    now.kill();
+    assert!(socket.exists());
+    let mut command = Command::new(FLOWMOB);
+    let file = directory.path().join("mag.toml");
+    command.args(["run", "--take-over", "--config"]).arg(&file);
+    let again = Appliance::start_command(command, directory.path(), "mag", &socket);
+    assert!(again.log().contains("like any other"), "{}", again.log());
+    assert!(again.stop(Signal::SIGUSR1).success());
+}
+
 /// Runs a configuration that cannot be run, and returns what is said.
 fn refused(directory: &Path, program: &mut Command, config: &str) -> String {
     let path = directory.join("wrong.toml");

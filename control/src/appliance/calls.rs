@@ -6,9 +6,11 @@ use flow::{Bid, Fid, FidPriority, HandoffIndicator, MnId};
 use pmip_proto::{FlowRequest, MoveFailure, MoveStarted, MoveTimes, Now};
 use serde::Serialize;
 use serde_json::{Value, json};
+use store::Mark as Kept;
 use tokio::sync::oneshot;
 
 use super::control::Control;
+use super::keeping::Keeping;
 use super::workers::{Mark, WorkerSet};
 use crate::api::{
     Attach, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, Handoff, Problem, Status,
@@ -318,6 +320,7 @@ struct Switching {
     reply: oneshot::Sender<Answer>,
     times: MoveTimes,
     mark: Mark,
+    kept: Kept,
 }
 
 impl WaitingMoves {
@@ -326,14 +329,15 @@ impl WaitingMoves {
         self.signalling.push((waiting, reply));
     }
 
-    /// A move is decided; whoever waits is told once the workers have passed `mark`.
-    pub(crate) fn moved(&mut self, moved: &Waiting, times: MoveTimes, mark: &Mark) {
+    /// A move is decided; whoever waits is told once the workers have passed `mark`, and `kept` is on disk.
+    pub(crate) fn moved(&mut self, moved: &Waiting, times: MoveTimes, mark: &Mark, kept: Kept) {
         for (waiting, reply) in self.take(moved) {
             self.switching.push(Switching {
                 waiting,
                 reply,
                 times,
                 mark: mark.clone(),
+                kept,
             });
         }
     }
@@ -346,9 +350,11 @@ impl WaitingMoves {
         }
     }
 
-    /// Answers those whose move is in force at every worker.
-    pub(crate) fn finish(&mut self, workers: &WorkerSet, now: Duration) {
-        let in_force = |switching: &mut Switching| workers.reached(&switching.mark);
+    /// Answers those whose move is in force at every worker, and will not be forgotten.
+    pub(super) fn finish(&mut self, workers: &WorkerSet, keeping: &Keeping, now: Duration) {
+        let in_force = |switching: &mut Switching| {
+            workers.reached(&switching.mark) && keeping.has_kept(switching.kept)
+        };
         for Switching {
             waiting,
             reply,

@@ -78,6 +78,8 @@ pub(crate) struct Control {
     pub(super) oddities: Oddities,
     /// Whether the process has been told to stop: then nobody is attached any more.
     pub(super) is_ending: bool,
+    /// Whether that is because another process takes over.
+    pub(super) hand_over: Arc<AtomicBool>,
     /// What every worker was told at its start.
     pub(super) worker: WorkerConfig,
 }
@@ -139,7 +141,8 @@ impl Control {
         self.workers.flush();
         self.release();
         self.keeping.fulfil();
-        self.moves.finish(&self.workers, now.monotonic);
+        self.moves
+            .finish(&self.workers, &self.keeping, now.monotonic);
         work
     }
 

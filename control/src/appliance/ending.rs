@@ -1,5 +1,6 @@
 //! How a process ends that is told to stop: what it has begun comes to its end while packets go on.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use flow::{MacAddr, PortId};
@@ -16,7 +17,9 @@ impl Control {
     /// sessions, which end then. Peers that do not answer are waited for in vain, and not for long.
     pub(super) fn wind_up(&mut self) {
         self.is_ending = true;
-        if self.reloads.deregisters_on_stop() {
+        // Who takes over goes on with all sessions.
+        let is_over = !self.hand_over.load(Ordering::Relaxed);
+        if is_over && self.reloads.deregisters_on_stop() {
             self.deregister_all();
         }
         let end = Instant::now() + PATIENCE;

@@ -26,7 +26,9 @@ impl Control {
         } = event
         {
             let mark = self.workers.mark();
-            self.moves.moved(&waiting(mn_id, fid, to), *times, &mark);
+            let kept = self.keeping.mark();
+            self.moves
+                .moved(&waiting(mn_id, fid, to), *times, &mark, kept);
         } else if let LmaEvent::FlowMoveFailed {
             mn_id,
             fid,

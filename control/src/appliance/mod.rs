@@ -24,6 +24,7 @@ mod reports;
 mod restart_counter;
 mod rows;
 mod setup;
+mod take_over;
 mod traffic;
 mod ways;
 mod wiring;
@@ -79,6 +80,9 @@ const SHARED_CORE: dataplane::Idle = dataplane::Idle::Adaptive {
     sleep: Duration::from_micros(50),
 };
 
+/// How often it is looked whether to end.
+const TURN: Duration = Duration::from_millis(10);
+
 /// Requests that may wait for the control thread.
 const MAX_CALLS: usize = 1024;
 
@@ -88,7 +92,8 @@ const EVENT_LINES: u32 = 100;
 /// Most errors sent per second about messages that cannot be read (RFC 6275 §9.3.3).
 const ANSWERS_PER_SECOND: u32 = 10;
 
-/// Runs an appliance until it is to stop. `file` is where its configuration is from.
+/// Runs an appliance until it is to stop. `file` is where its configuration is from; `takes_over` is whether it takes the
+/// place of one that runs.
 ///
 /// # Errors
 /// If it cannot start: the error says which part, and what to do about it.
@@ -97,22 +102,39 @@ pub(crate) fn run(
     config: &Config,
     logging: Logging,
     signals: &Signals,
+    takes_over: bool,
 ) -> anyhow::Result<()> {
     let stop = &signals.stop;
     let cores = worker_cores(config)?;
     let start = Instant::now();
     // Only processes with keys, which always have one, need the directory this early.
     let state = config.state_directory().unwrap_or_default();
-    let protection =
-        Protection::new(Source::all(config), &state).context("the keys of the signalling")?;
+    let keys =
+        || Protection::new(Source::all(config), &state).context("the keys of the signalling");
+    // Numbers that were used with them are the other process's until it ends.
+    let early = if takes_over {
+        let read = crate::keys::load_all(&Source::all(config));
+        read.map_err(|errors| anyhow::anyhow!("{}", join_lines(&errors)))
+            .context("the keys of the signalling")?;
+        None
+    } else {
+        Some(keys()?)
+    };
     let eal = Eal::init(&ports::eal_config(config)).context("DPDK did not start")?;
     left_behind::remove(&eal.runtime_directory());
+    let pool = ports::pool(&eal, config)?;
+    if takes_over {
+        take_over::take_over(config)?;
+    }
+    let protection = match early {
+        Some(protection) => protection,
+        None => keys()?,
+    };
     let OpenPorts {
         infos,
         workers: queues,
-        pool,
         peers,
-    } = ports::open(&eal, config)?;
+    } = ports::open(&eal, config, &pool)?;
 
     let workers: Vec<_> = (0..config.process.workers).map(WorkerId).collect();
     let (worker_rings, control_rings): (Vec<WorkerRings>, Vec<ControlRings>) =
@@ -143,6 +165,7 @@ pub(crate) fn run(
         events,
         file: file.to_owned(),
         logging,
+        hand_over: Arc::clone(&signals.hand_over),
     };
     let control = build_control(config, fixed, control_rings, requests)?;
     let control = spawn_control(config, control, stop)?;
@@ -156,7 +179,7 @@ pub(crate) fn run(
         if signals.reload.swap(false, Ordering::Relaxed) {
             ask_for_reload(&calls);
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(TURN);
     }
     // Nobody has asked for an end, so a thread came to one by itself: the log says why.
     let failed = !stop.swap(true, Ordering::Relaxed);
@@ -189,6 +212,11 @@ fn join<T>(thread: JoinHandle<T>, name: &str) -> anyhow::Result<T> {
     thread
         .join()
         .map_err(|_| anyhow::anyhow!("a {name} thread panicked"))
+}
+
+fn join_lines(errors: &[crate::secret::SecretError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("; ")
 }
 
 /// The core of each worker, where the configuration names cores.
@@ -341,6 +369,7 @@ struct Fixed {
     events: EventMaker,
     file: PathBuf,
     logging: Logging,
+    hand_over: Arc<AtomicBool>,
 }
 
 fn build_control(
@@ -358,6 +387,7 @@ fn build_control(
         events,
         file,
         logging,
+        hand_over,
     } = fixed;
     // Sequence numbers and identifiers start anywhere, so that a restarted process is not taken for its
     // former self.
@@ -424,6 +454,7 @@ fn build_control(
         keeping,
         oddities: control::Oddities::default(),
         is_ending: false,
+        hand_over,
         worker,
         setup: build_setup(config, infos, pool, cores),
     })

@@ -39,8 +39,6 @@ pub(super) struct OpenPorts {
     pub(super) infos: Vec<PortInfo>,
     /// Indexed by worker.
     pub(super) workers: Vec<DpdkIo>,
-    /// Where all packets are.
-    pub(super) pool: Mempool,
     /// The workers' ways to each other, indexed by worker; none if there is only one.
     pub(super) peers: Vec<Option<Peers<Mbuf>>>,
 }
@@ -68,13 +66,12 @@ pub(super) fn eal_config(config: &Config) -> EalConfig {
 }
 
 /// Opens and starts every port, with a queue pair for every worker where the device has so many.
-pub(super) fn open(eal: &EalHandle, config: &Config) -> anyhow::Result<OpenPorts> {
-    let pool = pool(eal, config)?;
+pub(super) fn open(eal: &EalHandle, config: &Config, pool: &Mempool) -> anyhow::Result<OpenPorts> {
     let count = config.process.workers;
     let mut workers: Vec<_> = (0..count).map(|_| DpdkIo::new(pool.clone())).collect();
     let (mut infos, mut shares) = (Vec::new(), Vec::new());
     for (index, wanted) in (0..).zip(&config.ports) {
-        let mut port = open_one(eal, config, PortId(index), wanted, &pool)
+        let mut port = open_one(eal, config, PortId(index), wanted, pool)
             .with_context(|| format!("port {}", wanted.name))?;
         let share = PortShare {
             queues: port.queues(),
@@ -113,7 +110,6 @@ pub(super) fn open(eal: &EalHandle, config: &Config) -> anyhow::Result<OpenPorts
     Ok(OpenPorts {
         infos,
         workers,
-        pool,
         peers,
     })
 }
@@ -146,7 +142,7 @@ fn is_access(config: &Config, port: PortId) -> bool {
 }
 
 /// One pool for all ports, large enough for every queue to be full at once.
-fn pool(eal: &EalHandle, config: &Config) -> anyhow::Result<Mempool> {
+pub(super) fn pool(eal: &EalHandle, config: &Config) -> anyhow::Result<Mempool> {
     let workers = u32::from(config.process.workers);
     let ports = u32::try_from(config.ports.len()).unwrap_or(u32::MAX);
     let handed = ring_places(config.process.workers) * usize::from(config.process.workers - 1);

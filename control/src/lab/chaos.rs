@@ -133,7 +133,8 @@ fn draw(dice: &mut ChaCha8Rng) -> Operation {
             }
             Operation::Kill(hosts)
         }
-        56..62 => Operation::Restart(host(dice)),
+        56..59 => Operation::Restart(host(dice)),
+        59..62 => Operation::TakeOver(host(dice)),
         62..70 => Operation::Hold(host(dice), absence(dice)),
         70..78 => Operation::Partition(host(dice), absence(dice)),
         78..84 => Operation::LoseAccess(mag(dice), absence(dice)),

@@ -12,13 +12,16 @@ use super::ordeal::{Costs, Ordeal, Plan};
 use super::progress::Progress;
 use super::topology::Host;
 
-fn operations() -> [Operation; 7] {
+fn operations() -> [Operation; 10] {
     [
         Operation::Nothing,
         Operation::Kill(vec![Host::Lma]),
         Operation::Kill(vec![Host::Mag1]),
         Operation::Kill(vec![Host::Mag2]),
         Operation::Kill(vec![Host::Lma, Host::Mag1, Host::Mag2]),
+        Operation::Restart(Host::Lma),
+        Operation::TakeOver(Host::Lma),
+        Operation::TakeOver(Host::Mag1),
         Operation::Hold(Host::Lma, Duration::from_millis(200)),
         Operation::BadReload(Host::Lma),
     ]

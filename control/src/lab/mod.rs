@@ -349,7 +349,7 @@ fn measure_disturbances(args: &DisturbArgs) -> anyhow::Result<ExitCode> {
     let plan = ordeal::Plan {
         setting,
         rate: args.rate,
-        steady: Duration::from_secs(1),
+        steady: Duration::from_millis(500),
     };
     let costs = disturb::run(plan, &args.out, &progress)?;
     print(&disturb::render(&costs))?;

@@ -19,7 +19,7 @@ use crate::client::Client;
 use super::configuration;
 use super::instance::{self, Instance};
 use super::netns;
-use super::process::Process;
+use super::process::{Process, Start};
 use super::progress::Progress;
 use super::topology::{self, Host, LIF, Mag, Scenario, Setting};
 
@@ -85,7 +85,7 @@ impl Network {
         progress: &Progress,
     ) -> anyhow::Result<[Hnp; 2]> {
         progress.say("starting MN");
-        self.start(Host::Mn)?;
+        self.start(Host::Mn, Start::Alone)?;
         let one = self.wait_attached(Mag::Mag1, progress)?;
         let in_reach = topology::access_link_command(true);
         netns::ip(&self.namespace(Host::Mag2), &in_reach)?;
@@ -341,13 +341,40 @@ impl Network {
     /// If one does not become ready.
     pub(crate) fn start_all(&mut self, hosts: &[Host], progress: &Progress) -> anyhow::Result<()> {
         for host in hosts {
-            self.start(*host)?;
+            self.start(*host, Start::Alone)?;
         }
         for host in hosts {
             self.wait_ready(*host, progress)?;
-            for (number, tap) in host.taps().iter().enumerate() {
-                netns::ip(&self.namespace(*host), &tap.attach_commands(number))?;
+            self.join_links(*host)?;
+        }
+        Ok(())
+    }
+
+    /// Has another process take over from a host's.
+    ///
+    /// # Errors
+    /// If one of them fails.
+    pub(crate) fn take_over(&mut self, host: Host, progress: &Progress) -> anyhow::Result<()> {
+        let former = self.processes.remove(host.name());
+        let former = former.with_context(|| format!("{} does not run", host.name()))?;
+        self.start(host, Start::TakingOver)?;
+        let mut former = former;
+        progress.wait_for("a take-over", READY_PATIENCE, || {
+            self.check()?;
+            // Both answer on one socket, one after the other.
+            if former.has_ended() {
+                Ok(self.is_ready(host))
+            } else {
+                Ok(Err("the former process goes on".to_owned()))
             }
+        })?;
+        former.wait()?;
+        self.join_links(host)
+    }
+
+    fn join_links(&self, host: Host) -> anyhow::Result<()> {
+        for (number, tap) in host.taps().iter().enumerate() {
+            netns::ip(&self.namespace(host), &tap.attach_commands(number))?;
         }
         Ok(())
     }
@@ -363,10 +390,16 @@ impl Network {
             .signal(signal)
     }
 
-    fn start(&mut self, host: Host) -> anyhow::Result<()> {
+    fn start(&mut self, host: Host, how: Start) -> anyhow::Result<()> {
         let name = host.name();
         let log = self.instance.directory().join(format!("{name}.log"));
-        let process = Process::start(name, &self.namespace(host), &self.config_path(host), log)?;
+        let process = Process::start(
+            name,
+            &self.namespace(host),
+            &self.config_path(host),
+            log,
+            how,
+        )?;
         self.processes.insert(name, process);
         Ok(())
     }
@@ -375,13 +408,17 @@ impl Network {
         let what = format!("readiness of {}", host.name());
         progress.wait_for(&what, READY_PATIENCE, || {
             self.check()?;
-            // Until its socket is there, it does not answer.
-            match self.read::<Status>(host, "/v1/status") {
-                Ok(status) if status.ready => Ok(Ok(())),
-                Ok(_) => Ok(Err("it says that it is not ready".to_owned())),
-                Err(error) => Ok(Err(format!("{error:#}"))),
-            }
+            Ok(self.is_ready(host))
         })
+    }
+
+    fn is_ready(&self, host: Host) -> Result<(), String> {
+        // Until its socket is there, it does not answer.
+        match self.read::<Status>(host, "/v1/status") {
+            Ok(status) if status.ready => Ok(()),
+            Ok(_) => Err("it says that it is not ready".to_owned()),
+            Err(error) => Err(format!("{error:#}")),
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum Operation {
     Kill(Vec<Host>),
     /// An end that is asked for, and a start.
     Restart(Host),
+    /// Another process takes its place.
+    TakeOver(Host),
     /// It is held up for so long: SIGSTOP, SIGCONT.
     Hold(Host, Duration),
     /// It is told to read a configuration that is none.
@@ -69,6 +71,7 @@ impl Operation {
             Self::Nothing
             | Self::Kill(_)
             | Self::Restart(_)
+            | Self::TakeOver(_)
             | Self::BadReload(_)
             | Self::Storm(_)
             | Self::StormAndKill(..)
@@ -86,6 +89,7 @@ impl Operation {
                 format!("kill -9 {}, start", names.join(" "))
             }
             Self::Restart(host) => format!("end {}, start", host.name()),
+            Self::TakeOver(host) => format!("take over from {}", host.name()),
             Self::Hold(host, _) => format!("hold {}", host.name()),
             Self::BadReload(host) => format!("reload {} with a bad file", host.name()),
             Self::Move(..) => "move a flow".to_owned(),
@@ -122,6 +126,7 @@ impl Operation {
                 network.end(*host);
                 network.start_all(&[*host], progress)
             }
+            Self::TakeOver(host) => network.take_over(*host, progress),
             Self::Hold(host, time) => {
                 network.signal(*host, Signal::SIGSTOP)?;
                 let paused = progress.pause(*time);

@@ -18,6 +18,15 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// How much of a log an error shows.
 const LOG_LINES: usize = 15;
 
+/// How a process begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Start {
+    /// Nobody is in its place.
+    Alone,
+    /// One of its name runs, and is to end for it; both write one log.
+    TakingOver,
+}
+
 /// A `flowmob run` in a namespace; ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -36,9 +45,15 @@ impl Process {
         namespace: &str,
         config: &Path,
         log: PathBuf,
+        how: Start,
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's file")?;
-        let file = File::create(&log).with_context(|| log.display().to_string())?;
+        let mut file = File::options();
+        match how {
+            Start::Alone => file.write(true).create(true).truncate(true),
+            Start::TakingOver => file.append(true),
+        };
+        let file = file.open(&log).with_context(|| log.display().to_string())?;
         let netns = netns::path(namespace);
         // Each of the two replaces itself by the next, so the child is the appliance. It must not
         // outlive us, whatever ends us; and a Ctrl-C is for us alone.
@@ -48,6 +63,7 @@ impl Process {
             .arg(program)
             .args(["run", "--config"])
             .arg(config)
+            .args((how == Start::TakingOver).then_some("--take-over"))
             // DPDK makes a directory there, which so goes with the lab.
             .env("RUNTIME_DIRECTORY", log.with_file_name(""))
             .stdin(Stdio::null())
@@ -57,6 +73,27 @@ impl Process {
             .spawn()
             .context("cannot run nsenter: install util-linux")?;
         Ok(Self { name, child, log })
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// If it does not, or ends with a failure.
+    pub(crate) fn wait(mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + STOP_PATIENCE;
+        loop {
+            match self.child.try_wait().context("cannot look at a child")? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("{} ended: {status}\n{}", self.name, self.last_words()),
+                None if Instant::now() > deadline => bail!("{} goes on", self.name),
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
     }
 
     /// Fails if the process has ended, with what it said last.

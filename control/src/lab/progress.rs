@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Longest time that an interrupt is not noticed.
-const TURN: Duration = Duration::from_millis(50);
+const TURN: Duration = Duration::from_millis(20);
 
 /// The voice of a lab, on standard error: a moving line on a terminal, plain lines elsewhere.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Progress {
         }
     }
 
-    /// Waits until `ready` gives something, looking every 50 ms.
+    /// Waits until `ready` gives something, looking every 20 ms.
     ///
     /// # Errors
     /// If it gives nothing within `patience` (then `what` did not happen, for the reason it gave

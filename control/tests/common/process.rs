@@ -87,17 +87,7 @@ impl Appliance {
         };
         let config = format!("name = \"{name}\"\n{config}");
         std::fs::write(file("toml"), config).unwrap();
-        let command = match namespace {
-            Some(namespace) => {
-                let mut command = Command::new("nsenter");
-                command
-                    .arg(format!("--net=/run/netns/{namespace}"))
-                    .arg(FLOWMOB);
-                command
-            }
-            None => Command::new(FLOWMOB),
-        };
-        let mut command = command;
+        let mut command = program_in(namespace);
         command.args(["run", "--config"]).arg(file("toml"));
         Self::start_command(command, directory, name, &socket)
     }
@@ -139,6 +129,35 @@ impl Appliance {
             },
         );
         appliance
+    }
+
+    /// Has another process with the same configuration take its place, and waits until that is ready.
+    pub fn taken_over(mut self, directory: &Path, name: &str, namespace: Option<&str>) -> Self {
+        let said = File::options().append(true).open(&self.log).unwrap();
+        let child = program_in(namespace)
+            .args(["run", "--take-over", "--config"])
+            .arg(directory.join(format!("{name}.toml")))
+            .stdin(Stdio::null())
+            .stdout(said.try_clone().unwrap())
+            .stderr(said)
+            .spawn()
+            .unwrap();
+        let (socket, log) = (self.socket.clone(), self.log.clone());
+        let mut new = Self { child, socket, log };
+        let patience = Duration::from_secs(30);
+        let former = wait_for("the end of the former process", patience, || {
+            let ended = new.child.try_wait().unwrap();
+            assert_eq!(ended, None, "{}", new.log());
+            self.child.try_wait().unwrap()
+        });
+        assert!(former.success(), "{}", new.log());
+        wait_for("readiness of the new process", patience, || {
+            let ended = new.child.try_wait().unwrap();
+            assert_eq!(ended, None, "{}", new.log());
+            let answer = asked(&new.socket, "GET /v1/status").ok()?;
+            (answer.0 == 200).then_some(())
+        });
+        new
     }
 
     /// What it has logged.
@@ -213,6 +232,20 @@ impl Appliance {
         wait_for("end of the process", Duration::from_secs(10), || {
             self.child.try_wait().unwrap()
         })
+    }
+}
+
+/// The program, to be run in a namespace.
+fn program_in(namespace: Option<&str>) -> Command {
+    match namespace {
+        Some(namespace) => {
+            let mut command = Command::new("nsenter");
+            command
+                .arg(format!("--net=/run/netns/{namespace}"))
+                .arg(FLOWMOB);
+            command
+        }
+        None => Command::new(FLOWMOB),
     }
 }
 

@@ -33,6 +33,7 @@ fn everything_is_drawn_sooner_or_later() {
         "kill -9 lma mag1 mag2, start",
         "kill -9 lma mag2, start",
         "end lma, start",
+        "take over from mag1",
         "hold mag1",
         "cut mag2 off",
         "access link of mag1 down",
