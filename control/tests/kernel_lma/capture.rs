@@ -26,7 +26,12 @@ impl Capture {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        wait_for("a capture", PATIENCE, || file.exists().then_some(()));
+        // What a file begins with comes when the workers know of the capture.
+        wait_for("a capture", PATIENCE, || {
+            std::fs::metadata(file)
+                .is_ok_and(|file| file.len() > 0)
+                .then_some(())
+        });
         Self(child)
     }
 
