@@ -8,6 +8,8 @@
 //!
 //! Nobody forwards from the end of the old one to the ports of the new one. What takes long is done before.
 
+use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub(super) fn take_over(config: &Config) -> anyhow::Result<()> {
         return Ok(());
     };
     let about = || format!("process {}", former.as_raw_nonzero());
+    // By this, nobody else is meant, should its number be given away.
+    let process = pidfd_open(former, PidfdFlags::empty()).with_context(about)?;
     let status = Client::new(socket).get("/v1/status").with_context(about)?;
     let status: Status = serde_json::from_value(status).with_context(about)?;
     anyhow::ensure!(
@@ -48,15 +52,10 @@ pub(super) fn take_over(config: &Config) -> anyhow::Result<()> {
         status.name,
         config.name
     );
-    // By this, nobody else is meant, should its number be given away.
-    let process = pidfd_open(former, PidfdFlags::empty()).with_context(about)?;
     tracing::info!(pid = %former.as_raw_nonzero(), version = %status.version, "taking over");
     pidfd_send_signal(&process, Signal::USR1)
         .with_context(|| format!("{} cannot be told to end", about()))?;
-    let mut ended = [PollFd::new(
-        std::os::fd::AsFd::as_fd(&process),
-        PollFlags::POLLIN,
-    )];
+    let mut ended = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(PATIENCE)?;
     loop {
         match poll(&mut ended, patience) {
@@ -73,9 +72,13 @@ pub(super) fn take_over(config: &Config) -> anyhow::Result<()> {
 /// The process at the other end of a socket; `None` if there is none.
 fn who_serves(socket: &Path) -> anyhow::Result<Option<Pid>> {
     let about = || socket.display().to_string();
-    // A socket that nobody listens at, or that is not there.
-    let Ok(stream) = UnixStream::connect(socket) else {
-        return Ok(None);
+    let stream = match UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        // It is not there, or nobody listens at it.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error).with_context(about),
     };
     let peer = getsockopt(&stream, PeerCredentials).with_context(about)?;
     let pid = Pid::from_raw(peer.pid());
