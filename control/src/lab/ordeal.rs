@@ -121,17 +121,26 @@ impl<'a> Ordeal<'a> {
         for (ends, mag) in both {
             model.add(network, ends, mag)?;
         }
-        let flows = both.map(|(ends, _)| UdpFlow::start(sites, ends, plan.rate));
-        let flows = flows.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let mut out = Self {
             plan,
             network,
             progress,
             model,
-            flows,
+            flows: Vec::new(),
             capture,
             done: Vec::new(),
         };
+        // A packet that comes before its rule is counted nowhere.
+        let wrong = out.settle(false)?;
+        anyhow::ensure!(
+            wrong.is_empty(),
+            "not a lab to begin with: {}",
+            wrong.join("; ")
+        );
+        progress.pause(SETTLE)?;
+        for (ends, _) in both {
+            out.flows.push(UdpFlow::start(sites, ends, plan.rate)?);
+        }
         progress.pause(plan.steady)?;
         let wrong = out.settle(false)?;
         anyhow::ensure!(
