@@ -154,7 +154,8 @@ fn read_ahead<T: Send + 'static>(
             .context("no thread that reads records")?;
     }
     let in_turn = ends.into_iter().cycle().take(batches);
-    Ok(in_turn.flat_map(|end| end.recv().unwrap_or_default()))
+    // Records that nobody reads would be forgotten without a word.
+    Ok(in_turn.flat_map(|end| end.recv().expect("a reader ends behind its records")))
 }
 
 /// Says what a state machine goes on with, and what it could not use; how many records could not be read.

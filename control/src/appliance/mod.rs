@@ -44,7 +44,7 @@ use dataplane::io::dpdk::DpdkIo;
 use dataplane::{ControlRings, RingSizes, WorkerRings, rings};
 use dataplane::{FragmentLimits, LmaConfig, MagConfig, WorkerConfig, WorkerError};
 use dpdk::{Eal, EalHandle, Mempool, RegisteredThread};
-use flow::{Role, RouteNext, WorkerId};
+use flow::{RouteNext, WorkerId};
 use nd::{NdPort, NeighbourDiscovery};
 use pmip_proto::recording::Recorded;
 use pmip_proto::{Lma, Mag, Receiver};
@@ -60,10 +60,9 @@ use self::ports::OpenPorts;
 use self::protection::Protection;
 use self::reload::Reloads;
 use self::reports::Reports;
-use self::setup::{PeerInfo, Setup};
+use self::setup::Setup;
 use self::workers::WorkerSet;
 use crate::Signals;
-use crate::api::RouteRow;
 use crate::api::config::Reload;
 use crate::confinement::{Confinement, Thread};
 use crate::feed::{EventMaker, feed};
@@ -113,9 +112,7 @@ pub(crate) fn run(
         || Protection::new(Source::all(config), &state).context("the keys of the signalling");
     // Numbers that were used with them are the other process's until it ends.
     let early = if takes_over {
-        let read = crate::keys::load_all(&Source::all(config));
-        read.map_err(|errors| anyhow::anyhow!("{}", join_lines(&errors)))
-            .context("the keys of the signalling")?;
+        protection::load(&Source::all(config)).context("the keys of the signalling")?;
         None
     } else {
         Some(keys()?)
@@ -212,11 +209,6 @@ fn join<T>(thread: JoinHandle<T>, name: &str) -> anyhow::Result<T> {
     thread
         .join()
         .map_err(|_| anyhow::anyhow!("a {name} thread panicked"))
-}
-
-fn join_lines(errors: &[crate::secret::SecretError]) -> String {
-    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    lines.join("; ")
 }
 
 /// The core of each worker, where the configuration names cores.
@@ -456,7 +448,7 @@ fn build_control(
         is_ending: false,
         hand_over,
         worker,
-        setup: build_setup(config, infos, pool, cores),
+        setup: Setup::new(config, infos, pool, cores),
     })
 }
 
@@ -465,65 +457,4 @@ fn recordings(config: &Config) -> PathBuf {
     let socket = config.management.socket.parent();
     let beside = || socket.map(Path::to_owned).unwrap_or_default();
     config.state_directory().unwrap_or_else(beside)
-}
-
-/// The peers and static routes of a configuration, for people.
-fn peers_and_routes(config: &Config) -> (Vec<PeerInfo>, Vec<RouteRow>) {
-    let anchors = config.lma.iter().flat_map(|lma| {
-        lma.peers.iter().map(|peer| PeerInfo {
-            role: Role::Lma,
-            name: peer.name.clone(),
-            own: lma.address.0,
-            address: peer.address.0,
-            signalling: wiring::signalling(peer.signalling),
-        })
-    });
-    let gateways = config.mag.iter().flat_map(|mag| {
-        mag.peers.iter().map(|peer| PeerInfo {
-            role: Role::Mag,
-            name: peer.name.clone(),
-            own: mag.address.0,
-            address: peer.address.0,
-            signalling: wiring::signalling(peer.signalling),
-        })
-    });
-    let port_name = |id| config.port(id).map_or("?", |port| port.name.as_str());
-    let routes = config.routes.iter().map(|route| RouteRow {
-        role: None,
-        prefix: route.to.to_string(),
-        mn: None,
-        next: match route.via {
-            Some(via) => format!("via {via} on {}", port_name(route.port)),
-            None => format!("on link {}", port_name(route.port)),
-        },
-        uplink: None,
-        local: false,
-    });
-    (anchors.chain(gateways).collect(), routes.collect())
-}
-
-fn build_setup(
-    config: &Config,
-    ports: Vec<setup::PortInfo>,
-    pool: Mempool,
-    cores: Vec<Option<usize>>,
-) -> Setup {
-    let (peers, routes) = peers_and_routes(config);
-    let roles = [("lma", config.lma.is_some()), ("mag", config.mag.is_some())];
-    Setup {
-        name: config.name.clone(),
-        roles: roles
-            .iter()
-            .filter(|(_, on)| *on)
-            .map(|(name, _)| (*name).to_owned())
-            .collect(),
-        proxy_coa: config.mag.as_ref().map(|mag| mag.address.0),
-        peers,
-        routes,
-        ports,
-        pool,
-        cores,
-        paths: std::collections::BTreeMap::new(),
-        prefixes: std::collections::BTreeMap::new(),
-    }
 }

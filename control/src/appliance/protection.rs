@@ -456,7 +456,10 @@ impl Protection {
 }
 
 /// Reads the keys of all peers.
-fn load(sources: &[Source]) -> anyhow::Result<Vec<PeerKeys>> {
+///
+/// # Errors
+/// What is wrong with key files.
+pub(super) fn load(sources: &[Source]) -> anyhow::Result<Vec<PeerKeys>> {
     keys::load_all(sources).map_err(|errors| {
         let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", all.join("\n"))

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::control::Control;
-use super::{peers_and_routes, wiring, worker_config};
+use super::{setup, wiring, worker_config};
 use crate::api::Problem;
 use crate::api::config::{ConfigChange, Reload, Reloaded};
 use crate::api::event::What;
@@ -257,7 +257,7 @@ impl Control {
         }
         self.mobiles
             .replace(new.mag.iter().flat_map(wiring::mobiles));
-        (self.setup.peers, self.setup.routes) = peers_and_routes(&new);
+        (self.setup.peers, self.setup.routes) = setup::peers_and_routes(&new);
         let made = (self.worker.lma.take(), self.worker.mag.take());
         self.worker = worker_config(&new, &self.setup.ports, WorkerId(0));
         // Tables stay as large as they are.

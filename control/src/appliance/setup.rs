@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
+use config::Config;
+use dpdk::Mempool;
 use flow::{Binding, Hnp, MacAddr, Path, PathId, PortId, Role, TableUpdate};
 use netdev::Membership;
 
+use super::wiring;
 use crate::api::RouteRow;
-use dpdk::Mempool;
 
 /// A port, with what does not change while it runs.
 pub(crate) struct PortInfo {
@@ -88,6 +90,33 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
+    /// What a configuration says, and what has been opened for it.
+    pub(crate) fn new(
+        config: &Config,
+        ports: Vec<PortInfo>,
+        pool: Mempool,
+        cores: Vec<Option<usize>>,
+    ) -> Self {
+        let (peers, routes) = peers_and_routes(config);
+        let roles = [("lma", config.lma.is_some()), ("mag", config.mag.is_some())];
+        Self {
+            name: config.name.clone(),
+            roles: roles
+                .iter()
+                .filter(|(_, on)| *on)
+                .map(|(name, _)| (*name).to_owned())
+                .collect(),
+            proxy_coa: config.mag.as_ref().map(|mag| mag.address.0),
+            peers,
+            routes,
+            ports,
+            pool,
+            cores,
+            paths: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+        }
+    }
+
     /// Notes what the workers are told.
     pub(crate) fn remember(&mut self, role: Role, update: &TableUpdate) {
         match update {
@@ -175,4 +204,39 @@ impl Setup {
             None => format!("path {id}"),
         }
     }
+}
+
+/// The peers and static routes of a configuration, for people.
+pub(super) fn peers_and_routes(config: &Config) -> (Vec<PeerInfo>, Vec<RouteRow>) {
+    let anchors = config.lma.iter().flat_map(|lma| {
+        lma.peers.iter().map(|peer| PeerInfo {
+            role: Role::Lma,
+            name: peer.name.clone(),
+            own: lma.address.0,
+            address: peer.address.0,
+            signalling: wiring::signalling(peer.signalling),
+        })
+    });
+    let gateways = config.mag.iter().flat_map(|mag| {
+        mag.peers.iter().map(|peer| PeerInfo {
+            role: Role::Mag,
+            name: peer.name.clone(),
+            own: mag.address.0,
+            address: peer.address.0,
+            signalling: wiring::signalling(peer.signalling),
+        })
+    });
+    let port_name = |id| config.port(id).map_or("?", |port| port.name.as_str());
+    let routes = config.routes.iter().map(|route| RouteRow {
+        role: None,
+        prefix: route.to.to_string(),
+        mn: None,
+        next: match route.via {
+            Some(via) => format!("via {via} on {}", port_name(route.port)),
+            None => format!("on link {}", port_name(route.port)),
+        },
+        uplink: None,
+        local: false,
+    });
+    (anchors.chain(gateways).collect(), routes.collect())
 }

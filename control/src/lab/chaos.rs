@@ -3,11 +3,9 @@
 mod page;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -16,8 +14,9 @@ use serde::Serialize;
 use super::analysis::Flow;
 use super::network::Network;
 use super::operation::Operation;
-use super::ordeal::{Cost, Costs, Ordeal, Plan};
+use super::ordeal::{Cost, Costs, Ordeal, in_a_lab, write};
 use super::progress::Progress;
+use super::scenario::Plan;
 use super::topology::{Host, Mag};
 
 /// The hosts whose processes are done something to.
@@ -69,11 +68,8 @@ pub(crate) fn run(
     progress: &Progress,
 ) -> anyhow::Result<Chaos> {
     progress.say(&format!("seed {seed}, {events} events"));
-    let mut network = Network::up(plan.setting, progress)?;
-    let measured = measure(plan, seed, events, &mut network, progress);
-    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    network.copy_logs(out)?;
-    let costs = measured?;
+    let work = |network: &mut Network| measure(plan, seed, events, network, progress);
+    let costs = in_a_lab(plan, out, progress, work)?;
     let chaos = Chaos {
         seed,
         events,
@@ -81,14 +77,8 @@ pub(crate) fn run(
         costs,
     };
     let json = serde_json::to_string_pretty(&chaos)?;
-    for (name, text) in [
-        ("chaos.json", json),
-        ("chaos.html", page::page(&chaos, plan)),
-    ] {
-        let path = out.join(name);
-        fs::write(&path, text).with_context(|| path.display().to_string())?;
-        progress.say(&format!("written: {}", path.display()));
-    }
+    write(out, "chaos.json", json, progress)?;
+    write(out, "chaos.html", page::page(&chaos, plan), progress)?;
     Ok(chaos)
 }
 

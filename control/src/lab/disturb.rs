@@ -1,15 +1,13 @@
 //! What it costs when processes are killed, held up, or given a bad file: one of each.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
-
 use super::network::Network;
 use super::operation::Operation;
-use super::ordeal::{Costs, Ordeal, Plan};
+use super::ordeal::{Costs, Ordeal, in_a_lab, write};
 use super::progress::Progress;
+use super::scenario::Plan;
 use super::topology::Host;
 
 fn operations() -> [Operation; 10] {
@@ -32,15 +30,10 @@ fn operations() -> [Operation; 10] {
 /// # Errors
 /// If it could not be done. A lab that is not what it was afterwards is in [`Costs::passed`].
 pub(crate) fn run(plan: Plan, out: &Path, progress: &Progress) -> anyhow::Result<Costs> {
-    let mut network = Network::up(plan.setting, progress)?;
-    let measured = measure(plan, &mut network, progress);
-    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    network.copy_logs(out)?;
-    let costs = measured?;
-    let path = out.join("disturb.json");
-    fs::write(&path, serde_json::to_string_pretty(&costs)?)
-        .with_context(|| path.display().to_string())?;
-    progress.say(&format!("written: {}", path.display()));
+    let work = |network: &mut Network| measure(plan, network, progress);
+    let costs = in_a_lab(plan, out, progress, work)?;
+    let json = serde_json::to_string_pretty(&costs)?;
+    write(out, "disturb.json", json, progress)?;
     Ok(costs)
 }
 

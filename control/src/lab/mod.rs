@@ -72,7 +72,7 @@ pub(crate) enum LabCommand {
     /// Move a flow from one access to another and back under traffic, and judge what happened.
     Run(RunArgs),
     /// Kill and hold up processes under traffic: packets lost as blocked time, and whether all is as before.
-    Disturb(DisturbArgs),
+    Disturb(OrdealArgs),
     /// Do to a lab under traffic what is drawn from a seed: kills, partitions, full disks, damage, storms.
     Chaos(ChaosArgs),
     /// Move a flow every second for minutes or hours: nothing may be lost, and nothing may grow.
@@ -139,9 +139,9 @@ pub(crate) struct RunArgs {
     seconds: u64,
 }
 
-/// Arguments of `lab disturb`.
+/// What each lab is built by to which something is done under traffic.
 #[derive(Debug, Args)]
-pub(crate) struct DisturbArgs {
+pub(crate) struct OrdealArgs {
     #[command(flatten)]
     build: BuildArgs,
     /// Directory of the results.
@@ -150,6 +150,17 @@ pub(crate) struct DisturbArgs {
     /// Packets per second of each of two flows in each direction: so many that none is lost if nothing happens.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
+}
+
+impl OrdealArgs {
+    /// With so much time in which nothing is done, before and after each thing that is.
+    fn plan(&self, command: &str, scenario: Scenario, steady: Duration) -> anyhow::Result<Plan> {
+        Ok(Plan {
+            setting: self.build.one(command, scenario)?,
+            rate: self.rate,
+            steady,
+        })
+    }
 }
 
 /// Arguments of `lab chaos`.
@@ -159,7 +170,7 @@ pub(crate) struct ChaosArgs {
     #[arg(long, value_enum, default_value_t = Choice::Unique)]
     scenario: Choice,
     #[command(flatten)]
-    build: BuildArgs,
+    ordeal: OrdealArgs,
     /// What is drawn from; another one each time if left out.
     #[arg(long)]
     seed: Option<u64>,
@@ -169,28 +180,16 @@ pub(crate) struct ChaosArgs {
     /// Mobiles that attach and leave all at once.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=1000))]
     guests: u16,
-    /// Directory of the results.
-    #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    out: PathBuf,
-    /// Packets per second of each of two flows in each direction: so many that none is lost if nothing happens.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rate: u32,
 }
 
 /// Arguments of `lab soak`.
 #[derive(Debug, Args)]
 pub(crate) struct SoakArgs {
     #[command(flatten)]
-    build: BuildArgs,
+    ordeal: OrdealArgs,
     /// How long; an hour is 3600.
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seconds: u64,
-    /// Directory of the results.
-    #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    out: PathBuf,
-    /// Packets per second of each of two flows in each direction: so many that none is lost if nothing happens.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rate: u32,
 }
 
 /// A choice of scenarios.
@@ -342,15 +341,10 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
     Ok(exit_code(passed))
 }
 
-fn measure_disturbances(args: &DisturbArgs) -> anyhow::Result<ExitCode> {
-    let setting = args.build.one("disturb", Scenario::Unique)?;
+fn measure_disturbances(args: &OrdealArgs) -> anyhow::Result<ExitCode> {
+    let plan = args.plan("disturb", Scenario::Unique, Duration::from_secs(1))?;
     let progress = Progress::new()?;
     instance::clean(false)?;
-    let plan = ordeal::Plan {
-        setting,
-        rate: args.rate,
-        steady: Duration::from_millis(500),
-    };
     let costs = disturb::run(plan, &args.out, &progress)?;
     print(&disturb::render(&costs))?;
     Ok(exit_code(costs.passed))
@@ -360,37 +354,27 @@ fn bring_chaos(args: &ChaosArgs) -> anyhow::Result<ExitCode> {
     let [scenario] = args.scenario.scenarios() else {
         bail!("`lab chaos` builds one network: --scenario unique or --scenario shared");
     };
-    let setting = Setting {
-        guests: args.guests,
-        ..args.build.one("chaos", *scenario)?
-    };
+    let ordeal = &args.ordeal;
+    let mut plan = ordeal.plan("chaos", *scenario, Duration::from_millis(250))?;
+    plan.setting.guests = args.guests;
     let progress = Progress::new()?;
     instance::clean(false)?;
-    let plan = ordeal::Plan {
-        setting,
-        rate: args.rate,
-        steady: Duration::from_millis(250),
-    };
     let seed = match args.seed {
         Some(seed) => seed,
         None => getrandom::u64().context("no seed; name one with --seed")?,
     };
-    let chaos = chaos::run(plan, seed, args.events, &args.out, &progress)?;
+    let chaos = chaos::run(plan, seed, args.events, &ordeal.out, &progress)?;
     print(&chaos::render(&chaos))?;
     Ok(exit_code(chaos.costs.passed))
 }
 
 fn let_it_soak(args: &SoakArgs) -> anyhow::Result<ExitCode> {
-    let setting = args.build.one("soak", Scenario::Unique)?;
+    let ordeal = &args.ordeal;
+    let plan = ordeal.plan("soak", Scenario::Unique, Duration::from_millis(350))?;
     let progress = Progress::new()?;
     instance::clean(false)?;
-    let plan = ordeal::Plan {
-        setting,
-        rate: args.rate,
-        steady: Duration::from_millis(350),
-    };
     let time = Duration::from_secs(args.seconds);
-    let soaked = soak::run(plan, time, &args.out, &progress)?;
+    let soaked = soak::run(plan, time, &ordeal.out, &progress)?;
     print(&soak::render(&soaked))?;
     Ok(exit_code(soaked.passed))
 }

@@ -27,6 +27,8 @@ use super::topology::{self, Host, LIF, Mag, Scenario, Setting};
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an attachment may take.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(15);
+/// Octets of the last frame of a file, which says that what is before it counts.
+const LAST_FRAME: u64 = 64;
 /// The appliances, in the order they are started.
 const APPLIANCES: [Host; 3] = [Host::Lma, Host::Mag1, Host::Mag2];
 
@@ -307,7 +309,7 @@ impl Network {
     }
 
     /// Changes an octet of the largest file that a host's process has written, behind so many thousandths of it; whether
-    /// there is such a file.
+    /// there is such a file. Not at its very end: what is wrong there is what a crash leaves, and no damage.
     ///
     /// # Errors
     /// The system's.
@@ -324,6 +326,7 @@ impl Network {
                 largest = largest.max(Some((size, path)));
             }
         }
+        let largest = largest.map(|(size, path)| (size.saturating_sub(LAST_FRAME), path));
         let Some((size, path)) = largest.filter(|(size, _)| *size > 0) else {
             return Ok(false);
         };

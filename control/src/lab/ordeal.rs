@@ -3,7 +3,9 @@
 //! For each operation the *effective blocked time* of each direction: packets lost from its begin to that of the next
 //! one, divided by the rate, which is free of loss while nothing is done.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -14,7 +16,7 @@ use super::model::Model;
 use super::network::Network;
 use super::operation::Operation;
 use super::progress::Progress;
-use super::scenario::{ends, flow_match};
+use super::scenario::{Plan, ends, flow_match, now};
 use super::topology::{CAPTURE_PORT, Host, Mag, Setting};
 use super::traffic::{Outcome, Sites, UdpFlow};
 
@@ -26,17 +28,6 @@ const WAY_PATIENCE: Duration = Duration::from_secs(5);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 /// Packets that were under way are past the capture by then.
 const SETTLE: Duration = Duration::from_millis(100);
-
-/// How it is done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    /// What the lab is built for.
-    pub(crate) setting: Setting,
-    /// Packets per second of each of two flows in each direction.
-    pub(crate) rate: u32,
-    /// How long nothing is done before each operation and after it.
-    pub(crate) steady: Duration,
-}
 
 /// What an operation has cost.
 #[derive(Clone, Debug, Serialize)]
@@ -69,6 +60,39 @@ pub(crate) struct Costs {
     pub(crate) passed: bool,
     /// In the order in which they were done.
     pub(crate) operations: Vec<Cost>,
+}
+
+/// Builds a lab, lets `work` do to it what it will, and has in `out` what the processes said, however it ends.
+///
+/// # Errors
+/// If there is no lab, or those of `work`.
+pub(crate) fn in_a_lab<T>(
+    plan: Plan,
+    out: &Path,
+    progress: &Progress,
+    work: impl FnOnce(&mut Network) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut network = Network::up(plan.setting, progress)?;
+    let done = work(&mut network);
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    network.copy_logs(out)?;
+    done
+}
+
+/// Writes a result.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn write(
+    out: &Path,
+    name: &str,
+    text: String,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let path = out.join(name);
+    fs::write(&path, text).with_context(|| path.display().to_string())?;
+    progress.say(&format!("written: {}", path.display()));
+    Ok(())
 }
 
 /// A lab under traffic.
@@ -319,10 +343,4 @@ fn cost(mark: Mark, to: &[u64], rate: u32, outcomes: &[Outcome]) -> Cost {
         settled_ms: u64::try_from(mark.settled.as_millis()).unwrap_or(u64::MAX),
         wrong: mark.wrong,
     }
-}
-
-fn now() -> anyhow::Result<Duration> {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .context("the clock is before 1970")
 }

@@ -350,7 +350,8 @@ pub(super) fn flow_match(ends: &Ends) -> FlowMatch {
     }
 }
 
-fn now() -> anyhow::Result<Duration> {
+/// Time since 1970.
+pub(super) fn now() -> anyhow::Result<Duration> {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .context("the clock is before 1970")

@@ -377,7 +377,7 @@ impl BindingCache {
 
     /// Enters the prefixes of mobiles that have been brought back; returns those that overlap with another one's, which
     /// has the lower number.
-    pub(super) fn restore_owners(&mut self) -> Vec<(Hnp, MobileId)> {
+    pub(super) fn restore_owners(&mut self) -> BTreeSet<(Hnp, MobileId)> {
         let mobiles = self.mobiles.iter().flatten();
         let prefixes = mobiles.flat_map(|mobile| {
             let own = mobile.sessions.iter().flat_map(|session| &session.hnps);
@@ -388,26 +388,23 @@ impl BindingCache {
         // behind it.
         prefixes.sort_unstable();
         prefixes.dedup();
-        let mut foreign = Vec::new();
-        let mut kept: Vec<(Hnp, MobileId)> = Vec::with_capacity(prefixes.len());
+        let mut foreign = BTreeSet::new();
         let mut widest: Option<(Hnp, MobileId)> = None;
-        for next in prefixes {
+        for next in &prefixes {
             match widest.filter(|(hnp, _)| hnp.overlaps(next.0)) {
-                None => widest = Some(next),
+                None => widest = Some(*next),
                 Some((_, id)) if id == next.1 => {}
                 Some((_, id)) if id < next.1 => {
-                    foreign.push(next);
-                    continue;
+                    foreign.insert(*next);
                 }
                 Some(wider) => {
-                    foreign.push(wider);
-                    kept.retain(|one| *one != wider);
-                    widest = Some(next);
+                    foreign.insert(wider);
+                    widest = Some(*next);
                 }
             }
-            kept.push(next);
         }
-        self.owners = kept.into_iter().collect();
+        let kept = prefixes.into_iter().filter(|one| !foreign.contains(one));
+        self.owners = kept.collect();
         foreign
     }
 

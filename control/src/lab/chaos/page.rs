@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use picture::{Anchor, Canvas, WIDTH, escaped};
 
-use super::super::ordeal::{Cost, Plan};
+use super::super::ordeal::Cost;
 use super::super::page::table;
+use super::super::scenario::Plan;
 use super::{COLUMNS, Chaos, rows, verdict};
 
 /// Where names end, and where the axis does.
