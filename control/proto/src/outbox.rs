@@ -51,6 +51,20 @@ impl<E> Outbox<E> {
         self.said
     }
 
+    /// Puts what another one has before what is here.
+    pub(crate) fn put_before(&mut self, other: Self) {
+        let Self {
+            mut commands,
+            mut events,
+            said,
+        } = other;
+        commands.append(&mut self.commands);
+        events.append(&mut self.events);
+        self.commands = commands;
+        self.events = events;
+        self.said += said;
+    }
+
     pub(crate) fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }

@@ -144,6 +144,14 @@ impl Installed {
         })
     }
 
+    /// A prefix is another mobile's, whose binding is in force: nothing has to be taken out for this one any more.
+    pub(crate) fn forget<K: Copy + Ord>(&mut self, hnp: Hnp, paths: &mut PathTable<K>) {
+        if let Some(at) = self.0.iter().position(|told| told.hnp == hnp) {
+            let old = exact::remove(&mut self.0, at);
+            paths.count(&old, |n| n - 1);
+        }
+    }
+
     /// Puts a binding in force, or takes one out; says nothing if it is so already.
     pub(crate) fn set<K: Copy + Ord, E>(
         &mut self,

@@ -56,6 +56,7 @@ mod exchange;
 mod fading;
 mod fallback;
 mod flow_mobility;
+mod following;
 mod ghosts;
 mod liveness;
 mod lookup;
@@ -75,6 +76,7 @@ mod tables;
 
 pub use binding_cache::{Bce, BceState};
 pub use flow_mobility::{FlowError, FlowRequest, FlowState, FmcEntry, MoveStarted, Moving};
+pub use following::LmaFollower;
 pub use notifications::ReregistrationError;
 pub use peers::{PeerCounters, PeerView};
 pub use questions::WhatIf;

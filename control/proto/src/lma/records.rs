@@ -13,7 +13,7 @@
 //! register anew, and revocations under way. A session that was being revoked is over for the LMA that goes on; if its MAG
 //! has not heard of it, it will when it refreshes the session.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -26,10 +26,12 @@ use super::flow_mobility::FmcEntry;
 use super::ghosts::Ghost;
 use super::peers::{Peer, PeerImage};
 use super::sync::Recent;
+use super::tables::Tunnels;
 use super::{Lma, Timer};
 use crate::config::LmaConfig;
-use crate::event::{DeletionReason, RequestOutcome};
+use crate::event::{DeletionReason, LmaEvent, RequestOutcome};
 use crate::heartbeat;
+use crate::outbox::Outbox;
 use crate::record::{Record, Restored, Spoilt, decode, decode_key};
 use crate::table::Installed;
 use crate::time::Now;
@@ -108,6 +110,69 @@ struct MobileImage {
     rescues: Vec<Rescue>,
     retiring: BTreeSet<Hnp>,
     timers: Vec<(Timer, Duration)>,
+}
+
+impl MobileImage {
+    /// The mobile that was written down, and its timers. Of what the workers were told, records say nothing.
+    fn become_mobile(
+        self,
+        id: MobileId,
+        installed: Installed,
+    ) -> (Box<Mobile>, Vec<(Timer, Duration)>) {
+        let mobile = Mobile {
+            id,
+            mn_id: self.mn_id,
+            sessions: self.sessions,
+            flows: self.flows,
+            interfaces: self.interfaces,
+            rescues: self.rescues,
+            retiring: self.retiring,
+            installed,
+            deferred: None,
+        };
+        (Box::new(mobile), self.timers)
+    }
+}
+
+impl LmaRecord {
+    /// The mobile that it is about, if it is about one.
+    pub(super) fn into_mobile(self) -> Option<Box<Mobile>> {
+        match self.0 {
+            Read::Mobile(id, image) => Some(image.become_mobile(id, Installed::default()).0),
+            Read::Peer(..)
+            | Read::Heartbeat(..)
+            | Read::Pool(..)
+            | Read::Service(..)
+            | Read::Ghost(..)
+            | Read::Recent(..) => None,
+        }
+    }
+
+    /// The number of the mobile that a key is about, if it is about one.
+    pub(super) fn mobile_of(key: &[u8]) -> Option<MobileId> {
+        match decode_key(key) {
+            Ok(Key::Mobile(id)) => Some(MobileId(u32::from_be_bytes(id))),
+            Ok(
+                Key::Peer(_)
+                | Key::Heartbeat(_)
+                | Key::Pool(_)
+                | Key::Service(_)
+                | Key::Ghost(..)
+                | Key::Recent(..),
+            )
+            | Err(_) => None,
+        }
+    }
+}
+
+/// What the workers were told before there was an LMA.
+#[derive(Debug, Default)]
+pub(super) struct Laid {
+    /// `None` if nothing was.
+    pub(super) tunnels: Option<Tunnels>,
+    pub(super) installed: BTreeMap<MobileId, Installed>,
+    /// What they have not been told yet.
+    pub(super) outbox: Outbox<LmaEvent>,
 }
 
 /// What leads to mobiles that come back, before it is in order.
@@ -192,7 +257,27 @@ impl Lma {
         now: Now,
         records: impl IntoIterator<Item = Result<LmaRecord, Spoilt>>,
     ) -> (Self, Restored) {
+        Self::restore_onto(Laid::default(), config, seed, now, records)
+    }
+
+    /// As [`Lma::restore`], where the workers know something already.
+    pub(super) fn restore_onto(
+        laid: Laid,
+        config: LmaConfig,
+        seed: u64,
+        now: Now,
+        records: impl IntoIterator<Item = Result<LmaRecord, Spoilt>>,
+    ) -> (Self, Restored) {
+        let Laid {
+            tunnels,
+            mut installed,
+            outbox,
+        } = laid;
         let mut lma = Self::new(config, seed);
+        lma.outbox.put_before(outbox);
+        if let Some(tunnels) = tunnels {
+            lma.tunnels = tunnels;
+        }
         // What is done on the way has to be written down as well.
         lma.keep_records();
         let mut restored = Restored::default();
@@ -201,11 +286,16 @@ impl Lma {
         for record in records {
             match record {
                 Ok(LmaRecord(Read::Mobile(id, image))) => {
-                    lma.take_mobile(id, *image, &mut arrivals, &mut restored);
+                    let installed = installed.remove(&id).unwrap_or_default();
+                    let mobile = image.become_mobile(id, installed);
+                    lma.take_mobile(mobile, &mut arrivals, &mut restored);
                 }
                 Ok(LmaRecord(read)) => lma.take_record(read, &mut told, &mut restored),
                 Err(spoilt) => restored.lose(spoilt),
             }
+        }
+        for mut unused in installed.into_values() {
+            lma.tunnels.withdraw(&mut unused, &mut lma.outbox);
         }
         lma.enter(now.monotonic, arrivals, &mut restored);
         for (range, told) in told {
@@ -252,49 +342,33 @@ impl Lma {
     /// Takes a mobile, without what leads to it.
     fn take_mobile(
         &mut self,
-        id: MobileId,
-        image: MobileImage,
+        (mut mobile, timers): (Box<Mobile>, Vec<(Timer, Duration)>),
         arrivals: &mut Arrivals,
         restored: &mut Restored,
     ) {
-        let MobileImage {
-            mn_id,
-            mut sessions,
-            flows,
-            interfaces,
-            rescues,
-            retiring,
-            timers,
-        } = image;
+        let id = mobile.id;
         if self.cache.get(id).is_some() {
-            restored.spoil(&mn_id, "there are two of its number");
+            restored.spoil(&mobile.mn_id, "there are two of its number");
+            self.tunnels
+                .withdraw(&mut mobile.installed, &mut self.outbox);
             return;
         }
-        let before = sessions.len();
-        sessions.retain(|session| {
+        let before = mobile.sessions.len();
+        let mn_id = &mobile.mn_id;
+        mobile.sessions.retain(|session| {
             let why = self.not_allowed(session);
             if let Some(why) = &why {
                 restored.spoil(&format!("{mn_id} binding {}", session.bid), why);
             }
             why.is_none()
         });
-        if sessions.len() != before {
+        if mobile.sessions.len() != before {
             arrivals.changed.insert(id);
         }
         let timers = timers.into_iter().map(|(timer, at)| ((id, timer), at));
         arrivals.timers.extend(timers);
-        arrivals.names.push((mn_id.clone(), id));
-        self.cache.restore(Box::new(Mobile {
-            id,
-            mn_id,
-            sessions,
-            flows,
-            interfaces,
-            rescues,
-            retiring,
-            installed: Installed::default(),
-            deferred: None,
-        }));
+        arrivals.names.push((mobile.mn_id.clone(), id));
+        self.cache.restore(mobile);
     }
 
     /// Makes all that leads to mobiles, in order, which is quicker than one after the other; and goes on with each.
@@ -305,8 +379,10 @@ impl Lma {
             mut changed,
         } = arrivals;
         self.timers.fill(timers);
-        for mobile in self.cache.restore_names(names) {
+        for mut mobile in self.cache.restore_names(names) {
             restored.spoil(&mobile.mn_id, "there are two of it");
+            self.tunnels
+                .withdraw(&mut mobile.installed, &mut self.outbox);
             self.timers
                 .cancel_between((mobile.id, Timer::FIRST), (mobile.id, Timer::LAST));
         }
@@ -356,6 +432,7 @@ impl Lma {
             stays
         });
         mobile.retiring.remove(&hnp);
+        self.tunnels.forget(&mut mobile.installed, hnp);
         for freed in before.difference(&mobile.hnps()) {
             if self.cache.owner(*freed) == Some(id) && !mobile.retiring.contains(freed) {
                 self.cache.set_owner(*freed, None);

@@ -10,7 +10,7 @@ use crate::config::{MagPeer, TunnelConfig};
 use crate::event::LmaEvent;
 use crate::outbox::Outbox;
 use crate::selector::can_match;
-use crate::table::PathTable;
+use crate::table::{Installed, PathTable};
 
 /// The tunnels of an LMA, shared by all mobiles (RFC 5213 §5.6.1).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -64,6 +64,20 @@ impl Tunnels {
             .collect();
         for hnp in gone {
             mobile.installed.set(hnp, None, &mut self.paths, outbox);
+        }
+        self.paths.sweep(outbox);
+    }
+
+    /// A prefix that this was told of is another mobile's.
+    pub(crate) fn forget(&mut self, installed: &mut Installed, hnp: Hnp) {
+        installed.forget(hnp, &mut self.paths);
+    }
+
+    /// Takes all bindings of a mobile out of force.
+    pub(crate) fn withdraw(&mut self, installed: &mut Installed, outbox: &mut Outbox<LmaEvent>) {
+        let all: Vec<Hnp> = installed.hnps().collect();
+        for hnp in all {
+            installed.set(hnp, None, &mut self.paths, outbox);
         }
         self.paths.sweep(outbox);
     }

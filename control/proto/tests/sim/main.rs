@@ -24,5 +24,6 @@ mod roaming;
 mod scenarios;
 mod schedules;
 mod seeds;
+mod standby;
 mod statuses;
 mod world;

@@ -19,6 +19,7 @@ use pmip_wire::{HnpOption, Message, NotificationReason};
 
 use crate::model::Tables;
 use crate::seeds::replaying;
+use crate::standby::Standby;
 
 pub(crate) const LMAA: Lmaa = Lmaa(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1));
 pub(crate) const COAS: [ProxyCoa; 3] = [
@@ -159,6 +160,8 @@ pub(crate) struct World {
     pub(crate) clock: Duration,
     pub(crate) lma: Taped<Lma>,
     pub(crate) lma_records: Records,
+    /// Who may go on when the LMA is killed.
+    standby: Standby,
     /// Who is killed as soon as what has changed is on disk, before anybody hears of it.
     doomed: Option<Victim>,
     pub(crate) mag_records: Vec<Records>,
@@ -315,6 +318,7 @@ impl World {
             clock: Duration::ZERO,
             lma: kept_lma(Lma::new(lma.clone(), seed), seed),
             lma_records: Records::new(),
+            standby: Standby::new(seed, &lma, &Records::new()),
             doomed: None,
             mag_records: mags.iter().map(|_| Records::new()).collect(),
             mags: mags.iter().zip(1..).map(begin).collect(),
@@ -428,6 +432,7 @@ impl World {
         self.lma_config.heartbeat.restart_counter += 1;
         check_recording(&self.lma);
         self.lma_records.clear();
+        self.standby = Standby::new(seed, &self.lma_config, &self.lma_records);
         self.lma = kept_lma(Lma::new(self.lma_config.clone(), seed), seed);
         self.lma_tables = Tables::default();
         self.acknowledged.clear();
@@ -507,15 +512,33 @@ impl World {
     fn bring_lma_back(&mut self) {
         let seed = self.dice.roll();
         check_recording(&self.lma);
-        let records = self.lma_records.iter();
-        let records = records.map(|(key, value)| LmaRecord::read(key, value));
-        let (lma, restored) = Lma::restore(self.lma_config.clone(), seed, self.now(), records);
+        let next = Standby::new(seed, &self.lma_config, &self.lma_records);
+        let mut standby = std::mem::replace(&mut self.standby, next);
+        let (config, now) = (self.lma_config.clone(), self.now());
+        let (lma, restored) = if standby.is_to_lead() {
+            self.lma_tables = standby.tables;
+            standby.follower.lead(config, seed, now)
+        } else {
+            self.lma_tables = Tables::default();
+            let records = self.lma_records.iter();
+            let records = records.map(|(key, value)| LmaRecord::read(key, value));
+            Lma::restore(config, seed, now, records)
+        };
         assert_eq!(restored.spoilt, []);
         self.lma = kept_lma(lma, seed);
-        self.lma_tables = Tables::default();
+        self.write_lma_down();
+    }
+
+    /// Whether there was anything; whoever stands by hears it as well.
+    fn write_lma_down(&mut self) -> bool {
+        let mut group = Vec::new();
         while let Some(record) = self.lma.poll_record() {
+            group.push((record.key.clone(), record.value.clone()));
             write_down(&mut self.lma_records, record);
         }
+        let any = !group.is_empty();
+        self.standby.hear(group.into_iter());
+        any
     }
 
     fn bring_back(&mut self, mag: usize, restart: Option<u32>) {
@@ -574,11 +597,7 @@ impl World {
 
     /// Writes down what has changed, and carries out all commands, in order.
     pub(crate) fn drain(&mut self) {
-        let mut lma_wrote = false;
-        while let Some(record) = self.lma.poll_record() {
-            lma_wrote = true;
-            write_down(&mut self.lma_records, record);
-        }
+        let lma_wrote = self.write_lma_down();
         let mut mags_wrote = vec![false; self.mags.len()];
         for (mag, wrote) in mags_wrote.iter_mut().enumerate() {
             while let Some(record) = self.mags[mag].poll_record() {
