@@ -23,6 +23,8 @@ pub struct WorkerConfig {
     pub routes: Vec<(Ipv6Net, RouteNext)>,
     /// The LMAs and MAGs of the configuration: the signalling of each has a rate of its own.
     pub peers: Vec<Ipv6Addr>,
+    /// Addresses among those above that are another process's until [`flow::Update::Claim`] says that they are ours.
+    pub unclaimed: Vec<Ipv6Addr>,
     /// What to do while nothing comes in.
     pub idle: Idle,
     /// What the control plane may be asked, and how often.
@@ -49,6 +51,7 @@ impl WorkerConfig {
             mag: None,
             routes: Vec::new(),
             peers: Vec::new(),
+            unclaimed: Vec::new(),
             idle: Idle::default(),
             punts: PuntRates::default(),
             icmp_errors: Rate {

@@ -6,6 +6,7 @@ mod stages;
 mod update;
 mod ways;
 
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
@@ -199,22 +200,17 @@ impl<Io: PacketIo> Worker<Io> {
             stopped: false,
         };
         for port in &config.ports {
-            worker.add_port(port)?;
+            worker.add_port(port, &config.unclaimed)?;
         }
         for role in [&worker.lma, &worker.mag].into_iter().flatten() {
             for address in &role.addresses {
-                if !worker.own.is_ours(*address) {
+                let others = config.unclaimed.iter().any(|a| a.to_bits() == *address);
+                if !others && !worker.own.is_ours(*address) {
                     worker.own.add(*address, None);
                 }
             }
         }
-        if let Some(lma) = &mut worker.lma {
-            let own = &worker.own;
-            lma.choose_plain_pool(|network, mask| own.any_in(network, mask));
-        }
-        for port in &mut worker.ports {
-            port.expect(worker.lma.as_ref(), worker.mag.as_ref());
-        }
+        worker.expect_anew();
         for (prefix, next) in config.routes {
             let error = |error| WorkerError::Route { prefix, error };
             worker.set_route(prefix, Some(next)).map_err(error)?;
@@ -222,7 +218,7 @@ impl<Io: PacketIo> Worker<Io> {
         Ok(worker)
     }
 
-    fn add_port(&mut self, config: &PortConfig) -> Result<(), WorkerError> {
+    fn add_port(&mut self, config: &PortConfig, unclaimed: &[Ipv6Addr]) -> Result<(), WorkerError> {
         let (port, place) = (config.id, self.ports.len());
         if usize::from(port.0) != place {
             return Err(WorkerError::PortNumber { port, place });
@@ -232,7 +228,9 @@ impl<Io: PacketIo> Worker<Io> {
             return Err(WorkerError::Mtu { port, mtu });
         }
         for address in &config.addresses {
-            self.own.add(address.addr().to_bits(), Some(port));
+            if !unclaimed.contains(&address.addr()) {
+                self.own.add(address.addr().to_bits(), Some(port));
+            }
             self.fib.connect(address.trunc(), port, config.mtu);
         }
         let shared = config.access.then_some(MacAddr::MAG);

@@ -140,6 +140,16 @@ impl NeighbourDiscovery {
         self.advertise(now);
     }
 
+    /// An address on a port is ours from now on, which neighbours that knew another station of it learn.
+    pub fn claim(&mut self, now: Duration, port: PortId, address: Ipv6Net) {
+        if let Some(ours) = self.ports.get_mut(usize::from(port.0))
+            && !ours.addresses.contains(&address)
+        {
+            ours.addresses.push(address);
+            self.announce(now, port);
+        }
+    }
+
     /// Sends the advertisements that are due.
     fn advertise(&mut self, now: Duration) {
         for (id, (due, left)) in &mut self.announcements {

@@ -16,7 +16,12 @@
 
 mod files;
 mod frame;
+#[cfg(feature = "etcd")]
+mod shared;
 mod writer;
+
+#[cfg(feature = "etcd")]
+pub use shared::{Change, Member, Membership, News, Place, Standing, Term};
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,7 +34,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam::channel::{Sender, unbounded};
 
-use writer::{Batch, Writer};
+use writer::{Batch, Engine, Writer};
 
 /// A part of the store with keys of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -130,6 +135,8 @@ pub struct Progress {
     pub failures: AtomicU64,
     /// Whether the last one could not.
     pub is_failing: AtomicBool,
+    /// Whether another process leads: nothing is written any more.
+    pub is_over: AtomicBool,
 }
 
 /// The end of the thread that submits.
@@ -151,22 +158,37 @@ impl Store {
     /// [`StoreError`]. Damaged files are no error: see [`Contents::damage`].
     pub fn open(directory: &Path) -> Result<(Self, Contents), StoreError> {
         let (files, contents) = files::open(directory, files::FULL)?;
+        let store = Self::write_to(Engine::Files(files), directory.display().to_string())?;
+        Ok((store, contents))
+    }
+
+    /// Writes to what a pair shares, as long as this process leads it. What is there it knows already.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    #[cfg(feature = "etcd")]
+    pub fn lead(place: Place, term: Term) -> Result<Self, StoreError> {
+        let shared = shared::Shared::new(place, term).map_err(StoreError::Thread)?;
+        let name = shared.name();
+        Self::write_to(Engine::Shared(Box::new(shared)), name)
+    }
+
+    fn write_to(engine: Engine, name: String) -> Result<Self, StoreError> {
         let (to, batches) = unbounded();
         let progress = Arc::new(Progress::default());
-        let writer = Writer::new(directory.to_owned(), files, Arc::clone(&progress));
+        let writer = Writer::new(name, engine, Arc::clone(&progress));
         let writer = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run(&batches))
             .map_err(StoreError::Thread)?;
-        let store = Self {
+        Ok(Self {
             to: Some(to),
             batch: Batch::default(),
             mark: Mark(0),
             submitted: 0,
             progress,
             writer: Some(writer),
-        };
-        Ok((store, contents))
+        })
     }
 
     /// Puts files aside that nobody goes on with: what they tell would be wrong later. Where they are then, if there were

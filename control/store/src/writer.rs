@@ -1,7 +1,7 @@
 //! The thread that writes.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,12 +9,17 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::files::Files;
+#[cfg(feature = "etcd")]
+use crate::shared::Shared;
 use crate::{Clocks, Progress, Space};
 
 /// How long changes wait that nobody waits for.
 const LAZY: Duration = Duration::from_secs(1);
 /// When a disk that has refused is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// When etcd is tried again: it is back in no time when one of several nodes has gone.
+#[cfg(feature = "etcd")]
+const SOON: Duration = Duration::from_millis(50);
 /// How often it is tried at the end of the process.
 const LAST_TRIES: u32 = 3;
 /// Changes in a group, more or less: what comes after is in the next one.
@@ -35,9 +40,37 @@ pub(crate) type Key = (Space, Vec<u8>);
 /// The last change of each key: its value, or that it has none any more.
 pub(crate) type Changes = HashMap<Key, Option<Vec<u8>>>;
 
+/// What is written to.
+pub(crate) enum Engine {
+    Files(Files),
+    #[cfg(feature = "etcd")]
+    Shared(Box<Shared>),
+}
+
+impl Engine {
+    /// Writes a group; `false` if this process is not to write any more.
+    fn write(&mut self, changes: &Changes, clocks: Clocks) -> io::Result<bool> {
+        match self {
+            Self::Files(files) => files.write(changes, clocks).map(|()| true),
+            #[cfg(feature = "etcd")]
+            Self::Shared(shared) => shared.write(changes, clocks),
+        }
+    }
+
+    /// When one that has refused is tried again.
+    fn again(&self) -> Duration {
+        match self {
+            Self::Files(_) => AGAIN,
+            #[cfg(feature = "etcd")]
+            Self::Shared(_) => SOON,
+        }
+    }
+}
+
 pub(crate) struct Writer {
-    directory: PathBuf,
-    files: Files,
+    /// What is written to, for people.
+    name: String,
+    engine: Engine,
     progress: Arc<Progress>,
     /// What is not on disk.
     changes: Changes,
@@ -48,10 +81,10 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(directory: PathBuf, files: Files, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(name: String, engine: Engine, progress: Arc<Progress>) -> Self {
         Self {
-            directory,
-            files,
+            name,
+            engine,
             progress,
             changes: Changes::new(),
             clocks: Clocks::default(),
@@ -82,10 +115,16 @@ impl Writer {
             if self.due.is_some_and(|due| due <= Instant::now()) {
                 self.write();
             }
+            if self.progress.is_over.load(Ordering::Relaxed) {
+                return;
+            }
         }
         for _ in 0..LAST_TRIES {
             if self.changes.is_empty() || self.write() {
                 return;
+            }
+            if self.progress.is_over.load(Ordering::Relaxed) {
+                break;
             }
             std::thread::sleep(AGAIN);
         }
@@ -112,7 +151,18 @@ impl Writer {
 
     /// Writes all that waits as one group; whether it is on disk.
     fn write(&mut self) -> bool {
-        let failed = self.files.write(&self.changes, self.clocks).err();
+        let failed = match self.engine.write(&self.changes, self.clocks) {
+            Ok(true) => None,
+            Ok(false) => {
+                tracing::error!(
+                    "{}: another process leads, this one writes no more",
+                    self.name
+                );
+                self.progress.is_over.store(true, Ordering::Relaxed);
+                return false;
+            }
+            Err(error) => Some(error),
+        };
         let was_failing = self
             .progress
             .is_failing
@@ -136,10 +186,10 @@ impl Writer {
             Some(error) => {
                 self.progress.failures.fetch_add(1, Ordering::Relaxed);
                 if !was_failing {
-                    let directory = self.directory.display();
-                    tracing::error!(%directory, %error, "the store cannot be written; it is tried again every second");
+                    let name = &self.name;
+                    tracing::error!(store = %name, %error, "the store cannot be written; it is tried again and again");
                 }
-                self.due = Some(Instant::now() + AGAIN);
+                self.due = Some(Instant::now() + self.engine.again());
                 false
             }
         }

@@ -157,6 +157,14 @@ pub enum Update {
     /// Where an LMA takes home network prefixes from, in place of what was said before. Of a pool that is
     /// no longer named, no prefix may be in the table.
     Pools(Vec<Ipv6Net>),
+    /// From now on an address that was another process's is ours: packets to it end here, and neighbours on this port who
+    /// ask for it are answered.
+    Claim {
+        /// The port that it is on.
+        port: PortId,
+        /// The address.
+        address: Ipv6Addr,
+    },
     /// Whose signalling is expected, in place of what was said before.
     Peers(Vec<Ipv6Addr>),
     /// Begins, changes or (with `None`) ends a capture.

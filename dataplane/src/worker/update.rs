@@ -95,6 +95,11 @@ impl<Io: PacketIo> Worker<Io> {
                 Ok(())
             }
             Update::Pools(pools) => self.set_pools(&pools),
+            Update::Claim { port, address } => {
+                self.own.add(address.to_bits(), Some(port));
+                self.expect_anew();
+                Ok(())
+            }
             Update::Peers(peers) => {
                 self.police.set_peers(&peers);
                 Ok(())
@@ -121,14 +126,21 @@ impl<Io: PacketIo> Worker<Io> {
 
     /// Takes home network prefixes from elsewhere; ports then expect other packets.
     fn set_pools(&mut self, pools: &[Ipv6Net]) -> Result<(), TableError> {
-        let (own, lma) = (&self.own, self.lma.as_mut());
-        let lma = lma.ok_or(TableError::Role)?;
+        let lma = self.lma.as_mut().ok_or(TableError::Role)?;
         lma.set_pools(pools);
-        lma.choose_plain_pool(|network, mask| own.any_in(network, mask));
+        self.expect_anew();
+        Ok(())
+    }
+
+    /// Which packets are usual depends on pools and addresses of ours.
+    pub(super) fn expect_anew(&mut self) {
+        let own = &self.own;
+        if let Some(lma) = &mut self.lma {
+            lma.choose_plain_pool(|network, mask| own.any_in(network, mask));
+        }
         for port in &mut self.ports {
             port.expect(self.lma.as_ref(), self.mag.as_ref());
         }
-        Ok(())
     }
 
     fn set_path(&mut self, role: Role, id: PathId, path: Option<Path>) -> Result<(), TableError> {

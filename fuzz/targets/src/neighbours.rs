@@ -98,6 +98,7 @@ fn drain(nd: &mut NeighbourDiscovery) {
             other @ (Update::Table(..)
             | Update::Route { .. }
             | Update::PathMtu { .. }
+            | Update::Claim { .. }
             | Update::Pools(_)
             | Update::Peers(_)
             | Update::Report(_)

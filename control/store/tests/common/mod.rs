@@ -1,0 +1,179 @@
+//! An etcd of one's own, and a wire that can be cut.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use store::Place;
+
+/// A node, which ends with the test.
+pub(crate) struct Etcd {
+    directory: tempfile::TempDir,
+    clients: SocketAddr,
+    peers: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Etcd {
+    /// `None` if there is no etcd here, unless the test has to have one.
+    pub(crate) fn start() -> Option<Self> {
+        let is_there = Command::new("etcd")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !is_there {
+            assert!(
+                std::env::var_os("FLOWMOB_REQUIRE_TOOLS").is_none(),
+                "etcd is needed: `.ci/setup tests` installs it"
+            );
+            return None;
+        }
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [clients, peers] = listeners.map(|listener| listener.local_addr().unwrap());
+        let mut etcd = Self {
+            directory: tempfile::tempdir().unwrap(),
+            clients,
+            peers,
+            child: None,
+        };
+        etcd.restart();
+        Some(etcd)
+    }
+
+    pub(crate) fn restart(&mut self) {
+        let (clients, peers) = (self.clients, self.peers);
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(self.directory.path())
+            .args([format!("--listen-client-urls=http://{clients}")])
+            .args([format!("--advertise-client-urls=http://{clients}")])
+            .args([format!("--listen-peer-urls=http://{peers}")])
+            .args([format!("--initial-advertise-peer-urls=http://{peers}")])
+            .args([format!("--initial-cluster=default=http://{peers}")])
+            .args(["--logger=zap", "--log-level=error"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let end = Instant::now() + Duration::from_secs(20);
+        while !self.ctl(&["endpoint", "health"]).0 {
+            assert!(Instant::now() < end, "etcd does not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.clients
+    }
+
+    pub(crate) fn place(&self, prefix: &str) -> Place {
+        Place {
+            endpoints: vec![format!("http://{}", self.clients)],
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    pub(crate) fn put(&self, key: &str, value: &str) {
+        assert!(self.ctl(&["put", key, value]).0);
+    }
+
+    pub(crate) fn get(&self, key: &str) -> String {
+        self.ctl(&["get", "--print-value-only", key]).1
+    }
+
+    fn ctl(&self, words: &[&str]) -> (bool, String) {
+        let done = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={}", self.clients))
+            .args(words)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+        (done.status.success(), said)
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Carries octets to an address until it is cut: then it carries none, and closes nothing.
+pub(crate) struct Wire {
+    address: SocketAddr,
+    cut: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Wire {
+    pub(crate) fn to(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wire = Self {
+            address: listener.local_addr().unwrap(),
+            cut: Arc::default(),
+            streams: Arc::default(),
+        };
+        let (cut, streams) = (Arc::clone(&wire.cut), Arc::clone(&wire.streams));
+        std::thread::spawn(move || {
+            for near in listener.incoming() {
+                let (near, far) = (near.unwrap(), TcpStream::connect(address));
+                let Ok(far) = far else { continue };
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let cut = Arc::clone(&cut);
+                    std::thread::spawn(move || carry(from, to, &cut));
+                }
+                streams.lock().unwrap().extend([near, far]);
+            }
+        });
+        wire
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// What was cut is closed, and others can be made.
+    pub(crate) fn mend(&self) {
+        self.cut.store(false, Ordering::Relaxed);
+        for stream in self.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
+    let mut octets = vec![0; 65_536];
+    while let Ok(length) = from.read(&mut octets) {
+        if length == 0 {
+            break;
+        }
+        while cut.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if to
+            .write_all(octets.get(..length).unwrap_or_default())
+            .is_err()
+        {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}

@@ -1,0 +1,215 @@
+//! Two members of a pair and a real etcd.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use common::Etcd;
+use crossbeam::channel::Receiver;
+use store::{Change, Clocks, Member, Membership, News, Place, Space, Store, Term};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn membership(place: &Place, name: &str, address: Option<SocketAddr>) -> Membership {
+    Membership {
+        place: place.clone(),
+        name: name.to_owned(),
+        address,
+        lease: Duration::from_secs(2),
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Hears news until one is what is waited for.
+fn until<T>(news: &Receiver<News>, mut wanted: impl FnMut(News) -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let heard = news.recv_deadline(end).expect("nothing more is heard");
+        if let Some(found) = wanted(heard) {
+            return found;
+        }
+    }
+}
+
+fn lead(news: &Receiver<News>) -> Term {
+    until(news, |heard| match heard {
+        News::Lead(term) => Some(term),
+        News::Everything(..) | News::Changed(..) => None,
+        News::Over => panic!("over"),
+    })
+}
+
+fn clocks(seconds: u64) -> Clocks {
+    Clocks {
+        monotonic: Duration::from_secs(seconds),
+        wall: Duration::from_secs(1_000_000 + seconds),
+    }
+}
+
+fn put(store: &mut Store, key: &[u8], value: Option<&[u8]>) {
+    let value = value.map(<[u8]>::to_vec);
+    store.put(Space::Lma, key.to_vec(), value, true);
+    store.submit(clocks(7));
+}
+
+fn wait_kept(store: &Store) {
+    let end = Instant::now() + PATIENCE;
+    while store.waiting() > 0 {
+        assert!(Instant::now() < end, "not kept");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn change(key: &[u8], value: Option<&[u8]>) -> Change {
+    Change {
+        space: Space::Lma,
+        key: key.to_vec(),
+        value: value.map(<[u8]>::to_vec),
+    }
+}
+
+#[test]
+fn one_leads_and_the_other_hears_all_before_it_does() {
+    let Some(etcd) = Etcd::start() else { return };
+    let place = etcd.place("/flowmob/one");
+    let (first, news) = Member::join(membership(&place, "a", None)).unwrap();
+    let term = lead(&news);
+    assert_eq!(term.number, 1);
+    let mut store = Store::lead(place.clone(), term).unwrap();
+    put(&mut store, b"early", Some(b"1"));
+    wait_kept(&store);
+
+    let (second, other) = Member::join(membership(&place, "b", None)).unwrap();
+    let (records, read) = until(&other, |heard| match heard {
+        News::Everything(records, clocks) => Some((records, clocks)),
+        heard => panic!("{heard:?}"),
+    });
+    assert_eq!(records, [change(b"early", Some(b"1"))]);
+    assert_eq!(read, Some(clocks(7)));
+
+    // More than one transaction takes.
+    for n in 0..1000_u32 {
+        store.put(
+            Space::Lma,
+            n.to_be_bytes().to_vec(),
+            Some(vec![9; 300]),
+            true,
+        );
+    }
+    put(&mut store, b"early", None);
+    wait_kept(&store);
+    assert!(store.close());
+    drop(first);
+    let mut heard = Vec::new();
+    let next = until(&other, |news| match news {
+        News::Changed(changes, _) => {
+            heard.extend(changes);
+            None
+        }
+        News::Lead(term) => Some(term),
+        news => panic!("{news:?}"),
+    });
+    assert_eq!(next.number, 2);
+    assert_eq!(heard.len(), 1001);
+    assert!(heard.contains(&change(b"early", None)));
+    drop(second);
+}
+
+#[test]
+fn who_leads_no_more_can_write_nothing() {
+    let Some(etcd) = Etcd::start() else { return };
+    let place = etcd.place("/flowmob/fence");
+    let (_first, news) = Member::join(membership(&place, "a", None)).unwrap();
+    let term = lead(&news);
+    let mut store = Store::lead(place.clone(), term).unwrap();
+    put(&mut store, b"key", Some(b"mine"));
+    wait_kept(&store);
+    // As another one would in its place.
+    etcd.put("/flowmob/fence/lead/term", "2");
+    until(&news, |heard| matches!(heard, News::Over).then_some(()));
+    put(&mut store, b"key", Some(b"late"));
+    let end = Instant::now() + PATIENCE;
+    while !store.progress().is_over.load(Ordering::Relaxed) {
+        assert!(Instant::now() < end, "nobody has told the writer");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(store.waiting(), 1);
+    assert!(!store.close());
+    let (_second, other) = Member::join(membership(&place, "b", None)).unwrap();
+    let records = until(&other, |heard| match heard {
+        News::Everything(records, _) => Some(records),
+        heard => panic!("{heard:?}"),
+    });
+    assert_eq!(records, [change(b"key", Some(b"mine"))]);
+}
+
+#[test]
+fn what_etcd_could_not_take_is_written_when_it_is_back() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    let place = etcd.place("/flowmob/away");
+    let address = Some(free_address());
+    let (member, news) = Member::join(membership(&place, "a", address)).unwrap();
+    let mut store = Store::lead(place.clone(), lead(&news)).unwrap();
+    put(&mut store, b"key", Some(b"1"));
+    wait_kept(&store);
+    etcd.kill();
+    put(&mut store, b"key", Some(b"2"));
+    let end = Instant::now() + PATIENCE;
+    while store.progress().failures.load(Ordering::Relaxed) < 2 {
+        assert!(Instant::now() < end, "a dead etcd takes records");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(store.waiting(), 1);
+    etcd.restart();
+    wait_kept(&store);
+    // Nobody else was there: it leads on, in its term.
+    let end = Instant::now() + PATIENCE;
+    while !member.standing().is_reached.load(Ordering::Relaxed) {
+        assert!(Instant::now() < end, "not back");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(news.try_recv().is_err());
+    assert_eq!(etcd.get("/flowmob/away/lead/term"), "1");
+}
+
+/// Cut off, its lease runs out, and another one leads; it hears so when etcd is there again.
+#[test]
+fn whose_lease_runs_out_is_followed_by_another() {
+    let Some(etcd) = Etcd::start() else { return };
+    let place = etcd.place("/flowmob/lease");
+    let wire = common::Wire::to(etcd.address());
+    let through = Place {
+        endpoints: vec![format!("http://{}", wire.address())],
+        ..place.clone()
+    };
+    let (_first, news) = Member::join(membership(&through, "a", None)).unwrap();
+    let mut store = Store::lead(through, lead(&news)).unwrap();
+    put(&mut store, b"key", Some(b"1"));
+    wait_kept(&store);
+    let (_second, other) = Member::join(membership(&place, "b", None)).unwrap();
+    wire.cut();
+    put(&mut store, b"key", Some(b"never"));
+    assert_eq!(lead(&other).number, 2);
+    assert_eq!(store.waiting(), 1, "acknowledged by nobody");
+    wire.mend();
+    until(&news, |heard| matches!(heard, News::Over).then_some(()));
+    let end = Instant::now() + PATIENCE;
+    while !store.progress().is_over.load(Ordering::Relaxed) {
+        assert!(Instant::now() < end, "nobody has told the writer");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
