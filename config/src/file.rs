@@ -42,6 +42,10 @@ fn process(process: &Process) -> Value {
         ("remembered", Some(number(fragments.remembered))),
         ("time_ms", millis(fragments.time)),
     ]);
+    let pair = table([
+        ("address", process.pair.address.map(text)),
+        ("lease", seconds(process.pair.lease)),
+    ]);
     let directory = process.state_directory.as_ref();
     let user = process.user.as_ref().map(|user| match user {
         User::Name(name) => text(name),
@@ -65,6 +69,8 @@ fn process(process: &Process) -> Value {
             directory.map(|path| text(path.display())),
         ),
         ("durability", Some(text(process.durability))),
+        ("store", Some(text(&process.store))),
+        ("pair", Some(Value::Table(pair))),
         ("path_mtu_lifetime", seconds(process.path_mtu_lifetime)),
         ("recorded_turns", Some(number(process.recorded_turns))),
         ("fragments", Some(Value::Table(fragments))),
@@ -340,6 +346,8 @@ mod tests {
             [process]
             user = 998
             seccomp = "log"
+            store = "etcd://a:1,[::1]:2/x/y"
+            pair.address = "[::1]:3"
             [[port]]
             name = "a"
             vdev = "net_null0,size=64"

@@ -28,6 +28,7 @@ mod roles;
 mod schema;
 mod sections;
 mod spell;
+mod store;
 mod validate;
 mod value;
 
@@ -43,9 +44,10 @@ pub use crate::roles::{
     PrefixModel, Protection, Signalling, TunnelOptions,
 };
 pub use crate::schema::{
-    Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port,
+    Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Pair, Port,
     Process, Route, Seccomp, Spread, User,
 };
+pub use crate::store::Store;
 
 use crate::notes::Notes;
 use crate::read::Table;

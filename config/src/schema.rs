@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::device::Device;
 use crate::report::Report;
 use crate::roles::{Lma, Mag, Mn, Protection};
+use crate::store::Store;
 use crate::value::words;
 
 /// A checked configuration: every reference in it leads somewhere.
@@ -59,6 +60,11 @@ impl Config {
         let default = || PathBuf::from(format!("/var/lib/flowmob/{}", self.name));
         let configured = self.process.state_directory.clone();
         configured.or_else(|| has_keys.then(default))
+    }
+
+    /// Whether this process is one of several of which one serves.
+    pub fn is_paired(&self) -> bool {
+        self.process.store != Store::Files
     }
 
     /// The index of the port with a name.
@@ -236,12 +242,26 @@ pub struct Process {
     pub state_directory: Option<PathBuf>,
     /// What is kept there of sessions and flows. Without a state directory it is nothing.
     pub durability: Durability,
+    /// Where that is kept, if not there.
+    pub store: Store,
+    /// How the processes that share a store find out about each other.
+    pub pair: Pair,
     /// How long a router's word on the MTU of a tunnel's way is believed (RFC 8201 §4).
     pub path_mtu_lifetime: Duration,
     /// Turns of the protocol that the flight recorder keeps; 0 is no recorder.
     pub recorded_turns: u32,
     /// What fragments may take up.
     pub fragments: Fragments,
+}
+
+/// Being one of several processes of which one serves: `[process.pair]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Pair {
+    /// Where the others connect, so that they notice at once when this process ends; `None` if they wait for its lease to run
+    /// out.
+    pub address: Option<SocketAddr>,
+    /// For how long nobody else serves when nothing is heard of this process; whole seconds.
+    pub lease: Duration,
 }
 
 /// What fragments may take up in each worker: `[process.fragments]`.

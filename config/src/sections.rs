@@ -13,9 +13,10 @@ use crate::roles::{
     Protection, Signalling, TunnelOptions,
 };
 use crate::schema::{
-    Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Port,
+    Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Pair, Port,
     Process, Route, Seccomp, Spread, User,
 };
+use crate::store::Store;
 use crate::value::{
     Destinations, Fault, LinkLocal, OwnAddress, Routable, Unicast, Value, integer, text, words,
 };
@@ -74,9 +75,18 @@ fn process(t: &mut Table<'_>) -> Process {
         spread: t.or("spread", Spread::Auto),
         state_directory: t.optional("state_directory").map(|Directory(path)| path),
         durability: t.or("durability", Durability::AcknowledgeAfterCommit),
+        store: t.or("store", Store::Files),
+        pair: t.section("pair", pair),
         path_mtu_lifetime: t.seconds("path_mtu_lifetime", 600, 300..=DAY),
         recorded_turns: t.number("recorded_turns", 4096, 0..=1_000_000),
         fragments: t.section("fragments", fragments),
+    }
+}
+
+fn pair(t: &mut Table<'_>) -> Pair {
+    Pair {
+        address: t.optional("address"),
+        lease: t.seconds("lease", 2, 2..=60),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::device::MAX_SOCKET_PATH;
 use crate::machine::Machine;
 use crate::notes::{Draft, Notes};
 use crate::roles::TunnelOptions;
-use crate::schema::{Config, Idle, Management};
+use crate::schema::{Config, Durability, Idle, Management};
 
 pub(crate) fn config(config: &Config, machine: &Machine, notes: &mut Notes) {
     roles(config, notes);
@@ -93,6 +93,7 @@ fn process(config: &Config, machine: &Machine, notes: &mut Notes) {
                 .help("leave it out: only an LMA or a MAG has a Restart Counter"),
         );
     }
+    pair(config, notes);
     if let Some(i) = cores
         .into_iter()
         .position(|core| Some(core) == process.control_core)
@@ -105,6 +106,36 @@ fn process(config: &Config, machine: &Machine, notes: &mut Notes) {
             .label("also a worker's")
             .other(at(i), "the worker's")
             .help("each takes the other's time; give the control thread another core"),
+        );
+    }
+}
+
+/// Checks what one of several processes needs of which one serves.
+fn pair(config: &Config, notes: &mut Notes) {
+    let process = &config.process;
+    if !config.is_paired() {
+        return;
+    }
+    if process.durability != Durability::AcknowledgeAfterCommit {
+        let (at, what) = (
+            "process.durability",
+            "what was acknowledged could be forgotten",
+        );
+        notes.push(
+            Draft::error(at, what)
+                .label("messages do not wait for the store")
+                .other("process.store", "what another process goes on from")
+                .help("leave `durability` out"),
+        );
+    }
+    if config.lma.is_none() || config.mag.is_some() {
+        notes.push(
+            Draft::error(
+                "process.store",
+                "only an LMA can have another one in reserve",
+            )
+            .label("not for files")
+            .help("leave it out: a MAG keeps its records in the state directory"),
         );
     }
 }
