@@ -44,6 +44,7 @@ fn process(process: &Process) -> Value {
     ]);
     let pair = table([
         ("address", process.pair.address.map(text)),
+        ("addresses", list(process.pair.addresses.iter().map(text))),
         ("lease", seconds(process.pair.lease)),
     ]);
     let directory = process.state_directory.as_ref();
@@ -348,6 +349,7 @@ mod tests {
             seccomp = "log"
             store = "etcd://a:1,[::1]:2/x/y"
             pair.address = "[::1]:3"
+            pair.addresses = ["2001:db8::1"]
             [[port]]
             name = "a"
             vdev = "net_null0,size=64"

@@ -260,6 +260,8 @@ pub struct Pair {
     /// Where the others connect, so that they notice at once when this process ends; `None` if they wait for its lease to run
     /// out.
     pub address: Option<SocketAddr>,
+    /// Further addresses of ports that go to whoever serves, such as the next hop of the home network prefixes.
+    pub addresses: Vec<Ipv6Addr>,
     /// For how long nobody else serves when nothing is heard of this process; whole seconds.
     pub lease: Duration,
 }

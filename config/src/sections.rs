@@ -86,6 +86,11 @@ fn process(t: &mut Table<'_>) -> Process {
 fn pair(t: &mut Table<'_>) -> Pair {
     Pair {
         address: t.optional("address"),
+        addresses: t
+            .list("addresses")
+            .into_iter()
+            .map(|Unicast(address)| address)
+            .collect(),
         lease: t.seconds("lease", 2, 2..=60),
     }
 }

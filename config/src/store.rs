@@ -81,12 +81,11 @@ fn is_endpoint(text: &str) -> bool {
     let in_brackets = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
-    let is_host = match in_brackets {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-            !host.is_empty() && host.chars().all(usable)
-        }
+    let is_host = if let Some(address) = in_brackets {
+        address.parse::<std::net::Ipv6Addr>().is_ok()
+    } else {
+        let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        !host.is_empty() && host.chars().all(usable)
     };
     is_port && is_host
 }

@@ -128,6 +128,16 @@ fn pair(config: &Config, notes: &mut Notes) {
                 .help("leave `durability` out"),
         );
     }
+    for (i, address) in process.pair.addresses.iter().enumerate() {
+        let at = format!("process.pair.addresses[{i}]");
+        if config.port_of(*address).is_none() && !notes.is_tainted(&at) {
+            notes.push(
+                Draft::error(at, "no port has this address")
+                    .label("nobody could be told where it is")
+                    .help("put it in `addresses` of a port, or leave it out"),
+            );
+        }
+    }
     if config.lma.is_none() || config.mag.is_some() {
         notes.push(
             Draft::error(

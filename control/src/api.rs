@@ -30,6 +30,9 @@ pub(crate) struct Status {
     pub(crate) uptime_seconds: u64,
     /// Number of workers.
     pub(crate) workers: usize,
+    /// Of one of several processes of which one serves, whether it is that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leads: Option<bool>,
 }
 
 /// `GET /readyz`; with a status of 503 if it is not.

@@ -240,7 +240,12 @@ fn status(value: Value) -> anyhow::Result<String> {
         status.name,
         status.roles.join(" and "),
         status.version,
-        if status.ready { "ready" } else { "not ready" },
+        match (status.ready, status.leads) {
+            (false, _) => "not ready",
+            (true, None) => "ready",
+            (true, Some(true)) => "leads",
+            (true, Some(false)) => "stands by",
+        },
         status.workers,
         status.uptime_seconds,
     ))

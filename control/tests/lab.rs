@@ -276,9 +276,11 @@ fn the_story_is_the_drafts(report: &Value, heard: &[Heard]) {
     let ([add_one, del_one], [add_two, del_two]) = (words(one), words(two));
     // A disk that takes longer than a second over a binding has its gateway register once more.
     let mut registered = BTreeSet::new();
-    let mut once =
-        |h: &&Heard| !REGISTER.contains(&h.kind) || registered.insert((h.gateway(), h.kind));
-    let heard: Vec<&Heard> = heard.iter().filter(|h| once(h)).collect();
+    let once: Vec<&Heard> = heard
+        .iter()
+        .filter(|h| !REGISTER.contains(&h.kind) || registered.insert((h.gateway(), h.kind)))
+        .collect();
+    let heard = once;
     // The LMA does not let one gateway wait for the other when it puts the flows on them.
     for (gateway, expected) in [
         (one, [REGISTER, add_one, add_one, del_one]),

@@ -43,7 +43,7 @@ pub use config::{
 };
 pub use event::{DeletionReason, LmaEvent, MagEvent, MoveFailure, MoveTimes, RequestOutcome};
 pub use heartbeat::{HeartbeatConfig, HeartbeatCounters, HeartbeatView, Liveness};
-pub use lma::{FlowError, FlowRequest, Lma, MoveStarted};
+pub use lma::{FlowError, FlowRequest, Lma, LmaFollower, MoveStarted};
 pub use mag::{AttachError, Attachment, Mag, Probe};
 pub use pool::{PoolError, PrefixPool};
 pub use receiver::{Receiver, ReceiverCounters, Rejected, Reply};

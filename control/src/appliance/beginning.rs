@@ -23,6 +23,19 @@ pub(super) struct Beginning {
     pub(super) mag: Option<Mag>,
 }
 
+impl Beginning {
+    /// Of a process that stands by: it learns what there is.
+    pub(super) fn standing_by(start: Instant) -> Self {
+        Self {
+            keeping: Keeping::default(),
+            clock: Clock::new(start, None),
+            restart_counter: 0,
+            lma: None,
+            mag: None,
+        }
+    }
+}
+
 /// The key of what tells the sessions of one MAG from those of another.
 const PLACES: &[u8] = b"places";
 
@@ -159,7 +172,7 @@ fn read_ahead<T: Send + 'static>(
 }
 
 /// Says what a state machine goes on with, and what it could not use; how many records could not be read.
-fn report(role: &str, restored: &Restored) -> usize {
+pub(super) fn report(role: &str, restored: &Restored) -> usize {
     let Restored {
         mobiles,
         sessions,

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::control::Control;
 use super::keeping::Keeping;
+use super::pair::Pair;
 use super::workers::{Mark, WorkerSet};
 use crate::api::{
     Attach, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, Handoff, Problem, Status,
@@ -55,6 +56,11 @@ impl Control {
         reply: oneshot::Sender<Answer>,
     ) {
         let keeps = request.changes_what_is_kept();
+        if self.stands_by() && (keeps || matches!(request, ApplianceRequest::FlowMove(_))) {
+            let why = "this process stands by: another one leads, and decides";
+            answered(reply, Err(Problem::refused(why)));
+            return;
+        }
         let answer = match request {
             ApplianceRequest::Bindings => rows(&self.binding_rows(now)),
             ApplianceRequest::Peers => rows(&self.peer_rows()),
@@ -124,6 +130,7 @@ impl Control {
             ready: self.readiness().ready,
             uptime_seconds: self.clock.uptime().as_secs(),
             workers: self.workers.len(),
+            leads: self.pair.as_ref().map(Pair::leads),
         }
     }
 

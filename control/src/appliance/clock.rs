@@ -30,6 +30,13 @@ impl Clock {
         }
     }
 
+    /// Goes on where another process's clock was, if that is later.
+    pub(super) fn go_on_from(&mut self, last: Clocks) {
+        let since = wall().saturating_sub(last.wall);
+        let now = last.monotonic.saturating_add(since);
+        self.base = self.base.max(now.saturating_sub(self.start.elapsed()));
+    }
+
     /// A reading of both.
     pub(super) fn now(&self) -> Now {
         Now {

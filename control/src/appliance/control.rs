@@ -26,6 +26,7 @@ use super::links::Links;
 use super::metrics::Times;
 use super::mobiles::MobileTable;
 use super::outbox::{Letter, Outbox, Outgoing};
+use super::pair::Pair;
 use super::protection::{Admitted, Protection, Sender};
 use super::recorder::{FlightTape, RecordedLma, RecordedMag};
 use super::reload::Reloads;
@@ -44,7 +45,7 @@ const HOP_LIMIT: u8 = 64;
 const BUDGET: usize = 256;
 /// Updates that may wait for room in a worker's ring before nothing more is taken in: what then floods
 /// in fills the punt rings, and is dropped and counted there.
-const MAX_BACKLOG: usize = 65_536;
+pub(super) const MAX_BACKLOG: usize = 65_536;
 /// Turns without work before the thread sleeps between them.
 const SPIN: u32 = 64;
 /// How long it then sleeps: far below any timer of the protocol.
@@ -75,6 +76,8 @@ pub(crate) struct Control {
     pub(super) calls: Calls<Call>,
     pub(super) clock: Clock,
     pub(super) keeping: Keeping,
+    /// If this process is one of several of which one serves.
+    pub(super) pair: Option<Pair>,
     pub(super) oddities: Oddities,
     /// Whether the process has been told to stop: then nobody is attached any more.
     pub(super) is_ending: bool,
@@ -98,7 +101,7 @@ impl Control {
     pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) -> Vec<PortInfo> {
         self.events.tell(false, What::ConfigurationApplied);
         let mut idle = 0u32;
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) && !self.is_over() {
             if self.turn() {
                 idle = 0;
                 continue;
@@ -108,13 +111,18 @@ impl Control {
                 std::thread::sleep(NAP);
             }
         }
-        self.wind_up();
+        // Who leads no more has nothing to say to anybody.
+        if !self.is_over() {
+            self.wind_up();
+        }
         self.workers.broadcast(&Update::Stop);
         self.drain();
         self.keeping.close();
         if let Err(error) = self.protection.close() {
             tracing::warn!("{error:#}");
         }
+        // All is written: another one may lead.
+        drop(self.pair.take());
         self.setup.ports
     }
 
@@ -135,6 +143,7 @@ impl Control {
         work |= self.take_reports();
         work |= self.take_captured(now);
         work |= self.take_reads(now);
+        work |= self.take_news(now);
         self.handle_timeouts(now);
         self.keep(now);
         work |= self.carry_out(now);
@@ -362,7 +371,7 @@ impl Control {
     }
 
     /// Performs what the state machines decided, in their order.
-    fn carry_out(&mut self, now: Now) -> bool {
+    pub(super) fn carry_out(&mut self, now: Now) -> bool {
         let mut any = false;
         while let Some(command) = self.lma.as_mut().and_then(RecordedLma::poll_command) {
             any = true;
@@ -393,7 +402,7 @@ impl Control {
         any
     }
 
-    fn command(&mut self, role: Role, command: Command) {
+    pub(super) fn command(&mut self, role: Role, command: Command) {
         match command {
             Command::Table(update) => {
                 self.setup.remember(role, &update);

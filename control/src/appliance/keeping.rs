@@ -81,6 +81,21 @@ impl Keeping {
         Ok((keeping, contents))
     }
 
+    /// Goes on with a store that this process may write from now on.
+    pub(super) fn shared(store: Store) -> Self {
+        Self {
+            store: Some(store),
+            waits: true,
+            promises: VecDeque::new(),
+        }
+    }
+
+    /// Whether another process writes in place of this one.
+    pub(super) fn is_over(&self) -> bool {
+        let store = self.store.as_ref();
+        store.is_some_and(|store| store.progress().is_over.load(Ordering::Relaxed))
+    }
+
     /// Whether there is a store.
     pub(super) fn is_on(&self) -> bool {
         self.store.is_some()

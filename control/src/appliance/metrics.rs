@@ -130,6 +130,21 @@ impl Control {
         let help = "Packet buffers that are not free: in drivers' queues, or under way";
         let used = u64::try_from(pool.in_use()).unwrap_or(u64::MAX);
         scrape.gauges("packet_buffers_used", help, [(vec![], used)]);
+        if let Some(pair) = &self.pair {
+            let standing = pair.standing();
+            let help = "1 if this process of a pair leads";
+            scrape.gauges("pair_leads", help, [(vec![], pair.leads().into())]);
+            let help = "Number of the term of whoever leads: how often that has changed";
+            scrape.gauges("pair_term", help, [(vec![], standing.term)]);
+            let help = "1 if etcd answers";
+            let reached = u64::from(standing.is_reached);
+            scrape.gauges("pair_store_reached", help, [(vec![], reached)]);
+            if let Some(followed) = standing.followed {
+                let followed = u64::try_from(followed).unwrap_or(u64::MAX);
+                let help = "Mobiles that the workers know of while another process leads";
+                scrape.gauges("pair_followed", help, [(vec![], followed)]);
+            }
+        }
         if let Some(kept) = self.keeping.progress() {
             let help = "Groups of changes that are not on disk yet";
             scrape.gauges("store_waiting", help, [(vec![], kept.waiting)]);

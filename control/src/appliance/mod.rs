@@ -16,6 +16,7 @@ mod links;
 mod metrics;
 mod mobiles;
 mod outbox;
+mod pair;
 mod ports;
 mod protection;
 mod recorder;
@@ -56,6 +57,7 @@ use self::links::Links;
 use self::metrics::Times;
 use self::mobiles::MobileTable;
 use self::outbox::Outbox;
+use self::pair::Pair;
 use self::ports::OpenPorts;
 use self::protection::Protection;
 use self::reload::Reloads;
@@ -110,8 +112,8 @@ pub(crate) fn run(
     let state = config.state_directory().unwrap_or_default();
     let keys =
         || Protection::new(Source::all(config), &state).context("the keys of the signalling");
-    // Numbers that were used with them are the other process's until it ends.
-    let early = if takes_over {
+    // Numbers that were used with them are the other process's until it ends, or until this one leads.
+    let early = if takes_over || config.is_paired() {
         protection::load(&Source::all(config)).context("the keys of the signalling")?;
         None
     } else {
@@ -125,6 +127,7 @@ pub(crate) fn run(
     }
     let protection = match early {
         Some(protection) => protection,
+        None if config.is_paired() => Protection::closed(),
         None => keys()?,
     };
     let OpenPorts {
@@ -153,7 +156,9 @@ pub(crate) fn run(
 
     let (events, listeners) = feed();
     let (calls, requests) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
+    let pair = Pair::join(config)?;
     let fixed = Fixed {
+        pair,
         infos,
         pool,
         cores,
@@ -335,6 +340,8 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
         .map(|peer| peer.address.0)
         .chain(mags.map(|peer| peer.address.0))
         .collect();
+    let shared = wiring::shared_addresses(config);
+    worker.unclaimed = shared.iter().map(|(_, net)| net.addr()).collect();
     worker.idle = match config.process.idle {
         Idle::Adaptive => SHARED_CORE,
         Idle::Poll => dataplane::Idle::Poll,
@@ -353,6 +360,7 @@ fn worker_config(config: &Config, infos: &[setup::PortInfo], id: WorkerId) -> Wo
 
 /// What was made before the control thread.
 struct Fixed {
+    pair: Option<Pair>,
     infos: Vec<setup::PortInfo>,
     pool: Mempool,
     cores: Vec<Option<usize>>,
@@ -371,6 +379,7 @@ fn build_control(
     calls: crossbeam::channel::Receiver<Call>,
 ) -> anyhow::Result<Control> {
     let Fixed {
+        pair,
         infos,
         pool,
         cores,
@@ -381,32 +390,33 @@ fn build_control(
         logging,
         hand_over,
     } = fixed;
-    // Sequence numbers and identifiers start anywhere, so that a restarted process is not taken for its
-    // former self.
-    let seed = {
-        use std::hash::{BuildHasher, Hasher};
-        std::collections::hash_map::RandomState::new()
-            .build_hasher()
-            .finish()
-    };
     let Beginning {
         keeping,
         clock,
         restart_counter,
         lma,
         mag,
-    } = beginning::begin(config, start, seed)?;
+    } = match &pair {
+        Some(_) => Beginning::standing_by(start),
+        None => beginning::begin(config, start, random_seed())?,
+    };
+    let shared = wiring::shared_addresses(config);
     let nd_ports = (0..)
         .map(flow::PortId)
         .zip(&infos)
         .map(|(id, info)| NdPort {
             mac: info.mac,
-            addresses: wiring::addresses(config, id),
+            addresses: {
+                let own = wiring::addresses(config, id).into_iter();
+                own.filter(|net| !shared.contains(&(id, *net))).collect()
+            },
             access: info.access,
         });
     let nd = NeighbourDiscovery::new(nd_ports.collect());
     let worker = worker_config(config, &infos, WorkerId(0));
     let recorder = match config.process.recorded_turns {
+        // One that stands by begins to record when it leads.
+        _ if pair.is_some() => None,
         0 => None,
         turns => {
             let turns = usize::try_from(turns).unwrap_or(usize::MAX);
@@ -444,12 +454,20 @@ fn build_control(
         calls,
         clock,
         keeping,
+        pair,
         oddities: control::Oddities::default(),
         is_ending: false,
         hand_over,
         worker,
         setup: Setup::new(config, infos, pool, cores),
     })
+}
+
+/// Sequence numbers and identifiers start anywhere, so that a restarted process is not taken for its former self.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let state = std::collections::hash_map::RandomState::new();
+    state.build_hasher().finish()
 }
 
 /// Where a process that panics leaves its recording: with what outlives it, or else beside its socket.

@@ -122,6 +122,11 @@ enum Refused {
     Inner(u8),
 }
 
+fn epoch() -> u32 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
+}
+
 /// A peer's new keys, before they take effect.
 struct Prepared {
     pair: Pair,
@@ -137,8 +142,6 @@ impl Protection {
     /// # Errors
     /// What is wrong with key files or marks.
     pub(super) fn new(sources: Vec<Source>, state: &Path) -> anyhow::Result<Self> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-        let epoch = since_1970.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
         // The keys first: a start that fails leaves no directory behind.
         let peers = load(&sources)?;
         let marks = if peers.iter().any(|peer| peer.keys.is_some()) {
@@ -150,8 +153,39 @@ impl Protection {
             sources,
             pairs: BTreeMap::new(),
             marks,
-            epoch,
+            epoch: epoch(),
             counters: ProtectionCounters::default(),
+        };
+        protection.apply(peers)?;
+        Ok(protection)
+    }
+
+    /// Lets nothing in: for a process that does not serve.
+    pub(super) fn closed() -> Self {
+        Self {
+            sources: Vec::new(),
+            pairs: BTreeMap::new(),
+            marks: None,
+            epoch: 0,
+            counters: ProtectionCounters::default(),
+        }
+    }
+
+    /// As [`Protection::new`], with marks that other processes go on from: `used` is what the last one has noted.
+    ///
+    /// # Errors
+    /// What is wrong with key files or marks.
+    pub(super) fn shared(
+        sources: Vec<Source>,
+        notes: store::Store,
+        used: Option<&[u8]>,
+    ) -> anyhow::Result<Self> {
+        let peers = load(&sources)?;
+        let mut protection = Self {
+            sources,
+            marks: Some(Marks::shared(notes, used)?),
+            epoch: epoch(),
+            ..Self::closed()
         };
         protection.apply(peers)?;
         Ok(protection)

@@ -82,6 +82,11 @@ impl Reloads {
         &self.running
     }
 
+    /// Another counter is this process's.
+    pub(super) fn set_restart_counter(&mut self, counter: u32) {
+        self.restart_counter = counter;
+    }
+
     /// What is logged.
     pub(super) fn logging(&self) -> &Logging {
         &self.logging
@@ -243,11 +248,17 @@ impl Control {
             sources,
             keys,
         } = ready;
-        let state = new.state_directory().unwrap_or_default();
-        self.protection.replace_all(sources, keys, &state)?;
+        // Who stands by has no use for keys, and reads them when it leads.
+        if !self.stands_by() {
+            let state = new.state_directory().unwrap_or_default();
+            self.protection.replace_all(sources, keys, &state)?;
+        }
         let told = self.told(&new);
         for update in told {
             self.workers.broadcast(&update);
+        }
+        if let (Some(pair), Some(new)) = (&mut self.pair, &lma) {
+            pair.reconfigure(new);
         }
         if let (Some(running), Some(new)) = (&mut self.lma, lma) {
             running.reconfigure(now, new);
@@ -260,6 +271,9 @@ impl Control {
         (self.setup.peers, self.setup.routes) = setup::peers_and_routes(&new);
         let made = (self.worker.lma.take(), self.worker.mag.take());
         self.worker = worker_config(&new, &self.setup.ports, WorkerId(0));
+        if !self.stands_by() {
+            self.worker.unclaimed.clear();
+        }
         // Tables stay as large as they are.
         if let (Some(lma), (Some(made), _)) = (&mut self.worker.lma, &made) {
             lma.expected_bindings = made.expected_bindings;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::calls::{answered, rows};
 use super::control::Control;
+use super::pair::Pair;
 use super::protection::ProtectionState;
 use super::reports::Complete;
 use crate::api::{
@@ -76,7 +77,10 @@ impl Control {
             .map(|port| port.name.clone())
             .collect();
         Readiness {
-            ready: ports_down.is_empty() && !self.is_ending && !self.keeping.is_failing(),
+            ready: ports_down.is_empty()
+                && !self.is_ending
+                && !self.keeping.is_failing()
+                && self.pair.as_ref().is_none_or(Pair::is_ready),
             ports_down,
             store_failing: self.keeping.is_failing(),
             accesses_down: Vec::new(),

@@ -163,6 +163,18 @@ pub(crate) fn addresses(config: &Config, port: PortId) -> Vec<Ipv6Net> {
         .unwrap_or_default()
 }
 
+/// The addresses that may be another process's, with their ports; none of an LMA that stands alone.
+pub(crate) fn shared_addresses(config: &Config) -> Vec<(PortId, Ipv6Net)> {
+    let Some(lma) = config.lma.as_ref().filter(|_| config.is_paired()) else {
+        return Vec::new();
+    };
+    let ports = (0..).map(PortId).zip(&config.ports);
+    let nets = ports.flat_map(|(id, port)| port.addresses.iter().map(move |net| (id, *net)));
+    let further = &config.process.pair.addresses;
+    nets.filter(|(_, net)| net.addr() == lma.address.0 || further.contains(&net.addr()))
+        .collect()
+}
+
 /// How a dialect is written in the configuration.
 pub(crate) fn signalling(signalling: Signalling) -> String {
     match signalling {

@@ -13,8 +13,10 @@ use serde::Serialize;
 
 use super::analysis::Flow;
 use super::network::Network;
+use super::nodes::NODES;
 use super::operation::Operation;
 use super::ordeal::{Cost, Costs, Ordeal, in_a_lab, write};
+use super::pair::{OTHERS, ToPair};
 use super::progress::Progress;
 use super::scenario::Plan;
 use super::topology::{Host, Mag};
@@ -92,7 +94,14 @@ fn measure(
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
     let mut ordeal = Ordeal::begin(plan, network, progress)?;
     // First of all, that the rate is one without loss.
-    let drawn = (1..events).map(|_| draw(&mut dice));
+    let pair = plan.setting.pair;
+    let drawn = (1..events).map(|_| {
+        if pair {
+            draw_for_pair(&mut dice)
+        } else {
+            draw(&mut dice)
+        }
+    });
     for (number, operation) in (1..).zip([Operation::Nothing].into_iter().chain(drawn)) {
         progress.say(&format!("{number}/{events}: {}", operation.title()));
         if !ordeal.suffer(operation)? {
@@ -131,6 +140,33 @@ fn draw(dice: &mut ChaCha8Rng) -> Operation {
         84..90 => Operation::FillDisk(host(dice)),
         90..95 => Operation::Rot(host(dice), dice.random_range(0..1000)),
         _ => Operation::BadReload(host(dice)),
+    }
+}
+
+/// What is done next where there is a pair: half of it to the LMAs and their etcd.
+fn draw_for_pair(dice: &mut ChaCha8Rng) -> Operation {
+    let host = |dice: &mut ChaCha8Rng| *OTHERS.choose(dice).unwrap_or(&Host::Mag1);
+    let mag = |dice: &mut ChaCha8Rng| *Mag::ALL.choose(dice).unwrap_or(&Mag::Mag1);
+    let absence =
+        |dice: &mut ChaCha8Rng| Duration::from_millis(*ABSENCES_MS.choose(dice).unwrap_or(&50));
+    match dice.random_range(0..100) {
+        0..20 => {
+            let flow = *[Flow::X, Flow::Y].choose(dice).unwrap_or(&Flow::Y);
+            Operation::Move(flow, mag(dice))
+        }
+        20..28 => Operation::Storm(mag(dice)),
+        28..34 => Operation::Kill(vec![host(dice)]),
+        34..38 => Operation::Partition(host(dice), absence(dice)),
+        38..42 => Operation::LoseAccess(mag(dice), absence(dice)),
+        42..60 => Operation::Pair(ToPair::Kill),
+        60..74 => Operation::Pair(ToPair::StormAndKill(mag(dice))),
+        74..82 => Operation::Pair(ToPair::End),
+        82..88 => Operation::Pair(ToPair::CutOff(absence(dice))),
+        88..94 => Operation::Pair(ToPair::KillStandby),
+        _ => {
+            let node = *NODES.choose(dice).unwrap_or(&NODES[0]);
+            Operation::Pair(ToPair::KillNode(node, absence(dice)))
+        }
     }
 }
 

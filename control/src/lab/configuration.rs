@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flow::MacAddr;
 
+use super::nodes::NODES;
 use super::topology::{
     Host, LIF, LMA_CN_ADDRESS, LMAA, MN_ID, Mag, POOL, Scenario, Setting, guest_id,
 };
@@ -30,11 +31,11 @@ pub(crate) fn state(directory: &Path, host: Host) -> PathBuf {
 pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<String> {
     let workers = setting.workers;
     let body = match host {
-        Host::Lma => lma_config(setting),
+        Host::Lma | Host::Lma2 => lma_config(host, setting),
         Host::Mag1 => mag_config(Mag::Mag1, setting),
         Host::Mag2 => mag_config(Mag::Mag2, setting),
         Host::Mn => mn_config(),
-        Host::Cn | Host::Core => return None,
+        Host::Cn | Host::Store | Host::Core => return None,
     };
     let name = host.name();
     let socket = directory.join(format!("{name}.sock"));
@@ -45,8 +46,9 @@ pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<S
         let memory = 64 + 64 * u32::from(workers);
         format!(
             "[process]\nmemory = \"anonymous\"\nmemory_mib = {memory}\nworkers = {workers}\n\
-             idle = \"adaptive\"\nstate_directory = \"{}\"\n\n",
-            state(directory, host).display()
+             idle = \"adaptive\"\nstate_directory = \"{}\"\n{}\n",
+            state(directory, host).display(),
+            pair_config(host, setting)
         )
     };
     let socket = socket.display();
@@ -55,9 +57,24 @@ pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<S
     ))
 }
 
-fn lma_config(setting: Setting) -> String {
-    let mut out = port_config("core0", "02:00:00:00:0c:00", &format!("{LMAA}/64"));
-    out += &port_config("cn0", "02:00:00:00:0d:00", &format!("{LMA_CN_ADDRESS}/64"));
+/// What makes an LMA one of two.
+fn pair_config(host: Host, setting: Setting) -> String {
+    let Some(address) = host.store_address().filter(|_| setting.pair) else {
+        return String::new();
+    };
+    let nodes: Vec<String> = NODES.iter().map(|node| node.client()).collect();
+    format!(
+        "store = \"etcd://{}/lma\"\n\n[process.pair]\naddress = \"{address}:7864\"\n\
+         addresses = [\"{LMA_CN_ADDRESS}\"]\n",
+        nodes.join(",")
+    )
+}
+
+fn lma_config(host: Host, setting: Setting) -> String {
+    let number = u8::from(host == Host::Lma2) << 4;
+    let mac = |port: u8| MacAddr([2, 0, 0, 0, port, number]).to_string();
+    let mut out = port_config("core0", &mac(0xc), &format!("{LMAA}/64"));
+    out += &port_config("cn0", &mac(0xd), &format!("{LMA_CN_ADDRESS}/64"));
     for mag in Mag::ALL {
         out += &route_config(mag.proxy_coa());
     }
@@ -148,18 +165,19 @@ mod tests {
     #[test]
     fn every_configuration_is_accepted() {
         let directory = Path::new("/run/flowmob-lab/fm1");
-        for (scenario, dialect, guests) in [
-            (Scenario::Unique, Dialect::Draft, 0),
-            (Scenario::Shared, Dialect::Rfc7864, 0),
-            (Scenario::Unique, Dialect::Mixed, 3),
+        for (scenario, dialect, guests, pair) in [
+            (Scenario::Unique, Dialect::Draft, 0, false),
+            (Scenario::Shared, Dialect::Rfc7864, 0, false),
+            (Scenario::Unique, Dialect::Mixed, 3, true),
         ] {
             let setting = Setting {
                 scenario,
                 dialect,
                 workers: 1,
                 guests,
+                pair,
             };
-            for host in Host::ALL {
+            for host in setting.hosts() {
                 let Some(text) = config(host, setting, directory) else {
                     assert!(host.taps().is_empty());
                     continue;

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use super::configuration;
 use super::netns;
 use super::progress::say_plainly;
-use super::topology::Host;
+use super::topology::{Host, Setting};
 
 /// Where labs write down what they made.
 const ROOT: &str = "/run/flowmob-lab";
@@ -42,7 +42,7 @@ impl Instance {
     ///
     /// # Errors
     /// No rights, or a namespace or directory that cannot be made.
-    pub(crate) fn create() -> anyhow::Result<Self> {
+    pub(crate) fn create(setting: Setting) -> anyhow::Result<Self> {
         let pid = std::process::id();
         let (name, directory, lock) = (0..100)
             .find_map(|n| claim(&format!("fm{pid}{}", suffix(n))).transpose())
@@ -52,7 +52,7 @@ impl Instance {
             directory,
             _lock: lock,
         };
-        for host in Host::ALL {
+        for host in setting.hosts() {
             let namespace = instance.namespace(host);
             netns::add(&namespace)?;
             if !matches!(host, Host::Cn | Host::Mn) {

@@ -30,9 +30,11 @@ mod model;
 mod moves;
 mod netns;
 mod network;
+mod nodes;
 mod operation;
 mod ordeal;
 mod page;
+mod pair;
 mod process;
 mod progress;
 mod report;
@@ -103,6 +105,7 @@ impl BuildArgs {
             dialect: *dialect,
             workers: self.workers,
             guests: 0,
+            pair: false,
         })
     }
 }
@@ -177,6 +180,9 @@ pub(crate) struct ChaosArgs {
     /// How many things are done.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     events: u32,
+    /// Two LMAs that share an etcd of three nodes: whichever leads is killed, ended and cut off.
+    #[arg(long)]
+    pair: bool,
     /// Mobiles that attach and leave all at once.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=1000))]
     guests: u16,
@@ -314,6 +320,7 @@ fn run_all(args: &RunArgs) -> anyhow::Result<ExitCode> {
             dialect: *dialect,
             workers: args.build.workers,
             guests: 0,
+            pair: false,
         })
     });
     for setting in settings {
@@ -357,6 +364,7 @@ fn bring_chaos(args: &ChaosArgs) -> anyhow::Result<ExitCode> {
     let ordeal = &args.ordeal;
     let mut plan = ordeal.plan("chaos", *scenario, Duration::from_millis(250))?;
     plan.setting.guests = args.guests;
+    plan.setting.pair = args.pair;
     let progress = Progress::new()?;
     instance::clean(false)?;
     let seed = match args.seed {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,6 +19,7 @@ use crate::client::Client;
 use super::configuration;
 use super::instance::{self, Instance};
 use super::netns;
+use super::nodes::Cluster;
 use super::process::{Process, Start};
 use super::progress::Progress;
 use super::topology::{self, Host, LIF, Mag, Scenario, Setting};
@@ -37,6 +38,10 @@ const APPLIANCES: [Host; 3] = [Host::Lma, Host::Mag1, Host::Mag2];
 pub(crate) struct Network {
     // Fields are dropped in this order: processes before the namespaces they are in.
     processes: BTreeMap<&'static str, Process>,
+    /// Of a lab with a pair.
+    cluster: Option<Cluster>,
+    /// Whether the second LMA of a pair served last, as far as is known.
+    second_leads: AtomicBool,
     instance: Instance,
 }
 
@@ -46,21 +51,24 @@ impl Network {
     /// # Errors
     /// No rights, a missing tool, or an appliance that does not become ready.
     pub(crate) fn up(setting: Setting, progress: &Progress) -> anyhow::Result<Self> {
-        let instance = Instance::create()?;
+        let instance = Instance::create(setting)?;
         progress.say(&format!("namespaces {}-*", instance.name()));
         let mut out = Self {
             processes: BTreeMap::new(),
+            cluster: None,
+            second_leads: AtomicBool::new(false),
             instance,
         };
-        for host in Host::ALL {
-            let commands = topology::link_commands(host, |h| out.namespace(h));
+        let pair = setting.pair;
+        for host in setting.hosts() {
+            let commands = topology::link_commands(host, pair, |h| out.namespace(h));
             netns::ip(&out.namespace(host), &commands)?;
         }
-        for host in Host::ALL {
-            netns::ip(&out.namespace(host), &topology::host_commands(host))?;
+        for host in setting.hosts() {
+            netns::ip(&out.namespace(host), &topology::host_commands(host, pair))?;
             let config = configuration::config(host, setting, out.instance.directory());
             if let Some(config) = config {
-                if setting.guests > 0 && APPLIANCES.contains(&host) {
+                if setting.guests > 0 && !host.taps().is_empty() {
                     let place = configuration::state(out.directory(), host);
                     instance::mount_small_disk(&place)?;
                 }
@@ -71,8 +79,17 @@ impl Network {
         // The second access appears only when the first is attached: so BID 1 is at MAG1.
         let out_of_reach = topology::access_link_command(false);
         netns::ip(&out.namespace(Host::Mag2), &out_of_reach)?;
+        if pair {
+            progress.say("starting etcd");
+            let (store, directory) = (out.namespace(Host::Store), out.directory());
+            out.cluster = Some(Cluster::start(store, directory, progress)?);
+        }
         progress.say("starting LMA, MAG1 and MAG2");
         out.start_all(&APPLIANCES, progress)?;
+        if pair {
+            progress.say("starting another LMA");
+            out.start_all(&[Host::Lma2], progress)?;
+        }
         Ok(out)
     }
 
@@ -145,9 +162,82 @@ impl Network {
 
     /// The management socket of a host's process.
     pub(crate) fn socket(&self, host: Host) -> PathBuf {
-        self.instance
-            .directory()
-            .join(format!("{}.sock", host.name()))
+        let name = format!("{}.sock", host.name());
+        self.instance.directory().join(name)
+    }
+
+    /// Where a host's process answers. The LMA is whichever serves: of a pair, the first is only a name for it.
+    fn answers_at(&self, host: Host) -> PathBuf {
+        if host == Host::Lma && self.cluster.is_some() {
+            // While none does, the one that did is asked.
+            self.socket(self.anchor().unwrap_or_else(|| self.last_anchor()))
+        } else {
+            self.socket(host)
+        }
+    }
+
+    /// The LMA of a pair that serves.
+    pub(crate) fn anchor(&self) -> Option<Host> {
+        let known = self.last_anchor();
+        let leads = |host: &Host| {
+            let status = Client::new(&self.socket(*host)).get("/v1/status").ok();
+            let status: Option<Status> = status.and_then(|it| serde_json::from_value(it).ok());
+            status.is_some_and(|status| status.leads == Some(true))
+        };
+        let leads = [known, other_lma(known)].into_iter().find(leads)?;
+        self.second_leads
+            .store(leads == Host::Lma2, Ordering::Relaxed);
+        Some(leads)
+    }
+
+    fn last_anchor(&self) -> Host {
+        if self.second_leads.load(Ordering::Relaxed) {
+            Host::Lma2
+        } else {
+            Host::Lma
+        }
+    }
+
+    /// Waits until an LMA of a pair serves, and no other.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn wait_leads(&self, to: Host, progress: &Progress) -> anyhow::Result<()> {
+        self.second_leads.store(to == Host::Lma2, Ordering::Relaxed);
+        progress.wait_for("another LMA that leads", READY_PATIENCE, || {
+            let leads = self.anchor().filter(|leads| *leads == to);
+            Ok(leads.map(drop).ok_or_else(|| "it does not".to_owned()))
+        })
+    }
+
+    /// Cuts an LMA of a pair off from etcd and the other one, or joins it.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub(crate) fn store_link(&self, host: Host, up: bool) -> anyhow::Result<()> {
+        netns::ip(&self.namespace(host), &topology::store_link_command(up))
+    }
+
+    /// The etcd of a pair.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn cluster(&mut self) -> anyhow::Result<&mut Cluster> {
+        let cluster = self.cluster.as_mut();
+        cluster.context("a lab without a pair has no etcd")
+    }
+
+    /// Waits until a process has ended by itself.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn wait_ended(&mut self, host: Host, progress: &Progress) -> anyhow::Result<()> {
+        let mut process = self.processes.remove(host.name());
+        let process = process.as_mut().context("it does not run")?;
+        progress.wait_for("the end of a process", READY_PATIENCE, || {
+            let ended = process.has_ended();
+            Ok(ended.then_some(()).ok_or_else(|| "it goes on".to_owned()))
+        })
     }
 
     /// Fails if one of the processes has ended.
@@ -163,7 +253,7 @@ impl Network {
     /// # Errors
     /// If it does not answer, or with something else.
     pub(crate) fn read<T: DeserializeOwned>(&self, host: Host, path: &str) -> anyhow::Result<T> {
-        let value = Client::new(&self.socket(host)).get(path)?;
+        let value = Client::new(&self.answers_at(host)).get(path)?;
         serde_json::from_value(value).with_context(|| format!("{path} of {}", host.name()))
     }
 
@@ -196,7 +286,7 @@ impl Network {
         body: &impl serde::Serialize,
     ) -> anyhow::Result<T> {
         let body: Value = serde_json::to_value(body)?;
-        let value = Client::new(&self.socket(host))
+        let value = Client::new(&self.answers_at(host))
             .post(path, &body)
             .with_context(|| format!("{} refuses {path} {body}", host.name()))?;
         serde_json::from_value(value).with_context(|| format!("{path} of {}", host.name()))
@@ -417,11 +507,22 @@ impl Network {
 
     fn is_ready(&self, host: Host) -> Result<(), String> {
         // Until its socket is there, it does not answer.
-        match self.read::<Status>(host, "/v1/status") {
+        let status = Client::new(&self.socket(host)).get("/v1/status");
+        let status = status.and_then(|it| Ok(serde_json::from_value::<Status>(it)?));
+        match status {
             Ok(status) if status.ready => Ok(()),
             Ok(_) => Err("it says that it is not ready".to_owned()),
             Err(error) => Err(format!("{error:#}")),
         }
+    }
+}
+
+/// The other LMA of a pair.
+pub(crate) fn other_lma(host: Host) -> Host {
+    if host == Host::Lma {
+        Host::Lma2
+    } else {
+        Host::Lma
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::analysis::Flow;
 use super::model::Model;
 use super::network::Network;
+use super::pair::ToPair;
 use super::progress::Progress;
 use super::topology::{Host, Mag};
 use crate::api::FlowMoved;
@@ -50,6 +51,8 @@ pub(crate) enum Operation {
     /// An octet of what a host has kept is another one when it starts after a kill; the share of the file before it,
     /// in thousandths.
     Rot(Host, u16),
+    /// Something is done to a pair of LMAs.
+    Pair(ToPair),
 }
 
 impl Operation {
@@ -76,7 +79,8 @@ impl Operation {
             | Self::Storm(_)
             | Self::StormAndKill(..)
             | Self::FillDisk(_)
-            | Self::Rot(..) => self.kind(),
+            | Self::Rot(..)
+            | Self::Pair(_) => self.kind(),
         }
     }
 
@@ -101,6 +105,7 @@ impl Operation {
             }
             Self::FillDisk(host) => format!("disk of {} full", host.name()),
             Self::Rot(host, _) => format!("kill -9 {}, damage, start", host.name()),
+            Self::Pair(what) => what.kind(),
         }
     }
 
@@ -166,6 +171,7 @@ impl Operation {
                 network.kill(*host);
                 network.start_all(&[*host], progress)
             }
+            Self::Pair(what) => what.carry_out(network, model, progress),
             Self::FillDisk(host) => fill_disk(network, model, *host, progress),
             Self::Rot(host, share) => {
                 network.kill(*host);

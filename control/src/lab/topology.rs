@@ -5,9 +5,11 @@
 //!                     |                                       MN (lif0)
 //!                     +----------------------- MAG2 ---- if2 /
 //! ```
+//!
+//! With a pair there is a second LMA beside the first, on the same two links, and both are on a third one with etcd.
 
 use std::fmt::Write as _;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use flow::MacAddr;
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,11 @@ pub(crate) const POOL: &str = "2001:db8:100::/48";
 pub(crate) const CAPTURE_PORT: &str = "lma";
 /// The LMA, on its link to the correspondent node.
 pub(super) const LMA_CN_ADDRESS: &str = "2001:db8:c::1";
+
+/// The interface of an LMA that leads to etcd.
+const STORE_LINK: &str = "store-link";
+/// Where etcd is.
+pub(super) const STORE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// Packets that may wait between the kernel and an appliance.
 const TAP_QUEUE_LEN: u32 = 10_000;
@@ -110,9 +117,19 @@ pub(crate) struct Setting {
     /// Mobiles besides the one, which gateways attach by command only. A lab that has them is one to which things are
     /// done: heartbeats are sent, and what a process keeps is on a small disk of its own.
     pub(crate) guests: u16,
+    /// Whether there is a second LMA, and an etcd that the two share.
+    pub(crate) pair: bool,
 }
 
 impl Setting {
+    /// Its hosts, in the order they are made.
+    pub(crate) fn hosts(self) -> impl Iterator<Item = Host> {
+        let of_pair = |host: &Host| matches!(host, Host::Lma2 | Host::Store);
+        Host::ALL
+            .into_iter()
+            .filter(move |host| self.pair || !of_pair(host))
+    }
+
     /// A name for its results, which are the draft's unless it says otherwise.
     pub(crate) fn name(self) -> String {
         let scenario = self.scenario.name();
@@ -221,6 +238,10 @@ pub(crate) enum Host {
     Cn,
     /// The LMA.
     Lma,
+    /// The LMA that may take its place.
+    Lma2,
+    /// Where etcd runs, on a network of its own.
+    Store,
     /// The core network.
     Core,
     /// The first gateway.
@@ -233,9 +254,11 @@ pub(crate) enum Host {
 
 impl Host {
     /// All, in the order they are made.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Cn,
         Self::Lma,
+        Self::Lma2,
+        Self::Store,
         Self::Core,
         Self::Mag1,
         Self::Mag2,
@@ -247,10 +270,21 @@ impl Host {
         match self {
             Self::Cn => "cn",
             Self::Lma => "lma",
+            Self::Lma2 => "lma2",
+            Self::Store => "store",
             Self::Core => "core",
             Self::Mag1 => "mag1",
             Self::Mag2 => "mag2",
             Self::Mn => "mn",
+        }
+    }
+
+    /// Its address on the network of etcd.
+    pub(super) fn store_address(self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Lma => Some(Ipv4Addr::new(192, 0, 2, 11)),
+            Self::Lma2 => Some(Ipv4Addr::new(192, 0, 2, 12)),
+            Self::Cn | Self::Store | Self::Core | Self::Mag1 | Self::Mag2 | Self::Mn => None,
         }
     }
 
@@ -269,9 +303,9 @@ impl Host {
             bridge: "br-access",
         };
         match self {
-            Self::Lma => &[CORE, CN],
+            Self::Lma | Self::Lma2 => &[CORE, CN],
             Self::Mag1 | Self::Mag2 => &[CORE, ACCESS],
-            Self::Cn | Self::Core | Self::Mn => &[],
+            Self::Cn | Self::Store | Self::Core | Self::Mn => &[],
         }
     }
 }
@@ -304,7 +338,7 @@ impl Tap {
 
 /// `ip` commands that make a host's part of the network, to be run in its namespace in the order of
 /// [`Host::ALL`]. `namespace` gives a host's namespace.
-pub(crate) fn link_commands(host: Host, namespace: impl Fn(Host) -> String) -> String {
+pub(crate) fn link_commands(host: Host, pair: bool, namespace: impl Fn(Host) -> String) -> String {
     let mut out = String::from("link set dev lo up\n");
     let mut veth = |near: &str, host: Host, far: &str, options: &str| {
         let netns = namespace(host);
@@ -314,11 +348,26 @@ pub(crate) fn link_commands(host: Host, namespace: impl Fn(Host) -> String) -> S
         );
     };
     match host {
+        Host::Cn if pair => veth("eth0", Host::Core, "cn-link", ""),
         Host::Cn => veth("eth0", Host::Lma, "cn-link", ""),
         Host::Core => {
-            veth(CAPTURE_PORT, Host::Lma, "core-link", "");
+            if pair {
+                veth(CAPTURE_PORT, Host::Core, "lmas-link", "");
+                for lma in [Host::Lma, Host::Lma2] {
+                    let name = lma.name();
+                    veth(&format!("{name}-core"), lma, "core-link", "");
+                    veth(&format!("{name}-cn"), lma, "cn-link", "");
+                }
+            } else {
+                veth(CAPTURE_PORT, Host::Lma, "core-link", "");
+            }
             veth("mag1", Host::Mag1, "core-link", "");
             veth("mag2", Host::Mag2, "core-link", "");
+        }
+        Host::Store => {
+            for lma in [Host::Lma, Host::Lma2] {
+                veth(lma.name(), lma, STORE_LINK, "");
+            }
         }
         Host::Mn => {
             for mag in Mag::ALL {
@@ -326,13 +375,13 @@ pub(crate) fn link_commands(host: Host, namespace: impl Fn(Host) -> String) -> S
                 veth(mag.mn_interface(), mag.host(), "access-link", &mac);
             }
         }
-        Host::Lma | Host::Mag1 | Host::Mag2 => {}
+        Host::Lma | Host::Lma2 | Host::Mag1 | Host::Mag2 => {}
     }
     out
 }
 
 /// `ip` commands that configure a host once all links exist.
-pub(crate) fn host_commands(host: Host) -> String {
+pub(crate) fn host_commands(host: Host, pair: bool) -> String {
     let mut out = String::new();
     match host {
         Host::Cn => {
@@ -344,10 +393,26 @@ pub(crate) fn host_commands(host: Host) -> String {
                  route add {POOL} via {gateway} dev eth0\n"
             );
         }
-        Host::Core => bridge(&mut out, "core", &[CAPTURE_PORT, "mag1", "mag2"]),
-        Host::Lma => {
+        Host::Core => {
+            bridge(&mut out, "core", &[CAPTURE_PORT, "mag1", "mag2"]);
+            if pair {
+                bridge(&mut out, "lmas", &["lmas-link", "lma-core", "lma2-core"]);
+                bridge(&mut out, "cns", &["cn-link", "lma-cn", "lma2-cn"]);
+            }
+        }
+        Host::Lma | Host::Lma2 => {
             bridge(&mut out, "br-core", &["core-link"]);
             bridge(&mut out, "br-cn", &["cn-link"]);
+            if let Some(address) = host.store_address().filter(|_| pair) {
+                let _ = write!(
+                    out,
+                    "addr add {address}/24 dev {STORE_LINK}\nlink set dev {STORE_LINK} up\n"
+                );
+            }
+        }
+        Host::Store => {
+            bridge(&mut out, "stores", &["lma", "lma2"]);
+            let _ = writeln!(out, "addr add {STORE_ADDRESS}/24 dev stores");
         }
         Host::Mag1 | Host::Mag2 => {
             bridge(&mut out, "br-core", &["core-link"]);
@@ -356,6 +421,12 @@ pub(crate) fn host_commands(host: Host) -> String {
         Host::Mn => {}
     }
     out
+}
+
+/// `ip` commands, run at an LMA of a pair, that cut it off from etcd and the other one, or join it.
+pub(crate) fn store_link_command(up: bool) -> String {
+    let state = if up { "up" } else { "down" };
+    format!("link set dev {STORE_LINK} {state}\n")
 }
 
 /// A guest's identifier.
@@ -398,20 +469,28 @@ mod tests {
 
     #[test]
     fn every_link_has_two_ends_that_are_used() {
-        let all: String = Host::ALL
-            .map(|host| link_commands(host, |h| format!("t-{}", h.name())))
-            .concat();
-        for (host, end) in [
-            (Host::Lma, "cn-link"),
-            (Host::Lma, "core-link"),
-            (Host::Mag1, "core-link"),
-            (Host::Mag2, "core-link"),
-            (Host::Mag1, "access-link"),
-            (Host::Mag2, "access-link"),
+        let links = |pair: bool| -> String {
+            let of = |host| link_commands(host, pair, |h| format!("t-{}", h.name()));
+            Host::ALL.map(of).concat()
+        };
+        for (pair, host, end) in [
+            (true, Host::Lma, "core-link"),
+            (true, Host::Lma2, "core-link"),
+            (true, Host::Lma, "cn-link"),
+            (true, Host::Lma2, "cn-link"),
+            (true, Host::Core, "cn-link"),
+            (true, Host::Core, "lmas-link"),
+            (false, Host::Lma, "cn-link"),
+            (false, Host::Lma, "core-link"),
+            (false, Host::Mag1, "core-link"),
+            (false, Host::Mag2, "core-link"),
+            (false, Host::Mag1, "access-link"),
+            (false, Host::Mag2, "access-link"),
         ] {
             let made = format!("peer name {end} netns t-{}\n", host.name());
-            assert_eq!(all.matches(&made).count(), 1, "{made}");
-            assert!(host_commands(host).contains(&format!("link set dev {end} master")));
+            assert_eq!(links(pair).matches(&made).count(), 1, "{made}");
+            let joined = format!("link set dev {end} master");
+            assert!(host_commands(host, pair).contains(&joined), "{joined}");
         }
     }
 }

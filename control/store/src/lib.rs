@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam::channel::{Sender, unbounded};
@@ -148,6 +148,9 @@ pub struct Store {
     mark: Mark,
     submitted: u64,
     progress: Arc<Progress>,
+    /// The term in which a shared store is written; 0 before.
+    #[cfg(feature = "etcd")]
+    term: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -162,15 +165,44 @@ impl Store {
         Ok((store, contents))
     }
 
-    /// Writes to what a pair shares, as long as this process leads it. What is there it knows already.
+    /// Will write to what a pair shares, from [`Store::lead`] on.
     ///
     /// # Errors
     /// If there can be no thread.
     #[cfg(feature = "etcd")]
-    pub fn lead(place: Place, term: Term) -> Result<Self, StoreError> {
-        let shared = shared::Shared::new(place, term).map_err(StoreError::Thread)?;
+    pub fn stand_by(place: Place) -> Result<Self, StoreError> {
+        let term = Arc::<AtomicU64>::default();
+        let shared = shared::Shared::new(place, Arc::clone(&term)).map_err(StoreError::Thread)?;
         let name = shared.name();
-        Self::write_to(Engine::Shared(Box::new(shared)), name)
+        let mut store = Self::write_to(Engine::Shared(Box::new(shared)), name)?;
+        store.term = term;
+        Ok(store)
+    }
+
+    /// This process leads in a term, and knows what is there.
+    #[cfg(feature = "etcd")]
+    pub fn lead(&self, term: Term) {
+        self.term.store(term.number, Ordering::Release);
+    }
+
+    /// Writes one change, and waits for it; whether it is kept.
+    pub fn put_now(
+        &mut self,
+        (space, key, value): (Space, Vec<u8>, Option<Vec<u8>>),
+        clocks: Clocks,
+        patience: Duration,
+    ) -> bool {
+        const TURN: Duration = Duration::from_micros(200);
+        self.put(space, key, value, true);
+        self.submit(clocks);
+        let end = Instant::now() + patience;
+        while !self.has_kept(self.mark) {
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(TURN);
+        }
+        true
     }
 
     fn write_to(engine: Engine, name: String) -> Result<Self, StoreError> {
@@ -187,6 +219,8 @@ impl Store {
             mark: Mark(0),
             submitted: 0,
             progress,
+            #[cfg(feature = "etcd")]
+            term: Arc::default(),
             writer: Some(writer),
         })
     }

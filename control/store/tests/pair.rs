@@ -51,6 +51,12 @@ fn lead(news: &Receiver<News>) -> Term {
     })
 }
 
+fn leading(place: &Place, term: Term) -> Store {
+    let store = Store::stand_by(place.clone()).unwrap();
+    store.lead(term);
+    store
+}
+
 fn clocks(seconds: u64) -> Clocks {
     Clocks {
         monotonic: Duration::from_secs(seconds),
@@ -87,7 +93,13 @@ fn one_leads_and_the_other_hears_all_before_it_does() {
     let (first, news) = Member::join(membership(&place, "a", None)).unwrap();
     let term = lead(&news);
     assert_eq!(term.number, 1);
-    let mut store = Store::lead(place.clone(), term).unwrap();
+    let mut store = Store::stand_by(place.clone()).unwrap();
+    let early = (Space::Lma, b"early".to_vec(), Some(b"0".to_vec()));
+    assert!(
+        !store.put_now(early, clocks(6), Duration::from_millis(100)),
+        "it does not lead"
+    );
+    store.lead(term);
     put(&mut store, b"early", Some(b"1"));
     wait_kept(&store);
 
@@ -133,7 +145,7 @@ fn who_leads_no_more_can_write_nothing() {
     let place = etcd.place("/flowmob/fence");
     let (_first, news) = Member::join(membership(&place, "a", None)).unwrap();
     let term = lead(&news);
-    let mut store = Store::lead(place.clone(), term).unwrap();
+    let mut store = leading(&place, term);
     put(&mut store, b"key", Some(b"mine"));
     wait_kept(&store);
     // As another one would in its place.
@@ -163,7 +175,7 @@ fn what_etcd_could_not_take_is_written_when_it_is_back() {
     let place = etcd.place("/flowmob/away");
     let address = Some(free_address());
     let (member, news) = Member::join(membership(&place, "a", address)).unwrap();
-    let mut store = Store::lead(place.clone(), lead(&news)).unwrap();
+    let mut store = leading(&place, lead(&news));
     put(&mut store, b"key", Some(b"1"));
     wait_kept(&store);
     etcd.kill();
@@ -197,7 +209,7 @@ fn whose_lease_runs_out_is_followed_by_another() {
         ..place.clone()
     };
     let (_first, news) = Member::join(membership(&through, "a", None)).unwrap();
-    let mut store = Store::lead(through, lead(&news)).unwrap();
+    let mut store = leading(&through, lead(&news));
     put(&mut store, b"key", Some(b"1"));
     wait_kept(&store);
     let (_second, other) = Member::join(membership(&place, "b", None)).unwrap();

@@ -71,6 +71,16 @@ impl LmaFollower {
         told
     }
 
+    /// Takes other options of tunnels; all else matters only to an LMA that decides.
+    pub fn reconfigure(&mut self, config: &LmaConfig) {
+        self.tunnels.reconfigure(&config.peers, &mut self.outbox);
+    }
+
+    /// The keys of all records that there are.
+    pub fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.records.keys()
+    }
+
     /// The next command.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.outbox.poll_command()

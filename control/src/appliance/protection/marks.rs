@@ -4,15 +4,20 @@
 //! with one up to which numbers have been received. Keys are named by their check values. Lines outlive
 //! their keys: whoever brings a key back goes on where it was left.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use pmip_esp::KeyCheck;
+use store::{Clocks, Space, Store};
+
+use crate::appliance::pair::SEQUENCE_NUMBERS;
 
 /// Which numbers of an association a mark is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,13 +40,26 @@ impl Way {
 /// The marks of one process.
 #[derive(Debug)]
 pub(super) struct Marks {
-    directory: PathBuf,
+    place: Place,
     noted: BTreeMap<(Way, KeyCheck), u32>,
     /// Whether the last save failed, which has been said.
     failed: bool,
-    /// Held as long as the process lives: two that noted over each other would use numbers twice.
-    _lock: File,
 }
+
+/// Where they are.
+#[derive(Debug)]
+enum Place {
+    Directory {
+        path: PathBuf,
+        /// Held as long as the process lives: two that noted over each other would use numbers twice.
+        _lock: File,
+    },
+    /// With the records of a pair: only who leads can note anything.
+    Shared(Box<RefCell<Store>>),
+}
+
+/// How long a shared store may take.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Marks {
     /// Reads the marks in `directory`, which is made if it is not there.
@@ -81,10 +99,30 @@ impl Marks {
             )
         })?;
         Ok(Self {
-            directory: directory.to_owned(),
+            place: Place::Directory {
+                path: directory.to_owned(),
+                _lock: lock,
+            },
             noted,
             failed: false,
-            _lock: lock,
+        })
+    }
+
+    /// The marks of a pair: `used` is what the process has noted that led before, if any has.
+    ///
+    /// # Errors
+    /// If they cannot be understood.
+    pub(super) fn shared(store: Store, used: Option<&[u8]>) -> anyhow::Result<Self> {
+        let noted = str::from_utf8(used.unwrap_or_default())
+            .ok()
+            .and_then(parse);
+        let noted = noted.context(
+            "the sequence numbers in the store cannot be understood: give all peers new keys, and remove them",
+        )?;
+        Ok(Self {
+            place: Place::Shared(Box::new(RefCell::new(store))),
+            noted,
+            failed: false,
         })
     }
 
@@ -104,18 +142,32 @@ impl Marks {
     /// # Errors
     /// If they could not be written. The old ones are then still there.
     pub(super) fn save(&self) -> anyhow::Result<()> {
-        let (path, new) = (self.directory.join(NAME), self.directory.join("new"));
         let mut text = String::new();
         for ((way, key), number) in &self.noted {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{} {key} {number}", way.word());
         }
+        let directory = match &self.place {
+            Place::Directory { path, .. } => path,
+            Place::Shared(store) => {
+                let note = (
+                    Space::Process,
+                    SEQUENCE_NUMBERS.to_vec(),
+                    Some(text.into_bytes()),
+                );
+                let clocks = Clocks::default();
+                let kept = store.borrow_mut().put_now(note, clocks, PATIENCE);
+                anyhow::ensure!(kept, "the store does not take them");
+                return Ok(());
+            }
+        };
+        let (path, new) = (directory.join(NAME), directory.join("new"));
         let replace = || {
             let mut file = private(&new, true)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&new, &path)?;
-            File::open(&self.directory)?.sync_all()
+            File::open(directory)?.sync_all()
         };
         replace().with_context(|| format!("cannot write {}", path.display()))
     }

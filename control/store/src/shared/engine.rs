@@ -1,6 +1,8 @@
 //! Writing groups to etcd.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, Compare, CompareOp, KvClient, Txn, TxnOp};
@@ -25,7 +27,8 @@ const FORGET: Duration = Duration::from_secs(10);
 /// The records in etcd, open for writing by whoever has the term.
 pub(crate) struct Shared {
     place: Place,
-    term: Term,
+    /// 0 before this process leads.
+    term: Arc<AtomicU64>,
     runtime: Runtime,
     client: Option<Client>,
     /// The revision that the term's key has to have for writes to count; `None` if writes may be under way that must not count any
@@ -45,7 +48,7 @@ enum Refused {
 }
 
 impl Shared {
-    pub(crate) fn new(place: Place, term: Term) -> io::Result<Self> {
+    pub(crate) fn new(place: Place, term: Arc<AtomicU64>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -99,7 +102,12 @@ impl Shared {
 
     /// Writes the term's key again, as long as the term is this process's: of what was sent before, nothing counts any more.
     fn raise_fence(&mut self) -> Result<i64, Refused> {
-        let (key, number) = (self.place.term(), self.term.octets());
+        let number = self.term.load(Ordering::Acquire);
+        if number == 0 {
+            let early = io::Error::other("this process does not lead");
+            return Err(Refused::Failed(early));
+        }
+        let (key, number) = (self.place.term(), Term { number }.octets());
         let is_ours = Compare::value(key.clone(), CompareOp::Equal, number.clone());
         let again = TxnOp::put(key, number, None);
         let txn = Txn::new().when([is_ours]).and_then([again]);
@@ -138,8 +146,10 @@ impl Shared {
     /// All changes, each key once, so the order of the transactions does not matter.
     fn transactions(&self, changes: &Changes, clocks: Clocks, fence: i64) -> Vec<Txn> {
         let fence = Compare::mod_revision(self.place.term(), CompareOp::Equal, fence);
-        let clocks = TxnOp::put(self.place.clocks(), write_clocks(clocks), None);
-        let (mut group, mut size) = (vec![clocks], 0);
+        // Who has nothing to say of clocks leaves them as they are.
+        let said = (clocks != Clocks::default()).then(|| write_clocks(clocks));
+        let said = said.map(|clocks| TxnOp::put(self.place.clocks(), clocks, None));
+        let (mut group, mut size) = (Vec::from_iter(said), 0);
         let mut groups = Vec::new();
         for ((space, key), value) in changes {
             let key = self.place.record(*space, key);

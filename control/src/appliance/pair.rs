@@ -1,0 +1,359 @@
+//! One of several LMAs of which one serves: it hears what that one writes down until it has to lead.
+//!
+//! ```text
+//!   another one leads    records heard -> LmaFollower -> the workers' tables
+//!   this one has to      an LMA of the records, keys with numbers that were never used, a store that it may write,
+//!                        then the LMA's address, which neighbours are told of
+//!   its term is over     it says nothing more, and ends: another process of it begins by hearing
+//! ```
+//!
+//! While etcd is lost to whoever leads, packets go on and nothing is acknowledged: messages wait for the store.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context;
+use config::{Config, Store as Place};
+use crossbeam::channel::Receiver;
+use flow::{Role, Update};
+use pmip_proto::recording::Recorded;
+use pmip_proto::{LmaFollower, Now};
+use store::{Change, Clocks, Member, Membership, News, Space, Store, Term};
+
+use super::control::Control;
+use super::keeping::{Keeping, LINES};
+use super::protection::Protection;
+use super::{beginning, random_seed, recorder, recordings, restart_counter, wiring};
+use crate::confinement::Confinement;
+use crate::keys::Source;
+
+/// The key of the Restart Counter, which is the pair's.
+const RESTART_COUNTER: &[u8] = b"restart counter";
+/// The key of the sequence numbers that protected signalling has used.
+pub(super) const SEQUENCE_NUMBERS: &[u8] = b"sequence numbers";
+/// News that are taken in one turn.
+const BUDGET: usize = 64;
+
+/// A process's part in a pair.
+pub(super) struct Pair {
+    /// Until it is dropped, nobody else leads without need.
+    member: Member,
+    news: Receiver<News>,
+    state: State,
+}
+
+enum State {
+    Follows(Box<Following>),
+    Leads,
+    Over,
+}
+
+/// What is known before this process leads.
+struct Following {
+    lma: LmaFollower,
+    /// Whether all that there is has been heard.
+    has_all: bool,
+    /// What the one that leads keeps of the process as a whole.
+    process: BTreeMap<Vec<u8>, Vec<u8>>,
+    clocks: Option<Clocks>,
+    /// For the records.
+    store: Store,
+    /// For what cannot wait for them.
+    notes: Store,
+    confinement: Confinement,
+}
+
+/// How a pair stands, for metrics.
+pub(super) struct Standing {
+    pub(super) term: u64,
+    pub(super) is_reached: bool,
+    /// Mobiles that the workers know of, while another one leads.
+    pub(super) followed: Option<usize>,
+}
+
+impl Pair {
+    /// Joins the pair that a configuration names; `None` if it names none.
+    ///
+    /// # Errors
+    /// If nobody could connect to this process, or there can be no thread.
+    pub(super) fn join(config: &Config) -> anyhow::Result<Option<Self>> {
+        let Place::Etcd { endpoints, prefix } = &config.process.store else {
+            return Ok(None);
+        };
+        let place = store::Place {
+            endpoints: endpoints.iter().map(|at| format!("http://{at}")).collect(),
+            prefix: prefix.clone(),
+        };
+        let lma = config
+            .lma
+            .as_ref()
+            .context("only an LMA can be one of a pair")?;
+        // Its counter says nothing of tables.
+        let lma = LmaFollower::new(&wiring::lma(config, lma, 0)?);
+        let pair = &config.process.pair;
+        let (member, news) = Member::join(Membership {
+            place: place.clone(),
+            name: config.name.clone(),
+            address: pair.address,
+            lease: pair.lease,
+        })
+        .context("[process.pair] address")?;
+        let following = Following {
+            lma,
+            has_all: false,
+            process: BTreeMap::new(),
+            clocks: None,
+            store: Store::stand_by(place.clone())?,
+            notes: Store::stand_by(place)?,
+            confinement: Confinement::of(config),
+        };
+        tracing::info!(store = %config.process.store, "stands by until nobody else leads");
+        Ok(Some(Self {
+            member,
+            news,
+            state: State::Follows(Box::new(following)),
+        }))
+    }
+
+    /// Whether this process serves.
+    pub(super) fn leads(&self) -> bool {
+        matches!(self.state, State::Leads)
+    }
+
+    fn stands_by(&self) -> bool {
+        matches!(self.state, State::Follows(_))
+    }
+
+    /// Whether it has been told not to serve any more.
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// Whether it serves, or could at any time.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.state {
+            State::Follows(following) => following.has_all && self.standing().is_reached,
+            State::Leads => true,
+            State::Over => false,
+        }
+    }
+
+    /// How things stand.
+    pub(super) fn standing(&self) -> Standing {
+        let standing = self.member.standing();
+        Standing {
+            term: standing.term.load(Ordering::Relaxed),
+            is_reached: standing.is_reached.load(Ordering::Relaxed),
+            followed: match &self.state {
+                State::Follows(following) => Some(following.lma.mobiles()),
+                State::Leads | State::Over => None,
+            },
+        }
+    }
+
+    /// What the workers are to know of tunnels is different; for who leads, its LMA knows.
+    pub(super) fn reconfigure(&mut self, config: &pmip_proto::LmaConfig) {
+        if let State::Follows(following) = &mut self.state {
+            following.lma.reconfigure(config);
+        }
+    }
+}
+
+impl Following {
+    /// Takes in what has been written.
+    fn hear(&mut self, changes: Vec<Change>, clocks: Option<Clocks>) {
+        self.clocks = clocks.or(self.clocks);
+        for Change { space, key, value } in changes {
+            match (space, value) {
+                (Space::Lma, value) => {
+                    if let Err(spoilt) = self.lma.take(key, value) {
+                        let (what, why) = (&spoilt.what, &spoilt.why);
+                        tracing::error!(%what, %why, "the workers are not told of a record");
+                    }
+                }
+                (Space::Process, Some(value)) => {
+                    self.process.insert(key, value);
+                }
+                (Space::Process, None) => {
+                    self.process.remove(&key);
+                }
+                (Space::Mag, _) => {}
+            }
+        }
+    }
+
+    /// Takes all there is in place of what was heard.
+    fn hear_all(&mut self, records: Vec<Change>, clocks: Option<Clocks>) {
+        let of_lma = records.iter().filter(|change| change.space == Space::Lma);
+        let there: std::collections::HashSet<&[u8]> =
+            of_lma.map(|change| change.key.as_slice()).collect();
+        let gone = self
+            .lma
+            .keys()
+            .filter(|key| !there.contains(key.as_slice()));
+        let gone: Vec<Change> = gone
+            .map(|key| Change {
+                space: Space::Lma,
+                key: key.clone(),
+                value: None,
+            })
+            .collect();
+        self.process.clear();
+        self.hear(gone, None);
+        self.hear(records, clocks);
+        self.has_all = true;
+    }
+}
+
+impl Control {
+    /// Whether another process leads.
+    pub(super) fn stands_by(&self) -> bool {
+        self.pair.as_ref().is_some_and(Pair::stands_by)
+    }
+
+    /// Whether this process has led, and must not any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.pair.as_ref().is_some_and(Pair::is_over) || self.keeping.is_over()
+    }
+
+    /// Takes in what the others of a pair do.
+    pub(super) fn take_news(&mut self, now: Now) -> bool {
+        let Some(mut pair) = self.pair.take() else {
+            return false;
+        };
+        let mut any = false;
+        for _ in 0..BUDGET {
+            // The workers' tables are not filled faster than they can take it.
+            if self.workers.backlog() > super::control::MAX_BACKLOG {
+                break;
+            }
+            let Ok(news) = pair.news.try_recv() else {
+                break;
+            };
+            any = true;
+            pair.state = match (pair.state, news) {
+                (State::Follows(mut following), News::Everything(records, clocks)) => {
+                    let count = records.len();
+                    following.hear_all(records, clocks);
+                    self.lay_tables(&mut following);
+                    let mobiles = following.lma.mobiles();
+                    tracing::info!(records = count, mobiles, "knows what is in the store");
+                    State::Follows(following)
+                }
+                (State::Follows(mut following), News::Changed(changes, clocks)) => {
+                    following.hear(changes, clocks);
+                    self.lay_tables(&mut following);
+                    State::Follows(following)
+                }
+                (State::Follows(following), News::Lead(term)) => {
+                    match self.lead(now, *following, term) {
+                        Ok(()) => State::Leads,
+                        Err(error) => {
+                            tracing::error!("cannot lead, and ends: {error:#}");
+                            State::Over
+                        }
+                    }
+                }
+                (_, News::Over) => {
+                    tracing::error!("another process leads, and this one ends");
+                    State::Over
+                }
+                (state, News::Everything(..) | News::Changed(..) | News::Lead(_)) => state,
+            };
+        }
+        self.pair = Some(pair);
+        any
+    }
+
+    /// Tells the workers of what was heard.
+    fn lay_tables(&mut self, following: &mut Following) {
+        while let Some(command) = following.lma.poll_command() {
+            self.command(Role::Lma, command);
+        }
+    }
+
+    /// Goes on where the one that led has left it.
+    fn lead(&mut self, now: Now, following: Following, term: Term) -> anyhow::Result<()> {
+        let Following {
+            lma,
+            has_all: _,
+            process,
+            clocks,
+            store,
+            notes,
+            confinement,
+        } = following;
+        store.lead(term);
+        notes.lead(term);
+        // The first thing that is written: a clock that went back would wake timers late.
+        let now = match clocks {
+            Some(clocks) => {
+                self.clock.go_on_from(clocks);
+                self.now()
+            }
+            None => now,
+        };
+        let config = self.reloads.running().clone();
+        let used = process.get(SEQUENCE_NUMBERS);
+        self.protection = Protection::shared(Source::all(&config), notes, used.map(Vec::as_slice))
+            .context("the keys of the signalling")?;
+        // Its tables are laid: packets need not wait for what comes now.
+        self.claim(now, &config);
+        let wanted = config.lma.as_ref().context("only an LMA can lead")?;
+        let known = process.get(RESTART_COUNTER);
+        let known =
+            known.and_then(|octets| Some(u32::from_be_bytes(octets.as_slice().try_into().ok()?)));
+        let counter = match known {
+            Some(counter) => counter,
+            None => restart_counter::next(None, false)?,
+        };
+        let seed = random_seed();
+        let (mut lma, restored) = lma.lead(wiring::lma(&config, wanted, counter)?, seed, now);
+        let unreadable = beginning::report("lma", &restored);
+        let counter = if unreadable > 0 {
+            let next = counter.wrapping_add(1);
+            lma.count_restart(next);
+            next
+        } else {
+            counter
+        };
+        self.reloads.set_restart_counter(counter);
+        self.keeping = Keeping::shared(store);
+        if known != Some(counter) {
+            let octets = counter.to_be_bytes().to_vec();
+            self.keeping
+                .keep(Space::Process, RESTART_COUNTER.to_vec(), Some(octets));
+        }
+        let turns = usize::try_from(config.process.recorded_turns).unwrap_or(usize::MAX);
+        if turns > 0 {
+            let machines = (Some(&lma), None);
+            let tape = recorder::start(&config.name, machines, turns, confinement)?;
+            tape.save_on_panic(&config.name, &recordings(&config));
+            self.recorder = Some(tape);
+        }
+        let mut lma = Recorded::new(lma, self.recorder.clone());
+        lma.keep_records();
+        self.lma = Some(lma);
+        self.keep(now);
+        if restored.spoilt.len() > LINES {
+            tracing::warn!("records of another configuration: are both files the same?");
+        }
+        tracing::warn!(term = term.number, mobiles = restored.mobiles, "leads");
+        Ok(())
+    }
+
+    /// The LMA's address is this process's, and its neighbours are told.
+    fn claim(&mut self, now: Now, config: &Config) {
+        self.worker.unclaimed.clear();
+        let shared = wiring::shared_addresses(config);
+        for (port, net) in shared {
+            self.workers.broadcast(&Update::Claim {
+                port,
+                address: net.addr(),
+            });
+            self.nd.claim(now.monotonic, port, net);
+        }
+        self.carry_out(now);
+        self.workers.flush();
+    }
+}
