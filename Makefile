@@ -92,12 +92,12 @@ demo: setup
 	$(CARGO) build --locked --profile $(PROFILE) -p flowmob
 	$(SUDO) $(PROGRAM) lab run $(DEMO) --out target/lab
 
-# Another seed each time unless SEED says one; CHAOS is the network that is built.
+# `CHAOS="--pair"` is two LMAs that share an etcd. Another seed each time unless SEED says one; CHAOS is the network that is built.
 CHAOS ?= --scenario unique --dialect draft
 EVENTS ?= 200
 SEED ?=
 .PHONY: chaos
-chaos: SETUP = build lab
+chaos: SETUP = build lab $(if $(findstring --pair,$(CHAOS)),pair)
 chaos: setup
 	$(CARGO) build --locked --profile $(PROFILE) -p flowmob
 	$(SUDO) $(PROGRAM) lab chaos $(CHAOS) --events $(EVENTS) $(if $(SEED),--seed $(SEED)) --out target/lab

@@ -2,6 +2,7 @@
 
 mod kept;
 mod load;
+mod shared;
 mod switch;
 
 use std::collections::VecDeque;
@@ -69,6 +70,9 @@ pub(crate) struct Outcome {
     /// With all that is decided on disk; absent from old reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kept: Option<kept::Kept>,
+    /// With all that is decided in an etcd; absent where there is none, and from old reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shared: Option<shared::Shared>,
     /// From an FMA's octets until both workers forward by it.
     pub(crate) switch: Percentiles,
 }
@@ -282,6 +286,9 @@ pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Outco
     drop(anchor);
     let kept = kept::measure(order)?;
     progress();
+    let shared = shared::measure(order)?;
+    progress();
+    pin(order.control_core)?;
     let (eal, pool) = environment(order.memory)?;
     let (flood, paced) = load::under_load(order, &eal, &pool)?;
     progress();
@@ -301,12 +308,13 @@ pub(crate) fn measure(order: &Order, mut progress: impl FnMut()) -> Result<Outco
         rate_drop_percent: rounded(flood.drop, 1),
         under_load: Some(paced),
         kept: Some(kept),
+        shared,
         switch,
     })
 }
 
 /// How often [`measure`] tells of progress.
-pub(crate) const STEPS: u64 = 6;
+pub(crate) const STEPS: u64 = 7;
 
 /// One PBU for every mobile, `shift` gateways on from its first. The octets are made between the
 /// timed batches. Each makes at least `updates` table updates.

@@ -116,6 +116,10 @@ impl Server {
             .build()?;
         let (stop, stopped) = watch::channel(false);
         let (feed, keeping) = events.start();
+        let calls = Calls {
+            to: calls,
+            stopped: stopped.clone(),
+        };
         let api = Api {
             calls,
             feed,
@@ -216,13 +220,21 @@ const NO_DOOR: &str = crate::mobile::WHAT_IT_HAS;
 /// What handlers share.
 #[derive(Clone, Debug)]
 struct Api {
-    calls: Sender<Call>,
+    calls: Calls,
     feed: Feed,
     /// Becomes true when the process ends: streams have to as well.
     stopped: watch::Receiver<bool>,
 }
 
-impl FromRef<Api> for Sender<Call> {
+/// The way to the thread that owns the state.
+#[derive(Clone, Debug)]
+struct Calls {
+    to: Sender<Call>,
+    /// Becomes true when that thread has ended: what is still on its way then is answered by nobody.
+    stopped: watch::Receiver<bool>,
+}
+
+impl FromRef<Api> for Calls {
     fn from_ref(api: &Api) -> Self {
         api.calls.clone()
     }
@@ -241,7 +253,7 @@ fn router(api: Api) -> Router {
 }
 
 /// Hands a request to the thread that owns the state and waits for its answer.
-async fn ask(calls: &Sender<Call>, request: Request) -> Response {
+async fn ask(calls: &Calls, request: Request) -> Response {
     match answer(calls, request, ANSWER_TIMEOUT).await {
         Ok(value) => Json(value).into_response(),
         Err(error) => problem(&error),
@@ -249,16 +261,20 @@ async fn ask(calls: &Sender<Call>, request: Request) -> Response {
 }
 
 /// As [`ask`], for whoever makes something of the answer.
-async fn answer(calls: &Sender<Call>, request: Request, patience: Duration) -> Answer {
+async fn answer(calls: &Calls, request: Request, patience: Duration) -> Answer {
     let (reply, answer) = oneshot::channel();
-    if calls.try_send(Call { request, reply }).is_err() {
+    if calls.to.try_send(Call { request, reply }).is_err() {
         let why = "the process is stopping or overloaded; try again";
         return Err(Problem::unavailable(why));
     }
-    match tokio::time::timeout(patience, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(Problem::unavailable("the process is stopping")),
-        Err(_) => {
+    let stopping = || Err(Problem::unavailable("the process is stopping"));
+    let stopped = end(calls.stopped.clone());
+    tokio::select! {
+        // Who has an answer gives it.
+        biased;
+        answer = answer => answer.unwrap_or_else(|_| stopping()),
+        () = stopped => stopping(),
+        () = tokio::time::sleep(patience) => {
             let seconds = patience.as_secs();
             Err(Problem::unavailable(format!("no answer in {seconds} s")))
         }
@@ -337,6 +353,22 @@ mod tests {
                 .to_string()
                 .contains("is it running")
         );
+    }
+
+    #[test]
+    fn who_still_waits_at_the_end_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("test.sock");
+        let (calls, owner) = crossbeam::channel::bounded::<Call>(8);
+        let server = start(&socket, calls).unwrap();
+        let client = Client::new(&socket);
+        let asked = std::thread::spawn(move || client.get("/v1/drops").unwrap_err());
+        // It is taken by a thread that ends, or by none.
+        let call = owner.recv().unwrap();
+        drop(server);
+        let error = asked.join().unwrap();
+        assert_eq!(error.to_string(), "the process is stopping");
+        drop(call);
     }
 
     #[test]

@@ -38,6 +38,7 @@ use common::kernel::Namespace;
 use common::process::Appliance;
 use common::{has_tool, is_root, wait_for};
 use flow::DropReason;
+use nix::sys::signal::Signal;
 use page::{By, Command, Step};
 use session::Session;
 
@@ -384,9 +385,47 @@ fn every_counter_is_on_its_page_and_nothing_else() {
             "drop reason",
             "metric",
             "metric of a mobile node",
+            "metric of a pair",
             "refusal"
         ]
     );
+}
+
+#[test]
+fn every_metric_of_a_pair_is_on_that_page_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    // Nobody answers there, so it never leads.
+    let config = format!(
+        "[process]\nmemory_mib = 64\nstore = \"etcd://127.0.0.1:1\"\n\
+         [[port]]\nname = \"core\"\ndevice = \"ring\"\naddresses = [\"{LMAA}/64\"]\n\
+         [lma]\naddress = \"{LMAA}\"\npools = [\"2001:db8:100::/48\"]\n\
+         [[lma.peer]]\nname = \"mag\"\naddress = \"{}\"\nprotection = \"none\"\n",
+        MAGS[0]
+    );
+    let process = Appliance::start(directory.path(), "standby", None, &config);
+    let metrics = wait_for("metrics", Duration::from_secs(10), || {
+        let (status, metrics) = process.http("GET /metrics");
+        (status == 200).then_some(metrics)
+    });
+    let page = counters();
+    let families = metrics.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        name.starts_with("flowmob_pair_").then(|| name.to_owned())
+    });
+    compare(
+        "metrics of a pair",
+        &families.collect(),
+        &page["metric of a pair"],
+    );
+    for sample in [
+        "flowmob_pair_leads 0",
+        "flowmob_pair_store_reached 0",
+        "flowmob_ready 0",
+    ] {
+        assert!(metrics.lines().any(|line| line == sample), "{metrics}");
+    }
+    // It has nothing to tell anybody, and ends at once.
+    assert!(process.stop(Signal::SIGTERM).success());
 }
 
 #[test]

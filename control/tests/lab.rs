@@ -604,6 +604,30 @@ fn disturbed_it_is_what_it_was() {
 
 /// A little of everything that is drawn from a seed, and moves that go on for a while.
 #[test]
+fn of_two_anchors_one_goes_on_where_the_other_was() {
+    let [chaos] = page::run_by(include_str!("../../docs/pair.md"), file!());
+    if !is_root() || !has_tool("etcd") {
+        return;
+    }
+    let _alone = alone();
+    let directory = as_shown(&chaos);
+    let report = result(&directory, "chaos.json");
+    assert_eq!(report["passed"], true);
+    let kinds = report["kinds"].as_array().unwrap();
+    let times = |of: &str| -> u64 {
+        let alike = kinds.iter().filter(|kind| {
+            let what = kind["operations"].as_str().unwrap();
+            what.contains(of)
+        });
+        alike.map(|kind| kind["times"].as_u64().unwrap()).sum()
+    };
+    assert!(times("kill -9 the LMA that leads") > 0, "{report}");
+    assert!(times("cut the LMA that leads off") > 0, "{report}");
+    let page = std::fs::read_to_string(directory.path().join("target/lab/chaos.html")).unwrap();
+    assert!(page.contains(" --pair"), "{page}");
+}
+
+#[test]
 fn whatever_is_done_to_it_nothing_is_forgotten() {
     let [chaos, soak] = page::run_by(include_str!("../../docs/chaos.md"), file!());
     if !is_root() {

@@ -162,7 +162,7 @@ impl Anchor {
         });
     }
 
-    fn wait_for_disk(&self) {
+    pub(super) fn wait_for_disk(&self) {
         while self.store.as_ref().is_some_and(|store| store.waiting() > 0) {
             std::thread::sleep(Duration::from_micros(100));
         }

@@ -181,6 +181,7 @@ impl Control {
                         self.station_seen(now, port, source, true);
                     } else {
                         self.nd.handle_packet(now.monotonic, port, source, &packet);
+                        self.yield_address(port, source, &packet);
                     }
                     self.sign_of_life(now, port, source, &packet);
                 }

@@ -90,10 +90,9 @@ impl Keeping {
         }
     }
 
-    /// Whether another process writes in place of this one.
+    /// Whether nothing will be kept any more.
     pub(super) fn is_over(&self) -> bool {
-        let store = self.store.as_ref();
-        store.is_some_and(|store| store.progress().is_over.load(Ordering::Relaxed))
+        self.store.as_ref().is_some_and(Store::has_ended)
     }
 
     /// Whether there is a store.

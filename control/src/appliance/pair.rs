@@ -15,7 +15,8 @@ use std::sync::atomic::Ordering;
 use anyhow::Context;
 use config::{Config, Store as Place};
 use crossbeam::channel::Receiver;
-use flow::{Role, Update};
+use flow::{MacAddr, PortId, Role, Update};
+use nd::icmp6;
 use pmip_proto::recording::Recorded;
 use pmip_proto::{LmaFollower, Now};
 use store::{Change, Clocks, Member, Membership, News, Space, Store, Term};
@@ -211,7 +212,7 @@ impl Control {
         self.pair.as_ref().is_some_and(Pair::stands_by)
     }
 
-    /// Whether this process has led, and must not any more.
+    /// Whether this process has led, and must not any more; or, in a pair or not, can keep nothing.
     pub(super) fn is_over(&self) -> bool {
         self.pair.as_ref().is_some_and(Pair::is_over) || self.keeping.is_over()
     }
@@ -263,6 +264,26 @@ impl Control {
         }
         self.pair = Some(pair);
         any
+    }
+
+    /// A neighbour says that an address of this process is its own. If etcd has not been heard for a while, another process
+    /// leads, and two must not answer for one address. While etcd is there, it knows better than whoever can send this.
+    pub(super) fn yield_address(&mut self, port: PortId, source: MacAddr, packet: &[u8]) {
+        let Some(pair) = self.pair.as_mut().filter(|pair| pair.leads()) else {
+            return;
+        };
+        let Some(address) = icmp6::own_address(packet) else {
+            return;
+        };
+        let is_ours = self.setup.port_mac(port) == Some(source);
+        let shared = wiring::shared_addresses(self.reloads.running());
+        let is_shared = shared
+            .iter()
+            .any(|(at, net)| (*at, net.addr()) == (port, address));
+        if is_shared && !is_ours && !pair.standing().is_reached {
+            tracing::error!(%address, station = %source, "another station has this address, and this process ends");
+            pair.state = State::Over;
+        }
     }
 
     /// Tells the workers of what was heard.

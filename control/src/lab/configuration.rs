@@ -31,9 +31,9 @@ pub(crate) fn state(directory: &Path, host: Host) -> PathBuf {
 pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<String> {
     let workers = setting.workers;
     let body = match host {
-        Host::Lma | Host::Lma2 => lma_config(host, setting),
-        Host::Mag1 => mag_config(Mag::Mag1, setting),
-        Host::Mag2 => mag_config(Mag::Mag2, setting),
+        Host::Lma | Host::Lma2 => lma_config(host, setting, directory),
+        Host::Mag1 => mag_config(Mag::Mag1, setting, directory),
+        Host::Mag2 => mag_config(Mag::Mag2, setting, directory),
         Host::Mn => mn_config(),
         Host::Cn | Host::Store | Host::Core => return None,
     };
@@ -57,6 +57,19 @@ pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<S
     ))
 }
 
+/// The keys of a gateway's signalling in a lab with a pair, for the LMAs and for itself.
+pub(crate) fn keys(directory: &Path, mag: Mag) -> [PathBuf; 2] {
+    ["lma", "mag"].map(|end| directory.join(format!("{}.{end}.keys", mag.name())))
+}
+
+/// How signalling is protected. Two LMAs must not use a number twice, so theirs is; otherwise everybody may read it.
+fn protection(keys: Option<&PathBuf>) -> String {
+    match keys {
+        Some(keys) => format!("keys = \"{}\"", keys.display()),
+        None => "protection = \"none\"".to_owned(),
+    }
+}
+
 /// What makes an LMA one of two.
 fn pair_config(host: Host, setting: Setting) -> String {
     let Some(address) = host.store_address().filter(|_| setting.pair) else {
@@ -70,7 +83,7 @@ fn pair_config(host: Host, setting: Setting) -> String {
     )
 }
 
-fn lma_config(host: Host, setting: Setting) -> String {
+fn lma_config(host: Host, setting: Setting, directory: &Path) -> String {
     let number = u8::from(host == Host::Lma2) << 4;
     let mac = |port: u8| MacAddr([2, 0, 0, 0, port, number]).to_string();
     let mut out = port_config("core0", &mac(0xc), &format!("{LMAA}/64"));
@@ -87,16 +100,18 @@ fn lma_config(host: Host, setting: Setting) -> String {
     for mag in Mag::ALL {
         let (name, address) = (mag.name(), mag.proxy_coa());
         let signalling = setting.dialect.signalling(mag);
+        let [keys, _] = keys(directory, mag);
+        let protection = protection(setting.pair.then_some(&keys));
         let _ = writeln!(
             out,
             "[[lma.peer]]\nname = \"{name}\"\naddress = \"{address}\"\n\
-             signalling = \"{signalling}\"\nprotection = \"none\"\n"
+             signalling = \"{signalling}\"\n{protection}\n"
         );
     }
     out
 }
 
-fn mag_config(mag: Mag, setting: Setting) -> String {
+fn mag_config(mag: Mag, setting: Setting, directory: &Path) -> String {
     let address = mag.proxy_coa();
     let mut out = port_config(
         "core0",
@@ -108,12 +123,14 @@ fn mag_config(mag: Mag, setting: Setting) -> String {
     let share = setting.scenario == Scenario::Shared && mag == Mag::Mag2;
     let signalling = setting.dialect.signalling(mag);
     let (mac, technology) = (mag.mn_mac(), mag.access_technology());
+    let [_, keys] = keys(directory, mag);
+    let protection = protection(setting.pair.then_some(&keys));
     let _ = write!(
         out,
         "[mag]\naddress = \"{address}\"\naccess_ports = [\"access0\"]\n\n\
          [mag.heartbeat]\n{}\n\
          [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\n\
-         signalling = \"{signalling}\"\nprotection = \"none\"\n\n\
+         signalling = \"{signalling}\"\n{protection}\n\n\
          [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"{mac}\"\n\
          access_technology = \"{technology}\"\nport = \"access0\"\nshare_prefixes = {share}\n",
         heartbeat(setting)

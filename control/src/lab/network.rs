@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::api::{BindingRow, Status};
 use crate::client::Client;
+use crate::keys::{self, GenerateArgs};
 
 use super::configuration;
 use super::instance::{self, Instance};
@@ -81,6 +82,11 @@ impl Network {
         netns::ip(&out.namespace(Host::Mag2), &out_of_reach)?;
         if pair {
             progress.say("starting etcd");
+            for mag in Mag::ALL {
+                let [lma, mag] = configuration::keys(out.directory(), mag);
+                let standby = false;
+                keys::generate(&GenerateArgs { lma, mag, standby })?;
+            }
             let (store, directory) = (out.namespace(Host::Store), out.directory());
             out.cluster = Some(Cluster::start(store, directory, progress)?);
         }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
+use super::analysis::Flow;
 use super::model::Model;
 use super::network::{Network, other_lma};
 use super::nodes::Node;
 use super::progress::Progress;
 use super::topology::{Host, Mag};
+use crate::client::Client;
 
 /// One thing that is done to a pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,13 +69,25 @@ impl ToPair {
                 return network.start_all(&[other], progress);
             }
             Self::CutOff(time) => {
+                let move_y = model.request_of_move(network, Flow::Y, model.other_mag(Flow::Y))?;
                 network.store_link(leads, false)?;
+                let socket = network.socket(leads);
+                let asked = std::thread::spawn(move || {
+                    let body = serde_json::to_value(move_y)?;
+                    Client::new(&socket).post("/v1/flows/move", &body)
+                });
                 let taken = network.wait_leads(other, progress);
                 let paused = taken.and_then(|()| progress.pause(*time));
                 network.store_link(leads, true)?;
                 paused?;
                 // It hears that it leads no more, and must not go on with what it knew.
                 network.wait_ended(leads, progress)?;
+                let answer = asked.join().map_err(|_| anyhow!("a thread panicked"))?;
+                anyhow::ensure!(
+                    answer.is_err(),
+                    "{} was cut off, and has moved a flow: {answer:?}",
+                    leads.name()
+                );
             }
             Self::Kill => network.kill(leads),
             Self::StormAndKill(mag) => {

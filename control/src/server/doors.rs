@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
-use crossbeam::channel::Sender;
 use serde::de::DeserializeOwned;
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, Parameter};
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn, PathItem, Paths};
@@ -15,7 +14,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{Api, Call, Request, ask, health, problem, stream};
+use super::{Api, Calls, Request, ask, health, problem, stream};
 use crate::api::config::{Reload, Reloaded};
 use crate::api::event::Event;
 use crate::api::log::{LogChange, LogLevel, LogState, MobileSwitch};
@@ -155,7 +154,7 @@ impl Doors {
     ) -> Self {
         let request = request.into();
         let handler =
-            get(async move |State(calls): State<Sender<Call>>| ask(&calls, request.clone()).await);
+            get(async move |State(calls): State<Calls>| ask(&calls, request.clone()).await);
         let holds = ("application/json", holds);
         self.other(path, summary, holds, Vec::new(), handler)
     }
@@ -172,11 +171,10 @@ impl Doors {
         make: fn(Q) -> R,
     ) -> Self {
         let handler = post(
-            async move |State(calls): State<Sender<Call>>, body: Result<Json<Q>, JsonRejection>| {
-                match body {
-                    Ok(Json(body)) => ask(&calls, make(body).into()).await,
-                    Err(rejection) => problem(&Problem::bad_request(rejection.body_text())),
-                }
+            async move |State(calls): State<Calls>, body: Result<Json<Q>, JsonRejection>| match body
+            {
+                Ok(Json(body)) => ask(&calls, make(body).into()).await,
+                Err(rejection) => problem(&Problem::bad_request(rejection.body_text())),
             },
         );
         let content = ContentBuilder::new().schema(Some(one::<Q>())).build();

@@ -272,6 +272,12 @@ impl Store {
         self.progress.kept.load(Ordering::Acquire) >= mark.0
     }
 
+    /// Whether nothing can be written any more: the thread has ended, or another process leads.
+    pub fn has_ended(&self) -> bool {
+        let writer = self.writer.as_ref();
+        writer.is_some_and(JoinHandle::is_finished) || self.progress.is_over.load(Ordering::Relaxed)
+    }
+
     /// What the writer has done.
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress

@@ -18,9 +18,9 @@ fn key(n: u32) -> Vec<u8> {
 
 /// Waits for what was submitted to be on disk.
 fn wait(store: &Store) {
-    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(20);
     while store.waiting() > 0 {
-        assert!(std::time::Instant::now() < end, "nothing is written");
+        assert!(Instant::now() < end, "nothing is written");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn page(chaos: &Chaos, plan: Plan) -> String {
     );
     let _infallible = writeln!(
         body,
-        "<h2>Again</h2>\n<p><code>flowmob lab chaos --seed {} --events {} --guests {} --scenario {} --dialect {} --workers {} \
+        "<h2>Again</h2>\n<p><code>flowmob lab chaos --seed {} --events {} --guests {} --scenario {} --dialect {} --workers {}{} \
          --rate {}</code>, with flowmob {}</p>",
         chaos.seed,
         chaos.events,
@@ -65,6 +65,7 @@ pub(super) fn page(chaos: &Chaos, plan: Plan) -> String {
         setting.scenario.name(),
         setting.dialect.name(),
         setting.workers,
+        if setting.pair { " --pair" } else { "" },
         chaos.costs.rate,
         env!("CARGO_PKG_VERSION")
     );

@@ -105,3 +105,13 @@ fn what_is_wrong_is_told_with_the_seed() {
     let expected = "FAILED after event 1, kill -9 lma, start: lma: flows: missing 1 <on> mag2\n`--seed 5` does the same again\n";
     assert!(said.ends_with(expected), "{said}");
 }
+
+/// What the documents show has to have the three ways in which an LMA stops to lead.
+#[test]
+fn the_documented_seed_does_to_a_pair_what_it_is_for() {
+    let mut dice = ChaCha8Rng::seed_from_u64(983);
+    let drawn: Vec<String> = (1..8).map(|_| draw_for_pair(&mut dice).kind()).collect();
+    for what in ["kill -9 the LMA that leads", "end the LMA", "cut the LMA"] {
+        assert!(drawn.iter().any(|kind| kind.contains(what)), "{drawn:?}");
+    }
+}

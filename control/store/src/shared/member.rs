@@ -107,6 +107,7 @@ impl Member {
             lease: None,
             leads: None,
             said,
+            process: Watched::default(),
         };
         let body = async move {
             if let Some(listener) = listener {
@@ -193,6 +194,8 @@ struct Elector {
     leads: Option<Term>,
     /// It, for those who connect.
     said: watch::Sender<u64>,
+    /// Kept from session to session: it may end while etcd is away.
+    process: Watched,
 }
 
 /// What has been heard in a session.
@@ -247,12 +250,12 @@ impl Elector {
         if view.leader.is_none() {
             self.campaign(&client, &view, None).await?;
         }
-        let mut process = Watched::default();
         loop {
             self.standing
                 .term
                 .store(view.term.map_or(0, |term| term.number), Ordering::Relaxed);
-            process.watch(view.leader.as_ref().filter(|_| self.leads.is_none()));
+            let watched = view.leader.as_ref().filter(|_| self.leads.is_none());
+            self.process.watch(watched);
             tokio::select! {
                 message = events.message() => {
                     let message = message?.ok_or_else(|| ended("watch"))?;
@@ -270,7 +273,7 @@ impl Elector {
                         return Err(Error::LeaseKeepAliveError("ran out".to_owned()).into());
                     }
                 }
-                leader = process.ended() => {
+                leader = self.process.ended() => {
                     tracing::warn!(leader = %leader.name, "the process that led has ended");
                     // Whatever comes of it is heard as an event.
                     self.campaign(&client, &view, Some(&leader)).await?;

@@ -15,6 +15,7 @@ pub(crate) struct Etcd {
     clients: SocketAddr,
     peers: SocketAddr,
     child: Option<Child>,
+    operations: &'static str,
 }
 
 impl Etcd {
@@ -39,7 +40,17 @@ impl Etcd {
             clients,
             peers,
             child: None,
+            operations: "128",
         };
+        etcd.restart();
+        Some(etcd)
+    }
+
+    /// One that takes larger transactions than others do.
+    pub(crate) fn large() -> Option<Self> {
+        let mut etcd = Self::start()?;
+        etcd.kill();
+        etcd.operations = "2048";
         etcd.restart();
         Some(etcd)
     }
@@ -55,6 +66,7 @@ impl Etcd {
             .args([format!("--initial-advertise-peer-urls=http://{peers}")])
             .args([format!("--initial-cluster=default=http://{peers}")])
             .args(["--logger=zap", "--log-level=error"])
+            .args(["--max-txn-ops", self.operations])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
