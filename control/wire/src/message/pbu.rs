@@ -11,7 +11,7 @@ use crate::error::DecodeError;
 use crate::frame::Frame;
 use crate::option::{
     BidOption, BindingLifetime, FlowIdentification, FlowSummary, HnpOption, MnIdOption, RawOption,
-    Timestamp, kind,
+    RedirectCapability, Timestamp, kind,
 };
 
 flags! {
@@ -82,6 +82,8 @@ pub struct Pbu {
     pub flows: Vec<FlowIdentification>,
     /// Flows that stay as they are (RFC 6089 §4.2.2).
     pub flow_summary: Option<FlowSummary>,
+    /// Whether the answer may name another LMA (RFC 6463 §4.1).
+    pub redirect_capability: Option<RedirectCapability>,
     /// Options without a field.
     pub others: Vec<RawOption>,
 }
@@ -114,6 +116,7 @@ impl Pbu {
                 kind::BID => option.push(&mut pbu.bids)?,
                 kind::FLOW_IDENTIFICATION => option.push(&mut pbu.flows)?,
                 kind::FLOW_SUMMARY => option.once(&mut pbu.flow_summary)?,
+                kind::REDIRECT_CAPABILITY => option.once(&mut pbu.redirect_capability)?,
                 _ => option.push(&mut pbu.others)?,
             }
         }
@@ -135,6 +138,7 @@ impl Pbu {
         writer.options(&self.bids);
         writer.options(&self.flows);
         writer.options(&self.flow_summary);
+        writer.options(&self.redirect_capability);
         writer.options(&self.others);
     }
 }
