@@ -7,6 +7,7 @@
 //! | heartbeat | its Restart Counter, and when it was last heard |
 //! | pool | up to where prefixes were lent |
 //! | service | whom commands have said to serve, or not to |
+//! | draining | whether a command has said to take no new mobiles |
 //! | ghost, recent | what is remembered for a while |
 //!
 //! Left out is what can be asked for again, or comes again: a PBU that waits for another session's end, requests to
@@ -45,6 +46,7 @@ enum Key {
     Recent(ProxyCoa, MnId),
     /// Its number, high octet first: so they come in the order of their numbers.
     Mobile([u8; 4]),
+    Draining,
 }
 
 /// A record that was read. Reading takes longer than using it, and needs nothing but the record.
@@ -60,6 +62,7 @@ enum Read {
     Service(MnId, bool),
     Ghost(ProxyCoa, MnId, (Duration, Ghost)),
     Recent(ProxyCoa, MnId, (Duration, Recent)),
+    Draining(bool),
 }
 
 impl LmaRecord {
@@ -81,6 +84,7 @@ impl LmaRecord {
             Key::Service(mn_id) => decode(value).map(|on| Read::Service(mn_id, on)),
             Key::Ghost(coa, mn_id) => decode(value).map(|note| Read::Ghost(coa, mn_id, note)),
             Key::Recent(coa, mn_id) => decode(value).map(|note| Read::Recent(coa, mn_id, note)),
+            Key::Draining => decode(value).map(Read::Draining),
         };
         read.map(Self)
             .map_err(|why| spoilt(format!("{key:?}"))(why))
@@ -126,6 +130,7 @@ impl Lma {
         self.peers.keep();
         self.heartbeats.keep();
         self.service.keep();
+        self.draining.keep();
         self.ghosts.notes().keep();
         self.recent.notes().keep();
     }
@@ -151,6 +156,9 @@ impl Lma {
         if let Some(mn_id) = self.service.pop_changed() {
             let on = self.service.get(&mn_id);
             return Some(Record::new(&Key::Service(mn_id.clone()), on));
+        }
+        if self.draining.pop_changed().is_some() {
+            return Some(Record::new(&Key::Draining, self.draining.get(&())));
         }
         if let Some(key) = self.ghosts.notes().pop_changed() {
             let note = self.ghosts.notes().get(&key);
@@ -238,6 +246,7 @@ impl Lma {
                 profile.or_default().enabled = on;
                 self.service.restore(mn_id, on);
             }
+            Read::Draining(on) => self.draining.restore((), on),
             // Taken before.
             Read::Mobile(..) => {}
             Read::Ghost(coa, mn_id, note) => {

@@ -20,7 +20,8 @@ pub use binding::{BidOption, BidPriority};
 pub use flows::{FlowIdentification, FlowStatus, FlowSummary};
 pub use identity::MnIdOption;
 pub use prefix::HnpOption;
-pub use redirect::{LoadInformation, Redirect, RedirectCapability};
+pub(crate) use redirect::RedirectCapability;
+pub use redirect::{LoadInformation, Redirect};
 pub use selector::{SelectorOption, UnreadableSelector};
 pub use time::{BindingLifetime, FlowLifetime, RestartCounter, Timestamp};
 

@@ -16,9 +16,9 @@ const IPV4: u16 = 0x4000;
 /// Where all three options want to stand.
 const ALIGNMENT: Alignment = Alignment::new(4, 0);
 
-/// Redirect-Capability: the MAG may be assigned another LMA in the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub struct RedirectCapability;
+/// Redirect-Capability, which says all by being there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RedirectCapability;
 
 /// Redirect: the session is at the LMA of this address.
 ///

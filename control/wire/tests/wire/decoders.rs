@@ -257,7 +257,7 @@ fn expected(sample: &Sample) -> Expected {
             .list("mip6.acoa.acoa", m.alt_coa)
             .list(
                 "mip6.recap.reserved",
-                m.redirect_capability.map(|_| "0x0000"),
+                m.redirect_capability.then_some("0x0000"),
             )
             .bids(&m.bids),
         Message::Pba(m) => e

@@ -10,9 +10,8 @@ use pmip_wire::{
     BidOption, BidPriority, BindingError, BindingErrorStatus, BindingLifetime, BindingStatus, Bra,
     Bri, FlowIdentification, FlowLifetime, FlowStatus, FlowSummary, Fma, FmaStatus, Fmi, Heartbeat,
     HeartbeatKind, HnpOption, LoadInformation, Message, MnIdOption, NotificationReason, Pba,
-    PbaFlags, Pbu, PbuFlags, RawOption, Redirect, RedirectCapability, RestartCounter,
-    RevocationFlags, RevocationStatus, RevocationTrigger, SelectorOption, Timestamp, Upa,
-    UpaStatus, Upn,
+    PbaFlags, Pbu, PbuFlags, RawOption, Redirect, RestartCounter, RevocationFlags,
+    RevocationStatus, RevocationTrigger, SelectorOption, Timestamp, Upa, UpaStatus, Upn,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -46,7 +45,7 @@ prop_compose! {
         (link_local, alt_coa) in (of(address()), of(address())),
         timestamp: Option<u64>,
         (bids, flows, flow_summary) in (vec(bid_option(), 0..3), flows(), of(flow_summary())),
-        (redirectable, others) in (any::<bool>(), others()),
+        (redirect_capability, others) in (any::<bool>(), others()),
     ) -> Pbu {
         Pbu {
             sequence,
@@ -63,7 +62,7 @@ prop_compose! {
             bids,
             flows,
             flow_summary,
-            redirect_capability: redirectable.then_some(RedirectCapability),
+            redirect_capability,
             others,
         }
     }

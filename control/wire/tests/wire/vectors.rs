@@ -10,9 +10,8 @@ use flow::{
 use pmip_wire::{
     BindingError, BindingLifetime, BindingStatus, Bra, Bri, FlowIdentification, FlowLifetime,
     FlowStatus, Fma, FmaStatus, Fmi, Heartbeat, HeartbeatKind, HnpOption, LoadInformation, Message,
-    MnIdOption, NotificationReason, Pba, PbaFlags, Pbu, PbuFlags, Redirect, RedirectCapability,
-    RestartCounter, RevocationFlags, RevocationStatus, RevocationTrigger, Timestamp, Upa,
-    UpaStatus, Upn,
+    MnIdOption, NotificationReason, Pba, PbaFlags, Pbu, PbuFlags, Redirect, RestartCounter,
+    RevocationFlags, RevocationStatus, RevocationTrigger, Timestamp, Upa, UpaStatus, Upn,
 };
 
 use crate::{addr, hex, unhex};
@@ -225,7 +224,7 @@ fn redirectable() -> Pbu {
         ll_id: None,
         link_local: None,
         timestamp: None,
-        redirect_capability: Some(RedirectCapability),
+        redirect_capability: true,
         ..pbu()
     }
 }
