@@ -29,8 +29,11 @@
 //! begun the session. A PBU with an Alternate Care-of Address has been passed on before, or is treated as if it were: it
 //! is not passed on again, so no disagreement between members about who they are makes a loop.
 //!
-//! What this cannot know: two first accesses of a mobile that are on their way while a member begins to drain *and*
-//! stops, and members that believe each other dead while MAGs reach both, may give one mobile two LMAs.
+//! Two first accesses of a mobile may be under way at once. Both lead to the same member, unless that one turns the first
+//! away and takes the second: so who has turned a mobile away does so for a moment longer.
+//!
+//! What this cannot know: members that believe each other dead while MAGs reach both may give one mobile two LMAs, and so
+//! may a MAG that cannot be redirected and is served where it asks.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv6Addr;
@@ -52,6 +55,10 @@ const MOST: usize = 1 << 16;
 /// How long an answer is waited for: longer than a MAG waits before it repeats itself (MAX_BINDACK_TIMEOUT, RFC 6275 §12).
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long a mobile is turned away once it was, although there is room again: longer than an access takes that began
+/// before.
+const TURNED_AWAY: Duration = Duration::from_secs(5);
+
 /// How often questions without answer are looked for when there are too many.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -61,6 +68,8 @@ pub(crate) struct Inquiries {
     by_name: BTreeMap<MnId, Vec<Inquiry>>,
     count: usize,
     next_sweep: Duration,
+    /// Mobiles that were turned away, and until when they are.
+    turned_away: BTreeMap<MnId, Duration>,
 }
 
 /// A PBU, and whom it is still to be shown to.
@@ -117,6 +126,21 @@ impl Inquiries {
         }
         self.count -= 1;
         Some(inquiry)
+    }
+
+    fn turn_away(&mut self, now: Duration, mn_id: &MnId) {
+        if self.turned_away.len() >= MOST {
+            self.turned_away.retain(|_, until| *until > now);
+        }
+        if self.turned_away.len() < MOST {
+            self.turned_away.insert(mn_id.clone(), now + TURNED_AWAY);
+        }
+    }
+
+    fn turns_away(&self, now: Duration, mn_id: &MnId) -> bool {
+        self.turned_away
+            .get(mn_id)
+            .is_some_and(|until| *until > now)
     }
 
     /// Waits for an answer, if there is room.
@@ -240,8 +264,7 @@ impl Lma {
             }
             self.counters.passed_on_before += 1;
         }
-        if self.is_draining() && !pbu.lifetime.is_zero() {
-            self.counters.draining += 1;
+        if !pbu.lifetime.is_zero() && self.turns_away(now, mn_id) {
             return Err(BindingStatus::INSUFFICIENT_RESOURCES.into());
         }
         Ok(())
@@ -286,15 +309,23 @@ impl Lma {
         }
     }
 
+    /// Whether a new mobile is not taken.
+    fn turns_away(&mut self, now: Now, mn_id: &MnId) -> bool {
+        if self.is_draining() {
+            self.inquiries.turn_away(now.monotonic, mn_id);
+        } else if !self.inquiries.turns_away(now.monotonic, mn_id) {
+            return false;
+        }
+        self.counters.draining += 1;
+        true
+    }
+
     /// Takes the next step of an inquiry.
     fn go_on(&mut self, now: Now, mut inquiry: Inquiry) -> Outcome {
         while let Some(step) = inquiry.next.pop_front() {
             let member = match step {
                 Step::Ask(member) | Step::Assign(member) => member,
-                Step::Here if self.is_draining() => {
-                    self.counters.draining += 1;
-                    continue;
-                }
+                Step::Here if self.turns_away(now, &inquiry.mn_id) => continue,
                 Step::Here => return Outcome::Here(inquiry.arrival),
             };
             if self.heartbeats.is_down(member.0) {

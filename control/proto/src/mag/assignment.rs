@@ -4,10 +4,10 @@
 //! then all else about it goes there, until it has to be registered from the start again.
 //!
 //! The option is followed if the PBU had Redirect-Capability, which every PBU has that may begin a session at an LMA of
-//! the pool. RFC 6463 §5.2 speaks of those with handoff indicator 1; a handoff, or a session that its LMA may have lost,
-//! has to find the mobile's LMA as well, and this MAG does not know which one another MAG was assigned. A refresh has it
-//! not, and neither has a PBU to an LMA that is in no pool. An answer takes a session from one LMA to another and asks
-//! for no further PBU, so there are no rounds.
+//! the pool. RFC 6463 §5.2 speaks of those with handoff indicator 1. A handoff has to find the mobile's LMA as well, and
+//! this MAG does not know which one another MAG was assigned. So has a refresh, if its LMA has lost the session and the
+//! mobile has come to another meanwhile: to one that has it, the option says nothing. An answer takes a session from one
+//! LMA to another and asks for no further PBU, so there are no rounds.
 
 use std::net::IpAddr;
 
@@ -93,8 +93,7 @@ impl Mag {
 /// Whether a session's PBU says that another LMA may be assigned.
 pub(super) fn is_redirectable(config: &MagConfig, bule: &Bule) -> bool {
     let begins = match bule.state {
-        BuleState::Registering => true,
-        BuleState::Active => bule.anew.is_some(),
+        BuleState::Registering | BuleState::Active => true,
         // One that was never accepted may have begun anywhere.
         BuleState::Deregistering => bule.withdrawn,
         BuleState::Refused(_) | BuleState::Revoked => false,

@@ -170,6 +170,9 @@ impl Cluster {
     }
 
     fn set_draining(&mut self, lma: usize, on: bool) -> usize {
+        if replaying() {
+            eprintln!("{:?} DRAIN {lma} {on}", self.clock);
+        }
         let now = self.now();
         let left = self.lmas[lma].set_draining(now, on);
         self.drain();
@@ -178,6 +181,9 @@ impl Cluster {
 
     /// An LMA is killed, and goes on from what it has written down.
     fn kill_lma(&mut self, lma: usize) {
+        if replaying() {
+            eprintln!("{:?} KILL {lma}", self.clock);
+        }
         let seed = self.dice.roll();
         check_recording(&self.lmas[lma]);
         let records = self.lma_records[lma].iter();
@@ -469,17 +475,17 @@ fn a_mobile_is_assigned_its_lma_and_goes_on_there() {
         (1, 0)
     );
 
-    // Refreshes and the end of it pass the first one by, and do not offer to go elsewhere.
+    // Refreshes and the end of it pass the first one by, and whoever has the session says nothing of others.
     cluster.run_ms(60_000);
     cluster.detach(&mn_id, 0);
     cluster.run_ms(5_000);
     assert_eq!(cluster.passed(coa, lmaa(asked).0).len(), 1);
-    let later = cluster.passed(coa, lmaa(first).0);
-    assert!(later.len() > 2);
+    assert!(cluster.passed(coa, lmaa(first).0).len() > 2);
+    let answers = cluster.passed(lmaa(first).0, coa);
     assert!(
-        later
+        answers
             .iter()
-            .all(|m| matches!(m, Message::Pbu(pbu) if !pbu.redirect_capability))
+            .all(|m| matches!(m, Message::Pba(pba) if pba.redirect.is_none()))
     );
     assert_eq!(cluster.lmas_of(&mn_id), BTreeSet::new());
     cluster.check_agreement();
@@ -583,7 +589,7 @@ fn if_all_drain_a_mobile_is_refused_until_one_does_no_longer() {
         assert_eq!(cluster.lmas[lma].counters().draining, 1, "LMA {lma}");
     }
     cluster.set_draining(1, false);
-    cluster.run_ms(5_000);
+    cluster.run_ms(10_000);
     assert_eq!(cluster.only_lma_of(&mn_id), 1);
     cluster.check_agreement();
 }
@@ -854,8 +860,6 @@ fn act(cluster: &mut Cluster) {
         9..=11 => {
             let on = cluster.dice.chance(50);
             cluster.set_draining(lma, on);
-            // No access is under way while it is turned off and on.
-            cluster.run_ms(100);
         }
         12 => cluster.kill_lma(lma),
         13 => cluster.kill_mag(mag),
@@ -865,7 +869,7 @@ fn act(cluster: &mut Cluster) {
 
 #[test]
 fn whatever_happens_a_mobile_has_one_lma_in_the_end() {
-    for_seeds(400, |seed| {
+    for_seeds(250, |seed| {
         let mut cluster = Cluster::new(seed);
         let dice = &mut cluster.dice;
         cluster.weather = Weather {
