@@ -157,6 +157,8 @@ impl Process {
                     .is_ok_and(|state| report::readiness(&state).ready),
                 uptime_seconds: self.start.elapsed().as_secs(),
                 workers: 0,
+                draining: false,
+                sessions: None,
             })),
             Request::Alive => self.state().map(|_| json!(null)),
             Request::Config => Ok(json!(self.running.to_table())),

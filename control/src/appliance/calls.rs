@@ -105,6 +105,7 @@ impl Control {
             ApplianceRequest::KeysReload(_) => self.reload_keys(),
             ApplianceRequest::Revoke(request) => self.revoke(now, &request),
             ApplianceRequest::Service(request) => self.set_service(now, &request),
+            ApplianceRequest::Drain(request) => self.set_draining(now, request),
             ApplianceRequest::Reregister(request) => self.reregister(now, &request),
             ApplianceRequest::Attach(request) => self.attach(now, &request),
             ApplianceRequest::Detach(request) => self.detach(now, &request),
@@ -124,6 +125,8 @@ impl Control {
             ready: self.readiness().ready,
             uptime_seconds: self.clock.uptime().as_secs(),
             workers: self.workers.len(),
+            draining: self.lma.as_ref().is_some_and(|lma| lma.is_draining()),
+            sessions: self.lma.as_ref().map(|lma| lma.sessions()),
         }
     }
 

@@ -61,6 +61,7 @@ impl Control {
                 | ApplianceRequest::KeysReload(_)
                 | ApplianceRequest::Revoke(_)
                 | ApplianceRequest::Service(_)
+                | ApplianceRequest::Drain(_)
                 | ApplianceRequest::Reregister(_)
                 | ApplianceRequest::Attach(_)
                 | ApplianceRequest::Detach(_),
