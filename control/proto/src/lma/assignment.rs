@@ -143,8 +143,8 @@ impl Inquiries {
             .is_some_and(|until| *until > now)
     }
 
-    /// Waits for an answer, if there is room.
-    fn wait(&mut self, now: Duration, inquiry: Inquiry) -> Result<(), Inquiry> {
+    /// Whether one more can be waited for.
+    fn has_room(&mut self, now: Duration) -> bool {
         if self.count >= MOST && self.next_sweep <= now {
             self.next_sweep = now + SWEEP;
             self.by_name.retain(|_, inquiries| {
@@ -153,13 +153,14 @@ impl Inquiries {
             });
             self.count = self.by_name.values().map(Vec::len).sum();
         }
-        if self.count >= MOST {
-            return Err(inquiry);
-        }
+        self.count < MOST
+    }
+
+    /// Waits for an answer.
+    fn wait(&mut self, inquiry: Inquiry) {
         self.count += 1;
         let mn_id = inquiry.mn_id.clone();
         self.by_name.entry(mn_id).or_default().push(inquiry);
-        Ok(())
     }
 }
 
@@ -332,19 +333,14 @@ impl Lma {
                 self.counters.members_passed_over += 1;
                 continue;
             }
+            if !self.inquiries.has_room(now.monotonic) {
+                break;
+            }
             let pbu = proxied(&inquiry.arrival, step);
-            let local = inquiry.arrival.to;
+            self.outbox.send(inquiry.arrival.to, member.0, pbu.into());
             inquiry.asked = step;
-            return match self.inquiries.wait(now.monotonic, inquiry) {
-                Ok(()) => {
-                    self.outbox.send(local, member.0, pbu.into());
-                    Outcome::Asked
-                }
-                Err(inquiry) => Outcome::Nowhere(
-                    inquiry.arrival,
-                    BindingStatus::INSUFFICIENT_RESOURCES.into(),
-                ),
-            };
+            self.inquiries.wait(inquiry);
+            return Outcome::Asked;
         }
         let stop = if inquiry.arrival.pbu.lifetime.is_zero() {
             Stop::Ignore

@@ -77,16 +77,12 @@ impl Mag {
             IpAddr::V6(address) => Some(Lmaa(address)),
             IpAddr::V4(_) => None,
         };
-        match named.filter(|lmaa| self.config.pool.contains(lmaa)) {
-            Some(lmaa) => {
-                self.counters.redirects_followed += u64::from(lmaa != bule.lmaa);
-                Assignment::There(lmaa)
-            }
-            None => {
-                self.counters.redirects_refused += 1;
-                Assignment::Refused
-            }
-        }
+        let Some(lmaa) = named.filter(|lmaa| self.config.pool.contains(lmaa)) else {
+            self.counters.redirects_refused += 1;
+            return Assignment::Refused;
+        };
+        self.counters.redirects_followed += u64::from(lmaa != bule.lmaa);
+        Assignment::There(lmaa)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A pool of three LMAs and two MAGs: all sessions of a mobile end at one LMA, whatever happens on the way.
 
+use std::collections::btree_map::OccupiedEntry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -250,7 +251,7 @@ impl Cluster {
         if self.is_dead(from) || self.is_dead(to) || self.dice.chance(self.weather.loss) {
             return;
         }
-        for _ in 0..1 + u64::from(self.dice.chance(self.weather.repeat)) {
+        for _ in 0..=u64::from(self.dice.chance(self.weather.repeat)) {
             let slow = self.dice.chance(self.weather.slow);
             let most = if slow {
                 self.weather.slow_delay
@@ -282,7 +283,7 @@ impl Cluster {
             .wire
             .first_entry()
             .filter(|entry| entry.key().0 <= now.monotonic);
-        if let Some((from, to, octets)) = due.map(|entry| entry.remove()) {
+        if let Some((from, to, octets)) = due.map(OccupiedEntry::remove) {
             if self.is_dead(from) || self.is_dead(to) {
                 return true;
             }
