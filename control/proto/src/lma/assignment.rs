@@ -98,8 +98,8 @@ enum Step {
 enum Outcome {
     /// Another member answers.
     Asked,
-    /// The mobile's place is here.
-    Here(Arrival),
+    /// The mobile's place is here, if there is room.
+    Here(Inquiry),
     /// There is none.
     Nowhere(Arrival, Stop),
 }
@@ -220,6 +220,18 @@ impl Lma {
         }
     }
 
+    /// A new mobile that a member asked to take met a full table.
+    pub(super) fn note_full(&mut self, now: Duration, arrival: &Arrival) {
+        let mn_id = arrival.pbu.mn_id.as_ref().and_then(MnIdOption::nai);
+        let Some(mn_id) = mn_id.filter(|mn_id| self.is_proxied(arrival) && !self.has(mn_id)) else {
+            return;
+        };
+        // Being turned away is no reason to be.
+        if !self.inquiries.turns_away(now, mn_id) {
+            self.inquiries.turn_away(now, mn_id);
+        }
+    }
+
     fn has(&self, mn_id: &MnId) -> bool {
         let mobile = self.cache.find(mn_id);
         mobile.is_some_and(|mobile| !mobile.sessions.is_empty())
@@ -303,10 +315,25 @@ impl Lma {
             asked: Step::Here,
             next: steps,
         };
+        self.follow(now, inquiry);
+        Err(Stop::Asked)
+    }
+
+    /// Takes an inquiry as far as it goes without an answer.
+    fn follow(&mut self, now: Now, inquiry: Inquiry) {
         match self.go_on(now, inquiry) {
-            Outcome::Asked => Err(Stop::Asked),
-            Outcome::Here(_) => Ok(()),
-            Outcome::Nowhere(_, stop) => Err(stop),
+            Outcome::Asked => {}
+            Outcome::Here(inquiry) => match self.register(now, &inquiry.arrival, Turn::Placed) {
+                Err(Stop::Refuse(BindingStatus::INSUFFICIENT_RESOURCES))
+                    if !self.has(&inquiry.mn_id) =>
+                {
+                    self.inquiries.turn_away(now.monotonic, &inquiry.mn_id);
+                    self.follow(now, inquiry);
+                }
+                Err(stop) => self.stopped(now, inquiry.arrival, stop),
+                Ok(()) => {}
+            },
+            Outcome::Nowhere(arrival, stop) => self.stopped(now, arrival, stop),
         }
     }
 
@@ -327,7 +354,7 @@ impl Lma {
             let member = match step {
                 Step::Ask(member) | Step::Assign(member) => member,
                 Step::Here if self.turns_away(now, &inquiry.mn_id) => continue,
-                Step::Here => return Outcome::Here(inquiry.arrival),
+                Step::Here => return Outcome::Here(inquiry),
             };
             if self.heartbeats.is_down(member.0) {
                 self.counters.members_passed_over += 1;
@@ -389,11 +416,7 @@ impl Lma {
             self.pass_back(&inquiry.arrival, Lmaa(from), pba);
             return;
         }
-        match self.go_on(now, inquiry) {
-            Outcome::Asked => {}
-            Outcome::Here(arrival) => self.process(now, arrival, Turn::Placed),
-            Outcome::Nowhere(arrival, stop) => self.stopped(now, arrival, stop),
-        }
+        self.follow(now, inquiry);
     }
 
     /// The MAG's answer is the member's, from the address that the MAG asked, and says where the session is (RFC 6463

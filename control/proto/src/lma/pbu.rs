@@ -40,7 +40,7 @@ pub(super) enum Stop {
     Revoking,
     /// A member of the pool asked for a mobile that is not here.
     Elsewhere,
-    /// A member of the pool is asked; its answer is passed on.
+    /// The pool has been asked, and whoever it leads to answers.
     Asked,
 }
 
@@ -101,7 +101,7 @@ impl Lma {
     }
 
     /// Accepts or answers a PBU. Its time is checked when it comes.
-    pub(super) fn process(&mut self, now: Now, arrival: Arrival, turn: Turn) {
+    fn process(&mut self, now: Now, arrival: Arrival, turn: Turn) {
         if let Err(stop) = self.register(now, &arrival, turn) {
             self.stopped(now, arrival, stop);
         }
@@ -110,7 +110,12 @@ impl Lma {
     /// A PBU was not accepted.
     pub(super) fn stopped(&mut self, now: Now, arrival: Arrival, stop: Stop) {
         match stop {
-            Stop::Refuse(status) => self.refuse(now, &arrival, status, None),
+            Stop::Refuse(status) => {
+                if status == BindingStatus::INSUFFICIENT_RESOURCES {
+                    self.note_full(now.monotonic, &arrival);
+                }
+                self.refuse(now, &arrival, status, None);
+            }
             Stop::OutOfWindow(last) => {
                 let status = BindingStatus::SEQUENCE_OUT_OF_WINDOW;
                 self.refuse(now, &arrival, status, Some(last));
@@ -140,7 +145,7 @@ impl Lma {
     }
 
     /// RFC 5213 §5.3.1, in its order.
-    fn register(&mut self, now: Now, arrival: &Arrival, turn: Turn) -> Result<(), Stop> {
+    pub(super) fn register(&mut self, now: Now, arrival: &Arrival, turn: Turn) -> Result<(), Stop> {
         let pbu = &arrival.pbu;
         let mn_id = match &pbu.mn_id {
             None | Some(MnIdOption::Empty) => {

@@ -35,7 +35,7 @@ use crate::record::{Record, Restored, Spoilt, decode, decode_key};
 use crate::table::Installed;
 use crate::time::Now;
 
-/// What a record is about. Ascending keys tell of everything else before they tell of mobiles.
+/// What a record is about. Ascending keys tell of everything else but draining before they tell of mobiles.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Key {
     Peer(ProxyCoa),

@@ -716,6 +716,62 @@ fn members_that_disagree_about_who_they_are_make_no_loop() {
     );
 }
 
+#[test]
+fn a_full_lma_gives_its_mobiles_to_the_next() {
+    let full = (0..LMAS).map(|lma| LmaConfig {
+        max_mobiles: if lma == 0 { 2 } else { 100 },
+        ..lma_config(lma)
+    });
+    let mut cluster = Cluster::with(1, full.collect(), (0..MAGS).map(mag_config).collect());
+    // Those whose place is at LMA 0 come to it and to others.
+    let mobiles: Vec<MnId> = (0..10)
+        .map(mn)
+        .filter(|mn_id| first_of(mn_id) == 0)
+        .collect();
+    assert!(mobiles.len() > 3);
+    for (mn_id, first) in mobiles.iter().zip([0, 1, 0, 1].into_iter().cycle()) {
+        cluster.attach(mn_id, 0, 0, first, NEW);
+        cluster.run_ms(500);
+    }
+    assert_eq!(cluster.lmas[0].mobiles(), 2);
+    cluster.check_agreement();
+}
+
+#[test]
+fn a_pool_comes_and_goes_while_lmas_run() {
+    let alone = |lma| LmaConfig {
+        pool: Vec::new(),
+        ..lma_config(lma)
+    };
+    let configs = (0..LMAS).map(alone);
+    let mut cluster = Cluster::with(1, configs.collect(), (0..MAGS).map(mag_config).collect());
+    let mobiles: Vec<MnId> = (0..30)
+        .map(mn)
+        .filter(|mn_id| first_of(mn_id) == 2)
+        .collect();
+    let [one, two, three, ..] = mobiles.as_slice() else {
+        panic!("{mobiles:?}")
+    };
+    let mut come_to = |mn_id: &MnId, config: fn(usize) -> LmaConfig| {
+        let now = cluster.now();
+        for lma in 0..LMAS {
+            let config = config(lma);
+            assert_eq!(cluster.lmas[lma].conflicts(&config), []);
+            cluster.lmas[lma].reconfigure(now, config);
+        }
+        cluster.drain();
+        cluster.attach(mn_id, 0, 0, 0, NEW);
+        cluster.run_ms(2000);
+        cluster.only_lma_of(mn_id)
+    };
+    assert_eq!(come_to(one, alone), 0);
+    assert_eq!(come_to(two, lma_config), 2);
+    assert_eq!(come_to(three, alone), 0);
+    // Nobody lost what it had.
+    assert_eq!((cluster.only_lma_of(one), cluster.only_lma_of(two)), (0, 2));
+    cluster.check_agreement();
+}
+
 /// A MAG that has just asked LMA 0 about a mobile, and the answer that accepts.
 fn asked(config: MagConfig) -> (Mag, Now, Pba) {
     let mut mag = Mag::new(config, 7);
