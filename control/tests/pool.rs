@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::kernel::{CN, ECHO_REPLY, Namespace, PATIENCE, datagrams_go_both_ways, ip};
-use common::process::{Appliance, FLOWMOB};
+use common::process::{Appliance, FLOWMOB, flowmob};
 use common::{is_root, wait_for};
 
 /// The LMAs, and the pools of prefixes by which they are told apart.
@@ -78,7 +78,7 @@ impl Network {
              [lma]\naddress = \"{}\"\npools = [\"{}\"]\nlma_pool = [\"lma{other}\"]\n\
              min_delay_before_bce_delete_ms = 500\n\
              [lma.heartbeat]\ninterval_ms = 500\n\
-             [[lma.peer]]\nname = \"lma{other}\"\naddress = \"{}\"\nprotection = \"none\"\n\
+             [[lma.peer]]\nname = \"lma{other}\"\naddress = \"{}\"\nkeys = \"lma{number}-keys.toml\"\n\
              [[lma.peer]]\nname = \"mag\"\naddress = \"{MAG}\"\nprotection = \"none\"\n",
             directory.join(format!("lma{number}-state")).display(),
             LMAS[which],
@@ -163,6 +163,9 @@ fn a_mobile_is_redirected_and_an_lma_is_emptied() {
     }
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
+    let keys = [1, 2].map(|number| directory.join(format!("lma{number}-keys.toml")));
+    let [one, other] = keys.each_ref().map(|path| path.to_str().unwrap());
+    flowmob(["keys", "generate", "--lma", one, "--mag", other]).ok();
     let network = Network::new();
     let lma1 = network.lma(directory, 0);
     let mut lma2 = network.lma(directory, 1);
