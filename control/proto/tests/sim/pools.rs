@@ -192,6 +192,10 @@ fn if_all_drain_a_mobile_is_refused_until_one_does_no_longer() {
         assert_eq!(cluster.lmas[lma].counters().draining, 1, "LMA {lma}");
     }
     cluster.set_draining(1, false);
+    // Who has just turned a mobile away does not take its next access: the first may be on its way to another LMA.
+    cluster.attach(&mn_id, 1, 1, 1, NEW);
+    cluster.run_ms(500);
+    assert_eq!(cluster.lmas_of(&mn_id), BTreeSet::new());
     cluster.run_ms(10_000);
     assert_eq!(cluster.only_lma_of(&mn_id), 1);
     cluster.check_agreement();
