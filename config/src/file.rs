@@ -163,6 +163,7 @@ fn lma(lma: &Lma) -> Value {
         .map_or_else(|| Some(text("infinite")), seconds);
     Value::Table(table([
         ("address", Some(text(lma.address))),
+        ("lma_pool", members(&lma.lma_pool, &lma.peers)),
         ("pools", list(lma.pools.iter().map(text))),
         ("prefix_length", Some(number(lma.prefix_length))),
         (
@@ -203,6 +204,12 @@ fn lma(lma: &Lma) -> Value {
     ]))
 }
 
+/// The names of peers that are LMAs of one pool.
+fn members<A>(members: &[usize], peers: &[Peer<A>]) -> Option<Value> {
+    let peers = members.iter().filter_map(|index| peers.get(*index));
+    list(peers.map(|peer| text(&peer.name)))
+}
+
 fn lma_mobile(mobile: &LmaMobile, lma: &Lma) -> Value {
     let mags = mobile.mags.iter().filter_map(|index| lma.peers.get(*index));
     Value::Table(table([
@@ -229,6 +236,7 @@ fn mag(mag: &Mag, port: &impl Fn(PortId) -> Option<Value>) -> Value {
             "access_ports",
             list(mag.access_ports.iter().filter_map(|id| port(*id))),
         ),
+        ("lma_pool", members(&mag.lma_pool, &mag.peers)),
         ("link_local", Some(text(mag.link_local))),
         ("timestamps", Some(mag.timestamps.into())),
         ("lifetime", seconds(mag.lifetime)),
@@ -361,10 +369,15 @@ mod tests {
             address = "2001:db8::1"
             pools = ["2001:db8:100::/40"]
             flow_lifetime = 60
+            lma_pool = ["l"]
             max_sessions_per_mag = 7
             [[lma.peer]]
             name = "m"
             address = "2001:db8::2"
+            keys = "/k"
+            [[lma.peer]]
+            name = "l"
+            address = "2001:db8::3"
             keys = "/k"
             [[lma.mobile]]
             id = "mn@x"

@@ -112,6 +112,8 @@ pub struct Peer<A> {
 pub struct Lma {
     /// The LMAA, an address of one of the ports.
     pub address: Lmaa,
+    /// The peers that are LMAs of the same pool (RFC 6463), as indexes in [`Lma::peers`]; this LMA is one of it as well.
+    pub lma_pool: Vec<usize>,
     /// Where home network prefixes are taken from. They do not overlap.
     pub pools: Vec<Hnp>,
     /// Length in bits of the prefixes taken from the pools; no pool is longer.
@@ -181,7 +183,7 @@ impl Lma {
     pub fn sessions_per_mag(&self) -> Option<u64> {
         match self.max_sessions_per_mag {
             Some(most) => Some(most.into()),
-            None if self.peers.len() < 2 => None,
+            None if self.peers.len() < self.lma_pool.len() + 2 => None,
             None => {
                 let prefixes = if self.pools.is_empty() {
                     u64::MAX
@@ -222,6 +224,9 @@ pub struct Mag {
     pub address: ProxyCoa,
     /// The ports that mobiles attach to, at least one.
     pub access_ports: Vec<PortId>,
+    /// The LMAs that are one pool and may be assigned (EnableLMARedirectFunction, RFC 6463 §7), as indexes in
+    /// [`Mag::peers`].
+    pub lma_pool: Vec<usize>,
     /// The MAG's address on all access links (RFC 6543 §3).
     pub link_local: Ipv6Addr,
     /// TimestampBasedApproachInUse (RFC 5213 §9.3): whether timestamps order the PBUs, or sequence
@@ -274,7 +279,7 @@ pub struct MagMobile {
     /// Whether the attachment asks to share the prefixes of the mobile's others: handoff
     /// indicator 6 (RFC 7864 §3.2.1). Then `handoff` is [`Handoff::New`].
     pub share_prefixes: bool,
-    /// Its LMA, as index in [`Mag::peers`].
+    /// Its LMA, or the one that is asked first for it, as index in [`Mag::peers`].
     pub lma: usize,
     /// What makes it attach.
     pub attach: Attach,

@@ -336,6 +336,7 @@ fn lma(t: &mut Table<'_>) -> Lma {
     let mags = names(t, "peer", peers.iter().map(|peer| &peer.name));
     Lma {
         address: Lmaa(address),
+        lma_pool: members(t, &mags),
         pools: t.list("pools"),
         prefix_length: t.number("prefix_length", 64, 8..=128),
         prefixes_per_session: t.number("prefixes_per_session", 1, 1..=max_prefixes()),
@@ -366,6 +367,12 @@ fn lma(t: &mut Table<'_>) -> Lma {
         mobiles: t.tables("mobile", |t| lma_mobile(t, &mags)),
         peers,
     }
+}
+
+/// The peers that are LMAs of one pool.
+fn members(t: &mut Table<'_>, peers: &Names) -> Vec<usize> {
+    let members = t.references("lma_pool", "peer", peers);
+    members.into_iter().flatten().collect()
 }
 
 fn max_prefixes() -> u8 {
@@ -402,6 +409,7 @@ fn mag(t: &mut Table<'_>, ports: &Names) -> Mag {
     let LinkLocal(link_local) = t.or("link_local", LinkLocal(MacAddr::MAG.link_local()));
     let peers = t.tables("peer", |t| peer(t, Lmaa));
     let lmas = names(t, "peer", peers.iter().map(|peer| &peer.name));
+    let lma_pool = members(t, &lmas);
     let only_port = match access_ports.as_slice() {
         [port] => Some(*port),
         _ => None,
@@ -422,7 +430,10 @@ fn mag(t: &mut Table<'_>, ports: &Names) -> Mag {
         max_prefixes: t.number("max_prefixes", 65_536, 8..=16_000_000),
         tunnel: t.section("tunnel", tunnel),
         heartbeat: t.section("heartbeat", heartbeat),
-        mobiles: t.tables("mobile", |t| mag_mobile(t, ports, only_port, &lmas)),
+        mobiles: t.tables("mobile", |t| {
+            mag_mobile(t, ports, only_port, &lmas, lma_pool.first().copied())
+        }),
+        lma_pool,
         peers,
     }
 }
@@ -432,6 +443,7 @@ fn mag_mobile(
     ports: &Names,
     only_port: Option<PortId>,
     lmas: &Names,
+    first: Option<usize>,
 ) -> MagMobile {
     let id = t.required("id");
     let link_layer = t.required("link_layer");
@@ -442,7 +454,7 @@ fn mag_mobile(
             .map_or(only, |i| port_id(Some(i))),
         None => port_id(t.required_reference("port", "port", ports)),
     };
-    let lma = if lmas.names.len() > 1 {
+    let lma = if lmas.names.len() > 1 && first.is_none() {
         t.required_reference("lma", "peer", lmas)
     } else {
         t.reference("lma", "peer", lmas)
@@ -454,7 +466,7 @@ fn mag_mobile(
         port,
         handoff: t.or("handoff", Handoff::New),
         share_prefixes: t.or("share_prefixes", false),
-        lma: lma.unwrap_or(0),
+        lma: lma.or(first).unwrap_or(0),
         attach: t.or("attach", Attach::Automatic),
     }
 }

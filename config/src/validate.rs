@@ -14,7 +14,7 @@ use flow::{Hnp, PortId};
 use crate::device::MAX_SOCKET_PATH;
 use crate::machine::Machine;
 use crate::notes::{Draft, Notes};
-use crate::roles::TunnelOptions;
+use crate::roles::{Heartbeat, TunnelOptions};
 use crate::schema::{Config, Durability, Idle, Management};
 
 pub(crate) fn config(config: &Config, machine: &Machine, notes: &mut Notes) {
@@ -353,6 +353,28 @@ fn peers(config: &Config, notes: &mut Notes, role: &str, peers: &[(&str, Ipv6Add
                     )),
             );
         }
+    }
+}
+
+/// What both roles ask of a pool of LMAs, given by the indexes of its members among the peers.
+fn lma_pool(notes: &mut Notes, role: &str, members: &[usize], heartbeat: &Heartbeat) {
+    let path = format!("{role}.lma_pool");
+    unique(
+        notes,
+        members
+            .iter()
+            .enumerate()
+            .map(|(i, member)| (*member, format!("{path}[{i}]"))),
+        |_| "an LMA is named twice".to_owned(),
+        "name it once",
+    );
+    if !members.is_empty() && !heartbeat.enabled {
+        notes.push(
+            Draft::warning(path, "nobody finds out when an LMA of the pool dies")
+                .label("LMAs that are asked about mobiles")
+                .other(format!("{role}.heartbeat.enabled"), "no heartbeats")
+                .help("mobiles wait for an LMA that does not answer, unless heartbeats tell that it is dead"),
+        );
     }
 }
 

@@ -33,6 +33,12 @@ pub(crate) struct Status {
     /// Of one of several processes of which one serves, whether it is that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leads: Option<bool>,
+    /// Whether an LMA takes no new mobiles.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) draining: bool,
+    /// Sessions that an LMA has; only an LMA has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sessions: Option<usize>,
 }
 
 /// `GET /readyz`; with a status of 503 if it is not.
@@ -424,6 +430,23 @@ pub(crate) struct Service {
     pub(crate) mn: String,
     /// Whether it is served.
     pub(crate) on: bool,
+}
+
+/// `POST /v1/drain`, at an LMA: takes no new mobiles, or takes them again. Outlives the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Drain {
+    /// Whether it drains.
+    pub(crate) on: bool,
+}
+
+/// What an LMA that drains, or does no longer, still has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Drained {
+    /// Whether it takes no new mobiles.
+    pub(crate) draining: bool,
+    /// Sessions that it has.
+    pub(crate) sessions: usize,
 }
 
 /// `POST /v1/reregister`, at an LMA: asks MAGs to register a mobile again (RFC 7077 §4.1).

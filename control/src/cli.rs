@@ -117,6 +117,16 @@ pub(crate) enum Command {
         /// Whether it is served; off also revokes its bindings.
         switch: Switch,
     },
+    /// Take no new mobiles (at an LMA), and say how many sessions are left: those that it has are served on, until they
+    /// leave; others go to the other LMAs of its pool, or are refused. Outlives the process.
+    Drain {
+        /// Take new mobiles again.
+        #[arg(long, conflicts_with = "wait")]
+        off: bool,
+        /// Return when no session is left.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Have a mobile node registered again by its MAGs (at an LMA).
     Reregister(ReregisterArgs),
     /// Have a process read its configuration again and put it into force, whole or not at all. Bindings, flows and

@@ -94,6 +94,14 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Flow(command) => say(&show::flow(&client()?, command)?),
         Command::Revoke(request) => say(&show::revoke(&client()?, request)?),
         Command::Service { mn, switch } => say(&show::service(&client()?, mn, switch)?),
+        Command::Drain { off, wait } => {
+            let client = client()?;
+            say(&show::drain(&client, !off)?)?;
+            if wait {
+                say(&show::drained(&client)?)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Reregister(request) => say(&show::reregister(&client()?, request)?),
         Command::Reload { json } => reload(&client()?, false, json),
         Command::Config(ConfigCommand::Show { json }) => say(&show::config(&client()?, json)?),

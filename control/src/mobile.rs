@@ -158,6 +158,8 @@ impl Process {
                 uptime_seconds: self.start.elapsed().as_secs(),
                 workers: 0,
                 leads: None,
+                draining: false,
+                sessions: None,
             })),
             Request::Alive => self.state().map(|_| json!(null)),
             Request::Config => Ok(json!(self.running.to_table())),

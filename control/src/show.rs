@@ -7,6 +7,7 @@ mod log;
 mod watch;
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
@@ -16,9 +17,9 @@ use serde_json::{Value, json};
 
 use crate::api::mobiles::MobileRow;
 use crate::api::{
-    Attach, BindingRow, Done, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
-    FlowRow, Handoff, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service, Status,
-    WorkerRow,
+    Attach, BindingRow, Done, Drain, Drained, DropRow, FlowAdd, FlowAdded, FlowDelete, FlowMove,
+    FlowMoved, FlowRow, Handoff, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service,
+    Status, WorkerRow,
 };
 use crate::cli::{Flow, FlowAddArgs, Mobile, ReregisterArgs, RevokeArgs, Show, Switch};
 use crate::client::Client;
@@ -235,8 +236,12 @@ fn table<R: DeserializeOwned>(rows: Value, columns: &[Column<R>]) -> anyhow::Res
 
 fn status(value: Value) -> anyhow::Result<String> {
     let status: Status = serde_json::from_value(value)?;
+    let draining = match status.sessions {
+        Some(sessions) if status.draining => format!(", {}", load(true, sessions)),
+        Some(_) | None => String::new(),
+    };
     Ok(format!(
-        "{} ({}) version {}: {}, {} workers, up {} s",
+        "{} ({}) version {}: {}, {} workers, up {} s{draining}",
         status.name,
         status.roles.join(" and "),
         status.version,
@@ -412,6 +417,46 @@ pub(crate) fn service(client: &Client, mn: String, switch: Switch) -> anyhow::Re
         Switch::Off => false,
     };
     done(client, "/v1/service", &json!(Service { mn, on }))
+}
+
+/// Runs `flowmob drain`, returning what to print.
+///
+/// # Errors
+/// If the process does not answer or refuses.
+pub(crate) fn drain(client: &Client, on: bool) -> anyhow::Result<String> {
+    let answer = client.post("/v1/drain", &json!(Drain { on }))?;
+    let Drained { draining, sessions } = serde_json::from_value(answer)?;
+    Ok(load(draining, sessions))
+}
+
+/// Waits until an LMA that drains has no sessions, returning what to print.
+///
+/// # Errors
+/// If the process does not answer, or takes mobiles again.
+pub(crate) fn drained(client: &Client) -> anyhow::Result<String> {
+    loop {
+        let status: Status = serde_json::from_value(client.get("/v1/status")?)?;
+        anyhow::ensure!(status.draining, "somebody has it take new mobiles again");
+        if status.sessions == Some(0) {
+            return Ok("empty".to_owned());
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Time between two looks at an LMA that is to be empty.
+const LOOK: Duration = Duration::from_millis(500);
+
+fn load(draining: bool, sessions: usize) -> String {
+    let sessions = match sessions {
+        1 => "1 session".to_owned(),
+        many => format!("{many} sessions"),
+    };
+    if draining {
+        format!("draining, {sessions} left")
+    } else {
+        format!("takes new mobiles, {sessions}")
+    }
 }
 
 /// The index of a security association.

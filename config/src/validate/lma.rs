@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flow::Hnp;
 
-use super::{disjoint, no_peers, own_address, peers, tunnel, unique};
+use super::{disjoint, lma_pool, no_peers, own_address, peers, tunnel, unique};
 use crate::notes::{Draft, Notes};
 use crate::roles::Lma;
 use crate::schema::Config;
@@ -21,6 +21,7 @@ pub(crate) fn check(config: &Config, lma: &Lma, notes: &mut Notes) {
     if lma.peers.is_empty() {
         no_peers(notes, "lma");
     }
+    lma_pool(notes, "lma", &lma.lma_pool, &lma.heartbeat);
     pools(config, lma, notes);
     supply(lma, notes);
     mobiles(config, lma, notes);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flow::{MacAddr, PortId};
 
-use super::{no_peers, own_address, peers, tunnel, unique};
+use super::{lma_pool, no_peers, own_address, peers, tunnel, unique};
 use crate::notes::{Draft, Notes};
 use crate::roles::{Handoff, Mag, MagMobile};
 use crate::schema::Config;
@@ -20,6 +20,14 @@ pub(crate) fn check(config: &Config, mag: &Mag, notes: &mut Notes) {
     peers(config, notes, "mag", &named);
     if mag.peers.is_empty() && mag.mobiles.is_empty() {
         no_peers(notes, "mag");
+    }
+    lma_pool(notes, "mag", &mag.lma_pool, &mag.heartbeat);
+    if let [_] = mag.lma_pool.as_slice() {
+        notes.push(
+            Draft::warning("mag.lma_pool", "a pool of one LMA")
+                .label("nobody else can be assigned")
+                .help("name all LMAs of the pool"),
+        );
     }
     access_ports(config, mag, port, notes);
     mobiles(config, mag, notes);
@@ -167,7 +175,10 @@ fn one_lma(mag: &Mag, notes: &mut Notes) {
         let (lma, other) = first
             .entry(&mobile.id)
             .or_insert((mobile.lma, path.clone()));
-        if *lma != mobile.lma && !notes.is_tainted(&format!("mag.mobile[{i}].id")) {
+        let one_pool = [*lma, mobile.lma]
+            .iter()
+            .all(|lma| mag.lma_pool.contains(lma));
+        if *lma != mobile.lma && !one_pool && !notes.is_tainted(&format!("mag.mobile[{i}].id")) {
             notes.push(
                 Draft::warning(path, format!("{} has two LMAs", mobile.id))
                     .label("one")

@@ -147,6 +147,9 @@ pub struct LmaConfig {
     pub lmaas: Vec<Lmaa>,
     /// The MAGs it serves.
     pub peers: Vec<MagPeer>,
+    /// The LMAAs of all LMAs that share the load by runtime assignment (RFC 6463), its own among them. The others are
+    /// peers as well, since they ask in MAGs' place. Empty if it is alone.
+    pub pool: Vec<Lmaa>,
     /// Where prefixes come from; the first with a free one is used. They must not overlap.
     pub pools: Vec<PrefixPool>,
     /// Prefixes a new session gets, 1 to [`Hnp::MAX_PER_SESSION`].
@@ -210,6 +213,7 @@ impl LmaConfig {
         Self {
             lmaas: vec![lmaa],
             peers,
+            pool: Vec::new(),
             pools,
             prefixes_per_session: 1,
             prefix_model: PrefixModel::default(),
@@ -275,6 +279,8 @@ pub struct MagConfig {
     pub proxy_coa: ProxyCoa,
     /// The LMAs it may use; the first serves mobiles that name no other.
     pub lmas: Vec<LmaPeer>,
+    /// Those of them that are one pool: each may assign another to a mobile (EnableLMARedirectFunction, RFC 6463 §7).
+    pub pool: Vec<Lmaa>,
     /// Lifetime asked for in PBUs, at least 4 s.
     pub lifetime: Duration,
     /// TimestampBasedApproachInUse (RFC 5213 §9.3); otherwise sequence numbers order the PBUs.
@@ -320,6 +326,7 @@ impl MagConfig {
         Self {
             proxy_coa,
             lmas,
+            pool: Vec::new(),
             lifetime: Duration::from_mins(5),
             timestamps: true,
             link_local: Some(MacAddr::MAG.link_local()),

@@ -27,6 +27,7 @@ mod random;
 mod rate;
 mod receiver;
 mod record;
+mod rendezvous;
 mod selector;
 mod table;
 mod time;

@@ -4,9 +4,9 @@ use flow::{ProxyCoa, Role};
 use pmip_proto::Now;
 use pmip_proto::lma::RevocationScope;
 
-use super::calls::{bid, done, mn_id};
+use super::calls::{bid, done, mn_id, rows};
 use super::control::Control;
-use crate::api::{Problem, Reregister, Revoke, Service};
+use crate::api::{Drain, Drained, Problem, Reregister, Revoke, Service};
 use crate::server::Answer;
 
 impl Control {
@@ -50,6 +50,14 @@ impl Control {
                 bindings(revoked)
             )
         }))
+    }
+
+    pub(super) fn set_draining(&mut self, now: Now, request: Drain) -> Answer {
+        let lma = self.lma.as_mut().ok_or_else(not_an_lma)?;
+        rows(&Drained {
+            sessions: lma.set_draining(now, request.on),
+            draining: request.on,
+        })
     }
 
     pub(super) fn reregister(&mut self, now: Now, request: &Reregister) -> Answer {

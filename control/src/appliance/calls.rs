@@ -111,6 +111,7 @@ impl Control {
             ApplianceRequest::KeysReload(_) => self.reload_keys(),
             ApplianceRequest::Revoke(request) => self.revoke(now, &request),
             ApplianceRequest::Service(request) => self.set_service(now, &request),
+            ApplianceRequest::Drain(request) => self.set_draining(now, request),
             ApplianceRequest::Reregister(request) => self.reregister(now, &request),
             ApplianceRequest::Attach(request) => self.attach(now, &request),
             ApplianceRequest::Detach(request) => self.detach(now, &request),
@@ -131,6 +132,8 @@ impl Control {
             uptime_seconds: self.clock.uptime().as_secs(),
             workers: self.workers.len(),
             leads: self.pair.as_ref().map(Pair::leads),
+            draining: self.lma.as_ref().is_some_and(|lma| lma.is_draining()),
+            sessions: self.lma.as_ref().map(|lma| lma.sessions()),
         }
     }
 

@@ -253,13 +253,13 @@ impl Control {
                     lma.handle_message(now, from, to, &message);
                 }
             }
-            Message::Pba(_) | Message::Fmi(_) | Message::Upn(_) | Message::Bri(_) => {
+            Message::Fmi(_) | Message::Upn(_) | Message::Bri(_) => {
                 if let Some(mag) = &mut self.mag {
                     mag.handle_message(now, from, to, &message);
                 }
             }
             // Either may be meant; each role has an address of its own.
-            Message::BindingError(_) | Message::Heartbeat(_) => {
+            Message::Pba(_) | Message::BindingError(_) | Message::Heartbeat(_) => {
                 let to_mag = self.setup.proxy_coa == Some(to);
                 match (&mut self.lma, &mut self.mag) {
                     (Some(lma), _) if !to_mag => lma.handle_message(now, from, to, &message),

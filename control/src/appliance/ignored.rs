@@ -169,7 +169,7 @@ fn ignored_by_protection(counters: &ProtectionCounters) -> [Ignored; 9] {
     ]
 }
 
-fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 12] {
+fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 16] {
     let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
     [
         (
@@ -181,6 +181,26 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 12] {
             "lma-over-share",
             lma.over_share,
             "A PBU of a MAG that has as many sessions as one may; refused with 130.",
+        ),
+        (
+            "lma-draining",
+            lma.draining,
+            "A PBU of a new mobile, refused with 130 or led to the next LMA of the pool, as this one drains.",
+        ),
+        (
+            "lma-pool-dead",
+            lma.members_passed_over,
+            "An LMA of the pool that is not asked about a mobile, as it answers no heartbeats.",
+        ),
+        (
+            "lma-pool-loop",
+            lma.passed_on_before,
+            "A PBU that is not passed on to the pool, as another passed it on, or with an Alternate Care-of Address.",
+        ),
+        (
+            "lma-pool-stray",
+            lma.stray_pool_answers,
+            "A PBA of an LMA of the pool that answers nothing we wait for.",
         ),
         (
             "lma-unreported",
@@ -235,7 +255,7 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 12] {
     ]
 }
 
-fn ignored_by_mag(mag: MagCounters) -> [Ignored; 10] {
+fn ignored_by_mag(mag: MagCounters) -> [Ignored; 12] {
     [
         (
             "mag-unknown-peer",
@@ -246,6 +266,16 @@ fn ignored_by_mag(mag: MagCounters) -> [Ignored; 10] {
             "mag-stray-pba",
             mag.stray_pbas,
             "A PBA that answers no PBU of ours.",
+        ),
+        (
+            "mag-redirect-refused",
+            mag.redirects_refused,
+            "A PBA that assigns an LMA which is not in `lma_pool`; the session is not served.",
+        ),
+        (
+            "mag-redirect-ignored",
+            mag.redirects_ignored,
+            "A Redirect option that was not asked for.",
         ),
         (
             "mag-fmi-refused",

@@ -94,6 +94,7 @@ impl Control {
         self.drop_metrics(&mut scrape, counters);
         self.peer_metrics(&mut scrape, counters);
         self.table_metrics(&mut scrape);
+        self.pool_metrics(&mut scrape);
         let (moved, signalled) = (self.times.moved.clone(), self.times.signalled.clone());
         scrape.0.register_with_unit(
             "flow_move",
@@ -281,6 +282,28 @@ impl Control {
                 (labels(*role, peer), value)
             });
             scrape.counters(name, help, values);
+        }
+    }
+
+    fn pool_metrics(&self, scrape: &mut Scrape) {
+        let assigned = self.lma.as_deref().map(|lma| lma.counters().redirected);
+        let followed = self
+            .mag
+            .as_deref()
+            .map(|mag| mag.counters().redirects_followed);
+        let values = [(Role::Lma, assigned), (Role::Mag, followed)];
+        let values = values
+            .into_iter()
+            .filter_map(|(role, count)| Some((vec![("role", role.to_string())], count?)));
+        let help = "Sessions that another LMA of the pool was assigned";
+        scrape.counters("redirects", help, values);
+        if let Some(lma) = &self.lma {
+            let help = "Whether the LMA takes no new mobiles";
+            scrape.gauges(
+                "draining",
+                help,
+                [(Vec::new(), u64::from(lma.is_draining()))],
+            );
         }
     }
 

@@ -62,6 +62,7 @@ impl Control {
                 | ApplianceRequest::KeysReload(_)
                 | ApplianceRequest::Revoke(_)
                 | ApplianceRequest::Service(_)
+                | ApplianceRequest::Drain(_)
                 | ApplianceRequest::Reregister(_)
                 | ApplianceRequest::Attach(_)
                 | ApplianceRequest::Detach(_),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use config::{Config, PrefixModel, Signalling};
-use flow::{HandoffIndicator, PortId};
+use flow::{HandoffIndicator, Lmaa, PortId};
 use ipnet::Ipv6Net;
 use pmip_proto::{
     Attachment, Dialect, HeartbeatConfig, LmaConfig, LmaPeer, MagConfig, MagPeer, MobileProfile,
@@ -72,6 +72,12 @@ pub(crate) fn lma(
         (mobile.id.clone(), profile)
     });
     let mut wanted = LmaConfig::new(lma.address, peers.collect(), pools);
+    let members = lma.lma_pool.iter().filter_map(|i| lma.peers.get(*i));
+    let members = members.map(|peer| Lmaa(peer.address.0));
+    wanted.pool = members.collect();
+    if !wanted.pool.is_empty() {
+        wanted.pool.push(lma.address);
+    }
     wanted.profiles = profiles.collect();
     wanted.prefixes_per_session = usize::from(lma.prefixes_per_session);
     wanted.prefix_model = prefix_model(lma.prefix_model);
@@ -116,6 +122,8 @@ pub(crate) fn mag(config: &Config, mag: &config::Mag, restart_counter: u32) -> M
         .filter_map(|id| config.port(*id))
         .map(|port| port.mtu);
     let mut wanted = MagConfig::new(mag.address, peers.collect());
+    let members = mag.lma_pool.iter().filter_map(|i| mag.peers.get(*i));
+    wanted.pool = members.map(|peer| peer.address).collect();
     wanted.timestamps = mag.timestamps;
     wanted.lifetime = mag.lifetime;
     wanted.probe = mag.probe;

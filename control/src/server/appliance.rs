@@ -12,8 +12,9 @@ use crate::api::capture::{CaptureQuery, FrameDirection};
 use crate::api::explain::{Explain, Explanation};
 use crate::api::mobiles::MobileRow;
 use crate::api::{
-    Attach, BindingRow, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, FlowRow,
-    KeysReload, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service, WorkerRow,
+    Attach, BindingRow, Done, Drain, Drained, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved,
+    FlowRow, KeysReload, PathRow, PeerRow, PortRow, Reregister, Revoke, RouteRow, Service,
+    WorkerRow,
 };
 use crate::frames::FrameSink;
 use crate::sink::Sink;
@@ -55,6 +56,8 @@ pub(crate) enum ApplianceRequest {
     Revoke(Revoke),
     /// Serves a mobile, or no longer.
     Service(Service),
+    /// Takes no new mobiles, or takes them again.
+    Drain(Drain),
     /// Has a mobile registered again.
     Reregister(Reregister),
     /// Attaches a mobile.
@@ -71,6 +74,7 @@ impl ApplianceRequest {
             | Self::FlowDelete(_)
             | Self::Revoke(_)
             | Self::Service(_)
+            | Self::Drain(_)
             | Self::Attach(_)
             | Self::Detach(_) => true,
             Self::Bindings
@@ -163,6 +167,11 @@ impl Doors {
         )
         .write::<Revoke, Done, _>("/v1/revoke", "Revokes bindings, at an LMA", Ask::Revoke)
         .write::<Service, Done, _>("/v1/service", "Serves a mobile, or no longer", Ask::Service)
+        .write::<Drain, Drained, _>(
+            "/v1/drain",
+            "Takes no new mobiles, or takes them again, at an LMA",
+            Ask::Drain,
+        )
         .write::<Reregister, Done, _>(
             "/v1/reregister",
             "Has a mobile registered again by its MAGs",

@@ -71,6 +71,9 @@ pub enum DecodeErrorKind {
     /// A BID, FID or FID-PRI of 0 (RFC 5648 §4.3, RFC 6089 §4.2).
     #[error("option {0} holds the reserved number 0")]
     ReservedNumber(u8),
+    /// A Redirect for both address families or none (RFC 6463 §4.2).
+    #[error("a Redirect must have exactly one of its two flags")]
+    RedirectFamily,
 }
 
 /// What a receiver does about a message that it could not decode (RFC 6275 §9.2).
@@ -107,7 +110,8 @@ impl DecodeError {
             | DecodeErrorKind::DuplicateOption(_)
             | DecodeErrorKind::PrefixLength(_)
             | DecodeErrorKind::LinkLayerId
-            | DecodeErrorKind::ReservedNumber(_) => Reaction::DropMalformed,
+            | DecodeErrorKind::ReservedNumber(_)
+            | DecodeErrorKind::RedirectFamily => Reaction::DropMalformed,
         }
     }
 }

@@ -35,7 +35,7 @@ pub use message::{
 };
 pub use option::{
     BidOption, BidPriority, BindingLifetime, FlowIdentification, FlowLifetime, FlowStatus,
-    FlowSummary, HnpOption, MnIdOption, RawOption, RestartCounter, SelectorOption, Timestamp,
-    UnreadableSelector,
+    FlowSummary, HnpOption, LoadInformation, MnIdOption, RawOption, Redirect, RestartCounter,
+    SelectorOption, Timestamp, UnreadableSelector,
 };
 pub use selector::{SelectorFault, SelectorFaultKind};

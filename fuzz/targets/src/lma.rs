@@ -19,9 +19,9 @@ use pmip_proto::{
     PrefixPool,
 };
 use pmip_wire::{
-    BindingError, BindingErrorStatus, BindingLifetime, Bra, FlowLifetime, Fma, FmaStatus, Fmi,
-    Heartbeat, HeartbeatKind, HnpOption, Message, MnIdOption, Pbu, PbuFlags, RawOption,
-    RestartCounter, RevocationStatus, Timestamp, Upa, UpaStatus,
+    BindingError, BindingErrorStatus, BindingLifetime, BindingStatus, Bra, FlowLifetime, Fma,
+    FmaStatus, Fmi, Heartbeat, HeartbeatKind, HnpOption, Message, MnIdOption, Pba, PbaFlags, Pbu,
+    PbuFlags, RawOption, RestartCounter, RevocationStatus, Timestamp, Upa, UpaStatus,
 };
 
 use crate::choice::Choice;
@@ -104,6 +104,10 @@ impl World {
         config.signal_hosted = choice.flag()?;
         config.flow_lifetime = choice.pick(&[0xffff, 10])?;
         config.mag_link_local = None;
+        // No octet of its own, so that inputs kept from before still mean the same.
+        if config.flow_lifetime == 10 {
+            config.pool = vec![Lmaa(LMAA), Lmaa(MAGS[2])];
+        }
         let reserved = MobileProfile {
             prefixes: vec![hnp(0), hnp(99)],
             mags: Some(BTreeSet::from([ProxyCoa(MAGS[0]), ProxyCoa(MAGS[1])])),
@@ -226,8 +230,21 @@ impl World {
                 others: Vec::new(),
             }
             .into(),
-            Message::Pbu(_)
-            | Message::Pba(_)
+            Message::Pbu(pbu) => Pba {
+                status: BindingStatus(choice.pick(&[0, 130, 153, 153, 157])?),
+                flags: PbaFlags::PROXY,
+                sequence: pbu.sequence.wrapping_add(shift),
+                lifetime: pbu.lifetime,
+                mn_id: pbu.mn_id,
+                hnps: choice.some(1, |_| Ok(HnpOption::on_link(hnp(99))))?,
+                handoff: pbu.handoff,
+                access: pbu.access,
+                ll_id: pbu.ll_id,
+                timestamp: pbu.timestamp,
+                ..Pba::default()
+            }
+            .into(),
+            Message::Pba(_)
             | Message::BindingError(_)
             | Message::Fmi(_)
             | Message::Fma(_)
@@ -250,6 +267,7 @@ impl World {
             3 => RevocationScope::Peer(coa),
             _ => {
                 let _asked = self.lma.reregister(self.now, &mn, Some(bid), None);
+                self.lma.set_draining(bid.0.get() == 4);
                 return Ok(());
             }
         };
@@ -285,7 +303,8 @@ impl World {
         let shift = i64::from(choice.octet()?.cast_signed()) * 655;
         let timestamp = Timestamp(ours.0.wrapping_add_signed(shift));
         let coas = [MAGS[0], MAGS[1], STRANGER, GROUP].map(ProxyCoa);
-        let moved = choice.octet()?.is_multiple_of(8);
+        let odd = choice.octet()?;
+        let moved = odd.is_multiple_of(8);
         Ok(Pbu {
             sequence: choice.octet()?.into(),
             flags: PbuFlags(PbuFlags::REQUEST.0 ^ choice.pick(&[0, 0, 0, 0x0200, 0x1000])?),
@@ -305,6 +324,7 @@ impl World {
             link_local: choice.perhaps(&[Ipv6Addr::UNSPECIFIED, MacAddr::MAG.link_local()])?,
             timestamp: choice.flag()?.then_some(timestamp),
             alt_coa: if moved { choice.perhaps(&coas)? } else { None },
+            redirect_capability: odd & 0x30 == 0x10,
             others: choice.some(1, |choice| {
                 Ok(RawOption::new(200, &[choice.octet()?]).expect("a short option"))
             })?,
@@ -364,13 +384,12 @@ impl World {
                 self.fmis.truncate(7);
                 self.fmis.insert(0, (to, fmi));
             }
-            Message::Upn(_) | Message::Bri(_) | Message::Heartbeat(_) => {
+            Message::Upn(_) | Message::Bri(_) | Message::Heartbeat(_) | Message::Pbu(_) => {
                 assert!(MAGS.contains(&to), "{message:?} to {to}");
                 self.asked.truncate(7);
                 self.asked.insert(0, (to, message));
             }
-            Message::Pbu(_)
-            | Message::Pba(_)
+            Message::Pba(_)
             | Message::BindingError(_)
             | Message::Fma(_)
             | Message::Bra(_)
@@ -416,7 +435,9 @@ impl World {
             let fids: BTreeSet<Fid> = flows.iter().map(|(_, fid)| *fid).collect();
             assert_eq!(fids.len(), flows.len());
         }
-        assert_eq!(self.lma.counters().pbas.values().sum::<u64>(), self.pbas);
+        let counters = self.lma.counters();
+        let pbas = counters.pbas.values().sum::<u64>() + counters.pool_questions;
+        assert_eq!(pbas, self.pbas);
     }
 
     /// Without news from the MAGs all sessions end, and nothing is left of them.

@@ -16,7 +16,8 @@ use pmip_proto::{Attachment, Command, Dialect, LmaPeer, Mag, MagConfig, Now, Rou
 use pmip_wire::{
     BindingLifetime, BindingStatus, Bri, FlowIdentification, FlowLifetime, FlowStatus, Fmi,
     Heartbeat, HeartbeatKind, HnpOption, Message, MnIdOption, NotificationReason, Pba, PbaFlags,
-    Pbu, RestartCounter, RevocationFlags, RevocationTrigger, SelectorOption, Timestamp, Upn,
+    Pbu, Redirect, RestartCounter, RevocationFlags, RevocationTrigger, SelectorOption, Timestamp,
+    Upn,
 };
 
 use crate::choice::Choice;
@@ -94,6 +95,9 @@ impl World {
         config.max_flow_lifetime = choice.pick(&[0xffff, 20])?;
         // No octet of its own, so that inputs kept from before still mean the same.
         config.local_routing = config.max_flow_lifetime == 20;
+        if config.local_routing {
+            config.pool = LMAS.map(Lmaa).to_vec();
+        }
         config.link_local = choice.pick(&[None, Some(MacAddr::MAG.link_local())])?;
         Ok(Self {
             mag: Mag::new(config, choice.octet()?.into()),
@@ -222,6 +226,8 @@ impl World {
             5 => pba.ll_id = ll_id(choice)?,
             6 => pba.timestamp = Some(Timestamp(u64::MAX)),
             7 => return Ok((choice.pick(&SENDERS)?, pba)),
+            8..24 => pba.redirect = Some(Redirect(LMAS[usize::from(odd % 2)].into())),
+            24 => pba.redirect = Some(Redirect(STRANGER.into())),
             _ => {}
         }
         Ok((asked, pba))

@@ -82,14 +82,14 @@ impl Lma {
     }
 
     /// Answers go to where the PBU came from, even if another address is the Proxy-CoA.
-    fn answer(&mut self, arrival: &Arrival, pba: Pba) {
+    pub(super) fn answer(&mut self, arrival: &Arrival, pba: Pba) {
         *self.counters.pbas.entry(pba.status.0).or_default() += 1;
         self.outbox.send(arrival.to, arrival.from, pba.into());
     }
 }
 
 /// What every answer repeats.
-fn echo(pbu: &Pbu) -> Pba {
+pub(super) fn echo(pbu: &Pbu) -> Pba {
     Pba {
         flags: PbaFlags::PROXY,
         sequence: pbu.sequence,

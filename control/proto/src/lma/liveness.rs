@@ -72,8 +72,11 @@ impl Lma {
 
     pub(super) fn handle_heartbeat_timeout(&mut self, now: Duration) {
         loop {
-            let bound = &self.bound;
-            let is_bound = |peer| bound.get(&ProxyCoa(peer)).is_some_and(|count| *count > 0);
+            let (bound, pool) = (&self.bound, &self.config.pool);
+            let is_bound = |peer| {
+                pool.contains(&Lmaa(peer))
+                    || bound.get(&ProxyCoa(peer)).is_some_and(|count| *count > 0)
+            };
             let due = self.heartbeats.pop_due(now, is_bound, &mut self.outbox);
             let Some((peer, verdict)) = due else { break };
             if let Some(verdict) = verdict {

@@ -5,6 +5,7 @@
 //! | `pbu` | which Proxy Binding Updates are accepted (RFC 5213 §5.3.1) |
 //! | `sessions` | what they do to sessions (RFC 5213 §5.3.2 to §5.3.5) |
 //! | `answers` | their acknowledgements (RFC 5213 §5.3.6) |
+//! | `assignment` | which LMA of a pool a mobile belongs to (RFC 6463) |
 //! | `prefixes` | where prefixes come from and when they go back |
 //! | `lookup` | which session a PBU is about (RFC 5213 §5.4.1) |
 //! | `binding_cache` | sessions, mobiles, owners of prefixes |
@@ -48,6 +49,7 @@ use crate::time::Now;
 use crate::timer::Timers;
 
 mod answers;
+mod assignment;
 mod binding_cache;
 mod change;
 mod commands;
@@ -84,6 +86,7 @@ pub use reconfiguration::LmaConflict;
 pub use records::LmaRecord;
 pub use revocation::{RevocationError, RevocationScope};
 
+use assignment::Inquiries;
 use binding_cache::{BindingCache, Mobile};
 use fading::Fading;
 use ghosts::Ghost;
@@ -133,6 +136,9 @@ pub struct Lma {
     config: LmaConfig,
     /// Whom commands have said to serve, or not to: another configuration does not change that.
     service: Kept<MnId, bool>,
+    /// Whether no new mobiles are taken; nothing until a command has said so.
+    draining: Kept<(), bool>,
+    inquiries: Inquiries,
     /// Prefixes of profiles: never lent by a pool.
     reserved: BTreeSet<Hnp>,
     pools: Vec<PrefixPool>,
@@ -188,6 +194,18 @@ pub struct LmaCounters {
     pub reregistrations: u64,
     /// UPAs that answer one of those but are about another mobile.
     pub stray_upas: u64,
+    /// PBUs that another LMA of the pool accepted, which the MAG was told.
+    pub redirected: u64,
+    /// PBUs of mobiles that are not here, refused because this LMA drains, and times that it passed itself over.
+    pub draining: u64,
+    /// Questions of other LMAs of the pool about mobiles that are not here.
+    pub pool_questions: u64,
+    /// Times that another LMA of the pool was passed over as it does not answer heartbeats.
+    pub members_passed_over: u64,
+    /// PBAs of other LMAs of the pool that answer nothing that is waited for: late ones, mostly.
+    pub stray_pool_answers: u64,
+    /// PBUs that another LMA could be shown, but that had been passed on before.
+    pub passed_on_before: u64,
     /// Messages of types that an LMA does not receive.
     pub unexpected: u64,
 }
@@ -247,9 +265,11 @@ impl Lma {
         for peer in &config.peers {
             heartbeats.announce(peer.proxy_coa.0, &mut outbox);
         }
-        Self {
+        let mut lma = Self {
             config,
             service: Kept::default(),
+            draining: Kept::default(),
+            inquiries: Inquiries::default(),
             reserved,
             pools,
             cache: BindingCache::default(),
@@ -267,7 +287,9 @@ impl Lma {
             random,
             strangers: RateLimit::new(rate, burst),
             counters: LmaCounters::default(),
-        }
+        };
+        lma.wake_members(Duration::ZERO);
+        lma
     }
 
     /// Takes in a message that came from `from` to one of the LMA's addresses.
@@ -295,7 +317,8 @@ impl Lma {
                 self.handle_heartbeat(now.monotonic, from, to, heartbeat);
             }
             Message::Bra(bra) => self.handle_bra(now.monotonic, ProxyCoa(from), bra),
-            Message::Pba(_) | Message::Fmi(_) | Message::Bri(_) | Message::Upn(_) => {
+            Message::Pba(pba) => self.handle_pba(now, from, pba),
+            Message::Fmi(_) | Message::Bri(_) | Message::Upn(_) => {
                 self.counters.unexpected += 1;
             }
         }

@@ -38,6 +38,21 @@ pub(super) enum Stop {
     Wait,
     /// Its session is being revoked: the next copy comes when that has ended.
     Revoking,
+    /// A member of the pool asked for a mobile that is not here.
+    Elsewhere,
+    /// The pool has been asked, and whoever it leads to answers.
+    Asked,
+}
+
+/// How often a PBU was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// It has just come.
+    First,
+    /// It has waited for another session's de-registration.
+    Waited,
+    /// Members of the pool were asked for its mobile, whose place is here.
+    Placed,
 }
 
 impl From<BindingStatus> for Stop {
@@ -72,7 +87,7 @@ impl Lma {
             proxy_coa,
             pbu: pbu.clone(),
         };
-        self.process(now, arrival, false);
+        self.process(now, arrival, Turn::First);
     }
 
     /// Takes up a PBU that has waited long enough, or for nothing.
@@ -81,22 +96,35 @@ impl Lma {
         self.timers.cancel((id, Timer::Deferred));
         self.with_mobile(id, |_, mobile| deferred = mobile.deferred.take());
         if let Some(deferred) = deferred {
-            self.process(now, deferred.0, true);
+            self.process(now, deferred.0, Turn::Waited);
         }
     }
 
-    /// Accepts or answers a PBU. With `waited`, its time was checked when it came.
-    fn process(&mut self, now: Now, arrival: Arrival, waited: bool) {
-        match self.register(now, &arrival, waited) {
-            Ok(()) => {}
-            Err(Stop::Refuse(status)) => self.refuse(now, &arrival, status, None),
-            Err(Stop::OutOfWindow(last)) => {
+    /// Accepts or answers a PBU. Its time is checked when it comes.
+    fn process(&mut self, now: Now, arrival: Arrival, turn: Turn) {
+        if let Err(stop) = self.register(now, &arrival, turn) {
+            self.stopped(now, arrival, stop);
+        }
+    }
+
+    /// A PBU was not accepted.
+    pub(super) fn stopped(&mut self, now: Now, arrival: Arrival, stop: Stop) {
+        match stop {
+            Stop::Refuse(status) => {
+                if status == BindingStatus::INSUFFICIENT_RESOURCES {
+                    self.note_full(now.monotonic, &arrival);
+                }
+                self.refuse(now, &arrival, status, None);
+            }
+            Stop::OutOfWindow(last) => {
                 let status = BindingStatus::SEQUENCE_OUT_OF_WINDOW;
                 self.refuse(now, &arrival, status, Some(last));
             }
-            Err(Stop::Ignore) => self.counters.ignored_deregistrations += 1,
-            Err(Stop::Revoking) => self.counters.ignored_while_revoking += 1,
-            Err(Stop::Wait) => self.defer(now, arrival),
+            Stop::Ignore => self.counters.ignored_deregistrations += 1,
+            Stop::Revoking => self.counters.ignored_while_revoking += 1,
+            Stop::Wait => self.defer(now, arrival),
+            Stop::Elsewhere => self.answer_elsewhere(&arrival),
+            Stop::Asked => {}
         }
     }
 
@@ -117,7 +145,7 @@ impl Lma {
     }
 
     /// RFC 5213 §5.3.1, in its order.
-    fn register(&mut self, now: Now, arrival: &Arrival, waited: bool) -> Result<(), Stop> {
+    pub(super) fn register(&mut self, now: Now, arrival: &Arrival, turn: Turn) -> Result<(), Stop> {
         let pbu = &arrival.pbu;
         let mn_id = match &pbu.mn_id {
             None | Some(MnIdOption::Empty) => {
@@ -132,20 +160,21 @@ impl Lma {
         }
         let mn_id = mn_id.ok_or(BindingStatus::NOT_LMA_FOR_THIS_MOBILE_NODE)?;
         let profile = self.entitled(mn_id, arrival.proxy_coa)?;
+        self.decline(arrival, mn_id)?;
         // Only plain IPv6-in-IPv6 tunnels are offered (RFC 5844 §4.1.3.1).
         if pbu.flags.contains(PbuFlags::FORCE_UDP) {
             return Err(BindingStatus::PROHIBITED.into());
         }
         let policy = Policy {
             sharing: self.prefix_model(&profile) != PrefixModel::Unique,
-            wait: !waited && self.config.max_delay_before_new_bce_assign.is_some(),
+            wait: turn == Turn::First && self.config.max_delay_before_new_bce_assign.is_some(),
         };
         let request = request(arrival);
         let found = match self.cache.find(mn_id) {
             Some(mobile) => lookup(mobile, &request, policy),
             None => Lookup::New,
         };
-        if !waited {
+        if turn == Turn::First {
             self.check_order(now, mn_id, found, &request, pbu)?;
         }
         if pbu.hnps.is_empty() {
@@ -160,7 +189,7 @@ impl Lma {
         if allowed.is_some_and(|allowed| !allowed.contains(&access)) && !pbu.lifetime.is_zero() {
             return Err(BindingStatus::PROHIBITED.into());
         }
-        self.dispatch(now, arrival, mn_id, &request, &profile, found)
+        self.dispatch(now, arrival, mn_id, &request, &profile, (found, turn))
     }
 
     /// What is known about the mobile in advance, if it may be served through this MAG.
@@ -234,7 +263,7 @@ impl Lma {
         mn_id: &MnId,
         request: &Request,
         profile: &MobileProfile,
-        found: Lookup,
+        (found, turn): (Lookup, Turn),
     ) -> Result<(), Stop> {
         let ends = arrival.pbu.lifetime.is_zero();
         if !ends && self.revocations.is_global(arrival.proxy_coa) {
@@ -261,14 +290,21 @@ impl Lma {
                 Ok(())
             }
             Lookup::Refuse(status) => Err(status.into()),
-            Lookup::New | Lookup::Share(_) | Lookup::Wait if ends => Err(Stop::Ignore),
+            Lookup::Share(_) | Lookup::Wait if ends => Err(Stop::Ignore),
+            Lookup::New if ends => {
+                self.place(now, arrival, mn_id, turn)?;
+                Err(Stop::Ignore)
+            }
             Lookup::New
                 if self.is_revoked(now.monotonic, mn_id, request, arrival.pbu.timestamp) =>
             {
                 Err(Stop::Revoking)
             }
             Lookup::Wait => Err(Stop::Wait),
-            Lookup::New => self.create(now, arrival, mn_id, request, profile, None),
+            Lookup::New => {
+                self.place(now, arrival, mn_id, turn)?;
+                self.create(now, arrival, mn_id, request, profile, None)
+            }
             Lookup::Share(bid) => self.create(now, arrival, mn_id, request, profile, Some(bid)),
         }
     }

@@ -115,6 +115,7 @@ impl Lma {
             self.conclude(now.monotonic, ProxyCoa(address), Verdict::Up);
         }
         // Those with bindings are asked, if they were not.
+        self.wake_members(now.monotonic);
         let bound = self.bound.iter().filter(|(_, count)| **count > 0);
         for (proxy_coa, _) in bound {
             self.heartbeats.wake_again(now.monotonic, proxy_coa.0);

@@ -7,6 +7,7 @@
 //! | heartbeat | its Restart Counter, and when it was last heard |
 //! | pool | up to where prefixes were lent |
 //! | service | whom commands have said to serve, or not to |
+//! | draining | whether a command has said to take no new mobiles |
 //! | ghost, recent | what is remembered for a while |
 //!
 //! Left out is what can be asked for again, or comes again: a PBU that waits for another session's end, requests to
@@ -36,7 +37,7 @@ use crate::record::{Record, Restored, Spoilt, decode, decode_key};
 use crate::table::Installed;
 use crate::time::Now;
 
-/// What a record is about. Ascending keys tell of everything else before they tell of mobiles.
+/// What a record is about. Ascending keys tell of everything else but draining before they tell of mobiles.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Key {
     Peer(ProxyCoa),
@@ -47,6 +48,7 @@ enum Key {
     Recent(ProxyCoa, MnId),
     /// Its number, high octet first: so they come in the order of their numbers.
     Mobile([u8; 4]),
+    Draining,
 }
 
 /// A record that was read. Reading takes longer than using it, and needs nothing but the record.
@@ -62,6 +64,7 @@ enum Read {
     Service(MnId, bool),
     Ghost(ProxyCoa, MnId, (Duration, Ghost)),
     Recent(ProxyCoa, MnId, (Duration, Recent)),
+    Draining(bool),
 }
 
 impl LmaRecord {
@@ -83,6 +86,7 @@ impl LmaRecord {
             Key::Service(mn_id) => decode(value).map(|on| Read::Service(mn_id, on)),
             Key::Ghost(coa, mn_id) => decode(value).map(|note| Read::Ghost(coa, mn_id, note)),
             Key::Recent(coa, mn_id) => decode(value).map(|note| Read::Recent(coa, mn_id, note)),
+            Key::Draining => decode(value).map(Read::Draining),
         };
         read.map(Self)
             .map_err(|why| spoilt(format!("{key:?}"))(why))
@@ -143,6 +147,7 @@ impl LmaRecord {
             | Read::Heartbeat(..)
             | Read::Pool(..)
             | Read::Service(..)
+            | Read::Draining(_)
             | Read::Ghost(..)
             | Read::Recent(..) => None,
         }
@@ -157,6 +162,7 @@ impl LmaRecord {
                 | Key::Heartbeat(_)
                 | Key::Pool(_)
                 | Key::Service(_)
+                | Key::Draining
                 | Key::Ghost(..)
                 | Key::Recent(..),
             )
@@ -191,6 +197,7 @@ impl Lma {
         self.peers.keep();
         self.heartbeats.keep();
         self.service.keep();
+        self.draining.keep();
         self.ghosts.notes().keep();
         self.recent.notes().keep();
     }
@@ -216,6 +223,9 @@ impl Lma {
         if let Some(mn_id) = self.service.pop_changed() {
             let on = self.service.get(&mn_id);
             return Some(Record::new(&Key::Service(mn_id.clone()), on));
+        }
+        if self.draining.pop_changed().is_some() {
+            return Some(Record::new(&Key::Draining, self.draining.get(&())));
         }
         if let Some(key) = self.ghosts.notes().pop_changed() {
             let note = self.ghosts.notes().get(&key);
@@ -328,6 +338,7 @@ impl Lma {
                 profile.or_default().enabled = on;
                 self.service.restore(mn_id, on);
             }
+            Read::Draining(on) => self.draining.restore((), on),
             // Taken before.
             Read::Mobile(..) => {}
             Read::Ghost(coa, mn_id, note) => {

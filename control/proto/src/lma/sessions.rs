@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use flow::{Bid, Binding, HandoffIndicator, Lmaa, MnId, ProxyCoa};
+use flow::{Bid, Binding, HandoffIndicator, Lmaa, MnId};
 use pmip_wire::{BindingLifetime, BindingStatus, Pbu};
 
 use super::binding_cache::{Bce, BceState, Interface, Mobile};
@@ -61,7 +61,7 @@ impl Lma {
         if mobile.sessions.len() >= most {
             return Err(full);
         }
-        let registrar = ProxyCoa(arrival.from);
+        let registrar = self.registrar(arrival);
         let registered = self.peers.get(&registrar).map_or(0, |peer| peer.sessions);
         if registered >= self.config.max_sessions_per_mag {
             self.counters.over_share += 1;
@@ -162,8 +162,8 @@ impl Lma {
         };
         mobile.rename_interface(bid, interface);
         let lifetime = self.grant(pbu.lifetime);
+        let registrar = self.registrar(arrival);
         if let Some(session) = mobile.session_mut(bid) {
-            let registrar = ProxyCoa(arrival.from);
             self.charge(Some(session.registrar), Some(registrar));
             session.registrar = registrar;
             session.link_local = self.link_local(pbu, session.link_local);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use flow::{HandoffIndicator, Hnp, Lmaa};
 use pmip_wire::{BindingStatus, HnpOption, MnIdOption, Pba, PbaFlags, Timestamp};
 
+use super::assignment::Assignment;
 use super::bul::{Bule, BuleState, Request, SessionId};
 use super::signalling::asked_prefixes;
 use super::{Mag, Timer};
@@ -138,6 +139,14 @@ impl Mag {
     }
 
     fn handle_accepted(&mut self, now: Now, id: SessionId, request: &Request, pba: &Pba) {
+        let assigned = match self.assignment(id, pba) {
+            Assignment::Here => None,
+            Assignment::There(lmaa) => Some(lmaa),
+            Assignment::Refused => {
+                self.stop(now, id, BindingStatus::UNSPECIFIED);
+                return;
+            }
+        };
         let on_link = pba
             .hnps
             .iter()
@@ -166,6 +175,14 @@ impl Mag {
         };
         let news = bule.state != BuleState::Active || bule.hnps != hnps;
         let old = std::mem::replace(&mut bule.hnps, hnps.clone());
+        if let Some(lmaa) = assigned.filter(|lmaa| *lmaa != bule.lmaa) {
+            // What the other one said about flows is void.
+            bule.lmaa = lmaa;
+            bule.flows.clear();
+            bule.granted.clear();
+            bule.listed = None;
+            self.timers.cancel(Timer::Flows(id));
+        }
         bule.state = BuleState::Active;
         bule.withdrawn = false;
         bule.muted = false;
@@ -180,6 +197,8 @@ impl Mag {
         let mn_id = bule.attachment.mn_id.clone();
         let access = bule.attachment.access;
         self.take_offer(id, request, pba);
+        // Who was assigned has not heard from us yet.
+        self.heartbeats.announce(lmaa.0, &mut self.outbox);
         self.heartbeats
             .wake(now.monotonic, lmaa.0, self.config.proxy_coa.0);
         self.update_routes(mobile);

@@ -31,8 +31,13 @@ impl Mag {
     pub(super) fn handle_heartbeat_timeout(&mut self, now: Duration) {
         loop {
             let sessions = &self.bul.sessions;
+            let pool = &self.config.pool;
             let is_bound = |lmaa| {
                 let mut bules = sessions.values();
+                // An LMA that may be asked or assigned is watched before there is a session.
+                if pool.contains(&Lmaa(lmaa)) {
+                    return true;
+                }
                 bules.any(|bule| bule.lmaa == Lmaa(lmaa) && bule.state == BuleState::Active)
             };
             let due = self.heartbeats.pop_due(now, is_bound, &mut self.outbox);

@@ -5,6 +5,7 @@
 //! | `bul` | attached interfaces and what the LMA said about each |
 //! | `signalling` | which Proxy Binding Updates are sent, and when (RFC 5213 §6.9) |
 //! | `acknowledgement` | what the LMA answered to them (RFC 5213 §6.9.1.2) |
+//! | `assignment` | which LMA of a pool is asked, and which one is assigned (RFC 6463) |
 //! | `flow_mobility` | flows that the LMA puts on a session, one change at a time |
 //! | `notification` | the same, as full lists (RFC 7864) |
 //! | `presence` | whether a mobile is still there (RFC 5213 §6.13) |
@@ -36,6 +37,7 @@ use crate::timer::Timers;
 mod acknowledgement;
 mod advertising;
 mod answers;
+mod assignment;
 mod bul;
 mod flow_mobility;
 mod liveness;
@@ -141,6 +143,12 @@ pub struct MagCounters {
     pub reregistrations: u64,
     /// Those about mobiles that are not attached.
     pub reregistrations_refused: u64,
+    /// PBAs that assigned a session another LMA of the pool.
+    pub redirects_followed: u64,
+    /// PBAs that assigned a session an LMA that is in no pool here; the session is not served.
+    pub redirects_refused: u64,
+    /// Redirect options that were not asked for.
+    pub redirects_ignored: u64,
     /// Messages to an address that is not the MAG's.
     pub wrong_destination: u64,
     /// Messages from LMAs that are not configured.
@@ -188,7 +196,10 @@ impl Mag {
         let next_sequence = random.next_u16();
         let local = config.proxy_coa.0;
         let watched = config.lmas.iter().map(|peer| (peer.lmaa.0, local));
-        let heartbeats = Heartbeats::new(config.heartbeat, watched, &mut random);
+        let mut heartbeats = Heartbeats::new(config.heartbeat, watched, &mut random);
+        for lmaa in &config.pool {
+            heartbeats.wake(Duration::ZERO, lmaa.0, local);
+        }
         let (rate, burst) = STRANGER_ANSWERS;
         Self {
             config,
@@ -288,17 +299,11 @@ impl Mag {
         if attachment.mac.is_multicast() {
             return Err(AttachError::GroupAddress(attachment.mac));
         }
-        let lmas = self.config.lmas.iter().map(|peer| peer.lmaa);
-        let mut fitting = lmas.filter(|lmaa| attachment.lma.is_none_or(|named| named == *lmaa));
-        let lmaa = fitting
-            .next()
-            .ok_or(AttachError::UnknownLma(attachment.lma))?;
+        let lmaa = self.first_asked(&attachment);
+        let lmaa = lmaa.ok_or(AttachError::UnknownLma(attachment.lma))?;
         let present = self.bul.by_link((attachment.port, attachment.mac));
         let (id, same) = match present {
-            Some(bule) => (
-                Some(bule.id),
-                bule.attachment.mn_id == attachment.mn_id && bule.lmaa == lmaa,
-            ),
+            Some(bule) => (Some(bule.id), self.is_same(bule, &attachment, lmaa)),
             None => (None, false),
         };
         if let (Some(id), true) = (id, same) {

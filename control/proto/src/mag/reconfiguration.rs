@@ -96,7 +96,7 @@ impl Mag {
             .values()
             .filter(|bule| bule.state == BuleState::Active);
         let bound: BTreeSet<Lmaa> = bound.map(|bule| bule.lmaa).collect();
-        for lmaa in bound {
+        for lmaa in bound.into_iter().chain(self.config.pool.clone()) {
             self.heartbeats.wake_again(now.monotonic, lmaa.0);
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use flow::HandoffIndicator;
 use pmip_wire::{BindingLifetime, BindingStatus, HnpOption, Pbu, PbuFlags, Timestamp};
 
+use super::assignment::is_redirectable;
 use super::bul::{Attachment, Bule, BuleState, Request, SessionId};
 use super::{Mag, Timer};
 use crate::event::MagEvent;
@@ -17,6 +18,7 @@ const FAR: u16 = 40503;
 impl Mag {
     /// Registers a session, or begins to again.
     pub(super) fn register(&mut self, now: Now, id: SessionId) {
+        self.ask_first(id);
         if let Some(bule) = self.bul.sessions.get_mut(&id) {
             bule.state = BuleState::Registering;
             bule.request = None;
@@ -131,7 +133,11 @@ impl Mag {
         let copies = bule.request.as_ref().map_or(0, |r| r.copies);
         match state {
             BuleState::Registering | BuleState::Active if !self.is_there(now, id) => {}
-            BuleState::Registering | BuleState::Active => self.send_pbu(now, id),
+            BuleState::Registering => {
+                self.ask_first(id);
+                self.send_pbu(now, id);
+            }
+            BuleState::Active => self.send_pbu(now, id),
             // The first one has waited for its turn.
             BuleState::Deregistering if copies == 0 => self.send_pbu(now, id),
             BuleState::Deregistering if copies > self.config.deregistration_retries => {
@@ -230,6 +236,7 @@ impl Mag {
             // Only a MAG without a fixed address of its own asks (RFC 5213 §6.9.1.5).
             link_local: self.config.link_local.is_none().then_some(bule.link_local),
             timestamp: self.config.timestamps.then_some(timestamp),
+            redirect_capability: is_redirectable(&self.config, bule),
             ..Pbu::default()
         };
         self.counters.pbus += 1;

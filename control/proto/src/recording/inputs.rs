@@ -39,6 +39,8 @@ pub enum LmaInput {
     SetService(MnId, bool),
     /// [`Lma::remove_profile`].
     RemoveProfile(MnId),
+    /// [`Lma::set_draining`].
+    SetDraining(bool),
     /// [`Lma::allow_signalling`].
     AllowSignalling(ProxyCoa),
     /// [`Lma::reregister`].
@@ -101,6 +103,7 @@ impl Machine for Lma {
             LmaInput::Revoke(scope) => said(self.revoke(now, scope)),
             LmaInput::SetService(mn_id, on) => said(self.set_service(now, mn_id, *on)),
             LmaInput::RemoveProfile(mn_id) => said(self.remove_profile(now, mn_id)),
+            LmaInput::SetDraining(on) => said(self.set_draining(*on)),
             LmaInput::AllowSignalling(proxy_coa) => {
                 self.allow_signalling(now, *proxy_coa);
                 return None;

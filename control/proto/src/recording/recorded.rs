@@ -183,6 +183,13 @@ impl<T: Tape<Lma>> Recorded<Lma, T> {
         self.answer(answer)
     }
 
+    /// [`Lma::set_draining`].
+    pub fn set_draining(&mut self, now: Now, on: bool) -> usize {
+        self.input(now, || LmaInput::SetDraining(on));
+        let answer = self.machine.set_draining(on);
+        self.answer(answer)
+    }
+
     /// [`Lma::reregister`].
     ///
     /// # Errors

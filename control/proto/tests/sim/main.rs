@@ -16,6 +16,7 @@ mod liveness;
 mod losses;
 mod model;
 mod ordering;
+mod pools;
 mod prefixes;
 mod presence;
 mod records;

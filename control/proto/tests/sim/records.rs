@@ -55,6 +55,25 @@ fn records_are_laid_out_as_ever() {
     assert!(all == before, "laid out otherwise than in {path}:\n{all}");
 }
 
+/// Of the last kind, and one octet besides the number of the layout. It is written again when it changes only.
+#[test]
+fn whether_an_lma_drains_is_laid_out_as_ever() {
+    let mut world = settled(1);
+    let before = world.lma_records.clone();
+    let now = world.now();
+    for (on, octets) in [(true, [1, 1]), (false, [1, 0])] {
+        assert_eq!(world.lma.set_draining(now, on), 2);
+        world.drain();
+        let mut expected = before.clone();
+        expected.insert(vec![7], octets.to_vec());
+        assert_eq!(world.lma_records, expected);
+        let (lma, report) = restored(&world, &world.lma_records);
+        assert_eq!((lma.is_draining(), report.spoilt.len()), (on, 0));
+        world.lma.set_draining(now, on);
+        assert_eq!(world.lma.poll_record(), None);
+    }
+}
+
 fn restored(world: &World, records: &Records) -> (Lma, Restored) {
     let records = records.iter();
     let records = records.map(|(key, value)| LmaRecord::read(key, value));
@@ -69,7 +88,7 @@ fn spoilt(restored: &Restored) -> Vec<&str> {
         .collect()
 }
 
-/// Keys of mobiles are the last ones: their kind, and their number.
+/// Keys of mobiles are the last ones, unless the LMA drains: their kind, and their number.
 fn of_mobile(records: &Records) -> (Vec<u8>, Vec<u8>) {
     let (key, value) = records.last_key_value().unwrap();
     assert_eq!(key.len(), 5);

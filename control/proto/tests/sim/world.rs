@@ -105,20 +105,20 @@ pub(crate) fn taped<M: Machine>(machine: M, seed: u64) -> Taped<M> {
     Recorded::new(machine, tape)
 }
 
-fn kept_lma(lma: Lma, seed: u64) -> Taped<Lma> {
+pub(crate) fn kept_lma(lma: Lma, seed: u64) -> Taped<Lma> {
     let mut lma = taped(lma, seed);
     lma.keep_records();
     lma
 }
 
-fn kept_mag(mag: Mag, seed: u64) -> Taped<Mag> {
+pub(crate) fn kept_mag(mag: Mag, seed: u64) -> Taped<Mag> {
     let mut mag = taped(mag, seed);
     mag.keep_records();
     mag
 }
 
 /// The last turns, carried somewhere else, are decided there as they were here.
-fn check_recording<M: Machine>(machine: &Taped<M>) {
+pub(crate) fn check_recording<M: Machine>(machine: &Taped<M>) {
     let Some(tape) = machine.tape() else {
         return;
     };
@@ -142,7 +142,7 @@ impl Drop for World {
 /// What a machine has written down, by key.
 pub(crate) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
-fn write_down(records: &mut Records, record: Record) {
+pub(crate) fn write_down(records: &mut Records, record: Record) {
     match record.value {
         Some(value) => records.insert(record.key, value),
         None => records.remove(&record.key),

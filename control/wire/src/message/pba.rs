@@ -10,8 +10,8 @@ use crate::codec::Writer;
 use crate::error::DecodeError;
 use crate::frame::Frame;
 use crate::option::{
-    BidOption, BindingLifetime, FlowIdentification, HnpOption, MnIdOption, RawOption, Timestamp,
-    kind,
+    BidOption, BindingLifetime, FlowIdentification, HnpOption, LoadInformation, MnIdOption,
+    RawOption, Redirect, Timestamp, kind,
 };
 
 code! {
@@ -114,6 +114,10 @@ pub struct Pba {
     pub bids: Vec<BidOption>,
     /// Flows moved here (RFC 7864 §3.3), or answers to those of the request (RFC 6089 §4.2).
     pub flows: Vec<FlowIdentification>,
+    /// The LMA that the session is at, if it is not the one that answers (RFC 6463 §4.2).
+    pub redirect: Option<Redirect>,
+    /// What the LMA carries (RFC 6463 §4.3).
+    pub load: Option<LoadInformation>,
     /// Options without a field.
     pub others: Vec<RawOption>,
 }
@@ -145,6 +149,8 @@ impl Pba {
                 kind::TIMESTAMP => option.once(&mut pba.timestamp)?,
                 kind::BID => option.push(&mut pba.bids)?,
                 kind::FLOW_IDENTIFICATION => option.push(&mut pba.flows)?,
+                kind::REDIRECT => option.once(&mut pba.redirect)?,
+                kind::LOAD_INFORMATION => option.once(&mut pba.load)?,
                 _ => option.push(&mut pba.others)?,
             }
         }
@@ -164,6 +170,8 @@ impl Pba {
         writer.options(&self.timestamp);
         writer.options(&self.bids);
         writer.options(&self.flows);
+        writer.options(&self.redirect);
+        writer.options(&self.load);
         writer.options(&self.others);
     }
 }

@@ -11,7 +11,7 @@ use crate::error::DecodeError;
 use crate::frame::Frame;
 use crate::option::{
     BidOption, BindingLifetime, FlowIdentification, FlowSummary, HnpOption, MnIdOption, RawOption,
-    Timestamp, kind,
+    RedirectCapability, Timestamp, kind,
 };
 
 flags! {
@@ -82,6 +82,8 @@ pub struct Pbu {
     pub flows: Vec<FlowIdentification>,
     /// Flows that stay as they are (RFC 6089 §4.2.2).
     pub flow_summary: Option<FlowSummary>,
+    /// Whether the answer may name another LMA (RFC 6463 §4.1).
+    pub redirect_capability: bool,
     /// Options without a field.
     pub others: Vec<RawOption>,
 }
@@ -100,6 +102,7 @@ impl Pbu {
             lifetime: BindingLifetime::from_units(u16::from_be_bytes([l0, l1])),
             ..Self::default()
         };
+        let mut capability: Option<RedirectCapability> = None;
         for option in options {
             let option = option?;
             match option.kind {
@@ -114,9 +117,11 @@ impl Pbu {
                 kind::BID => option.push(&mut pbu.bids)?,
                 kind::FLOW_IDENTIFICATION => option.push(&mut pbu.flows)?,
                 kind::FLOW_SUMMARY => option.once(&mut pbu.flow_summary)?,
+                kind::REDIRECT_CAPABILITY => option.once(&mut capability)?,
                 _ => option.push(&mut pbu.others)?,
             }
         }
+        pbu.redirect_capability = capability.is_some();
         Ok(pbu)
     }
 
@@ -135,6 +140,7 @@ impl Pbu {
         writer.options(&self.bids);
         writer.options(&self.flows);
         writer.options(&self.flow_summary);
+        writer.options(&self.redirect_capability.then_some(RedirectCapability));
         writer.options(&self.others);
     }
 }

@@ -12,6 +12,7 @@ mod binding;
 mod flows;
 mod identity;
 mod prefix;
+mod redirect;
 mod selector;
 mod time;
 
@@ -19,6 +20,8 @@ pub use binding::{BidOption, BidPriority};
 pub use flows::{FlowIdentification, FlowStatus, FlowSummary};
 pub use identity::MnIdOption;
 pub use prefix::HnpOption;
+pub(crate) use redirect::RedirectCapability;
+pub use redirect::{LoadInformation, Redirect};
 pub use selector::{SelectorOption, UnreadableSelector};
 pub use time::{BindingLifetime, FlowLifetime, RestartCounter, Timestamp};
 

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use flow::{AccessTechnology, MnId, MnLinkLayerId};
-use pmip_wire::{BidOption, HeartbeatKind, HnpOption, Message, MnIdOption, Timestamp};
+use pmip_wire::{
+    BidOption, HeartbeatKind, HnpOption, LoadInformation, Message, MnIdOption, Redirect, Timestamp,
+};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
@@ -66,6 +68,16 @@ const FIELDS: &[&str] = &[
     "mip6.bi.h_flag",
     "mip6.bi.coa_ipv4",
     "mip6.bi.coa_ipv6",
+    "mip6.recap.reserved",
+    "mip6.redir.k",
+    "mip6.redir.n",
+    "mip6.redir.addr_r2lma_ipv6",
+    "mip6.redir.addr_r2lma_ipv4",
+    "mip6.load_inf.priority",
+    "mip6.load_inf.sessions_in_use",
+    "mip6.load_inf.maximum_sessions",
+    "mip6.load_inf.used_capacity",
+    "mip6.load_inf.maximum_capacity",
     "_ws.malformed",
     COMPLAINTS,
 ];
@@ -195,6 +207,28 @@ impl Expected {
         self.list("mip6.bi.coa_ipv6", addresses().filter(IpAddr::is_ipv6))
     }
 
+    fn redirect(&mut self, redirect: Option<Redirect>) -> &mut Self {
+        let to = || redirect.map(|redirect| redirect.0);
+        self.list("mip6.redir.k", to().map(|to| u8::from(to.is_ipv6())));
+        self.list("mip6.redir.n", to().map(|to| u8::from(to.is_ipv4())));
+        self.list("mip6.redir.addr_r2lma_ipv6", to().filter(IpAddr::is_ipv6));
+        self.list("mip6.redir.addr_r2lma_ipv4", to().filter(IpAddr::is_ipv4))
+    }
+
+    fn load(&mut self, load: Option<LoadInformation>) -> &mut Self {
+        self.list("mip6.load_inf.priority", load.map(|l| l.priority));
+        self.list("mip6.load_inf.sessions_in_use", load.map(|l| l.sessions));
+        self.list(
+            "mip6.load_inf.maximum_sessions",
+            load.map(|l| l.max_sessions),
+        );
+        self.list("mip6.load_inf.used_capacity", load.map(|l| l.capacity));
+        self.list(
+            "mip6.load_inf.maximum_capacity",
+            load.map(|l| l.max_capacity),
+        )
+    }
+
     /// The fixed part of a message that tshark takes for a Binding Update.
     fn as_binding_update(&mut self, sequence: u16, flags: u16, lifetime: u16) -> &mut Self {
         self.set("mip6.bu.seqnr", &sequence);
@@ -221,6 +255,10 @@ fn expected(sample: &Sample) -> Expected {
             .list("mip6.lila_lla", m.link_local)
             .list("mip6.timestamp_tmp", m.timestamp.map(|_| TIME.1))
             .list("mip6.acoa.acoa", m.alt_coa)
+            .list(
+                "mip6.recap.reserved",
+                m.redirect_capability.then_some("0x0000"),
+            )
             .bids(&m.bids),
         Message::Pba(m) => e
             .set("mip6.ba.status", &m.status.0)
@@ -232,6 +270,8 @@ fn expected(sample: &Sample) -> Expected {
             .list("mip6.hi", m.handoff)
             .list("mip6.lila_lla", m.link_local)
             .list("mip6.timestamp_tmp", m.timestamp.map(|_| TIME.1))
+            .redirect(m.redirect)
+            .load(m.load)
             .bids(&m.bids),
         Message::BindingError(m) => e
             .set("mip6.be.status", &m.status.0)

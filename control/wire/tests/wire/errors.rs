@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use flow::{Hnp, Interval, Selector, SelectorError, TrafficSelector};
 use pmip_wire::DecodeErrorKind as Kind;
 use pmip_wire::{
-    BindingErrorStatus, DecodeError, EncodeError, Fmi, HnpOption, Message, MnIdOption, Pbu,
+    BindingErrorStatus, DecodeError, EncodeError, Fmi, HnpOption, Message, MnIdOption, Pba, Pbu,
     RawOption, Reaction, SelectorFault, SelectorFaultKind, SelectorOption,
 };
 
@@ -43,6 +43,15 @@ fn pbu(options: &[u8]) -> Result<Pbu, DecodeError> {
             panic!("{message:?}");
         };
         pbu
+    })
+}
+
+fn pba(options: &[u8]) -> Result<Pba, DecodeError> {
+    decode(&mh(6, options)).map(|message| {
+        let Message::Pba(pba) = message else {
+            panic!("{message:?}");
+        };
+        pba
     })
 }
 
@@ -186,8 +195,17 @@ fn options_that_run_past_the_end_are_found() {
 
 #[test]
 fn options_of_fixed_length_have_no_other() {
-    // Alternate CoA, HNP, HI, ATT, link-local, timestamp.
-    for (option, right) in [(3, 16), (22, 18), (23, 2), (24, 2), (26, 16), (27, 8)] {
+    // Alternate CoA, HNP, HI, ATT, link-local, timestamp, redirect capability.
+    let fixed = [
+        (3, 16),
+        (22, 18),
+        (23, 2),
+        (24, 2),
+        (26, 16),
+        (27, 8),
+        (46, 2),
+    ];
+    for (option, right) in fixed {
         for length in 0..32 {
             let data = vec![0_u8; length];
             let options = [&[option, u8::try_from(length).unwrap()], data.as_slice()].concat();
@@ -212,6 +230,35 @@ fn options_of_fixed_length_have_no_other() {
     assert_eq!(pbu(&[44, 3, 0, 1, 0]), error(wrong(44, 3), 13));
     assert_eq!(pbu(&[45, 5, 0, 1, 0, 1, 0]), error(wrong(45, 5), 13));
     assert_eq!(fmi(&[18, 1, 2, 0]), error(wrong(18, 1), 13));
+    assert_eq!(pba(&[48, 4, 0, 0, 0, 0]), error(wrong(48, 4), 13));
+}
+
+#[test]
+fn a_redirect_has_one_address_of_one_family() {
+    let redirect = |flags: u8, octets: usize| {
+        let length = u8::try_from(octets + 2).unwrap();
+        let options = [[47, length, flags, 0].as_slice(), &vec![1; octets]].concat();
+        pba(&options).map(|pba| pba.redirect.unwrap().0)
+    };
+    let wrong = |length| error(Kind::OptionLength { option: 47, length }, 13);
+    assert_eq!(redirect(0x80, 16), Ok([1_u8; 16].into()));
+    assert_eq!(redirect(0x40, 4), Ok([1_u8; 4].into()));
+    // Reserved bits are ignored.
+    assert_eq!(redirect(0xbf, 16), Ok([1_u8; 16].into()));
+    for octets in [0, 4, 15, 17, 20] {
+        assert_eq!(redirect(0x80, octets), wrong(octets + 2));
+    }
+    for octets in [0, 3, 5, 16] {
+        assert_eq!(redirect(0x40, octets), wrong(octets + 2));
+    }
+    for (flags, octets) in [(0xc0, 16), (0xc0, 20), (0, 16), (0x3f, 4)] {
+        assert_eq!(redirect(flags, octets), error(Kind::RedirectFamily, 14));
+    }
+    let short = Kind::OptionLength {
+        option: 47,
+        length: 1,
+    };
+    assert_eq!(pba(&[47, 1, 0]), error(short, 13));
 }
 
 #[test]
@@ -224,6 +271,7 @@ fn single_options_are_single() {
     let timestamp = [[27, 8].as_slice(), &[0; 8]].concat();
     let alternate = [[3, 16].as_slice(), &[1; 16]].concat();
     let summary = [44, 2, 0, 1].as_slice();
+    let redirectable = [46, 2, 0, 0].as_slice();
     for option in [
         identifier,
         handoff,
@@ -233,6 +281,7 @@ fn single_options_are_single() {
         &timestamp,
         &alternate,
         summary,
+        redirectable,
     ] {
         assert!(pbu(option).is_ok());
         let found = pbu(&[option, option].concat());
@@ -244,6 +293,13 @@ fn single_options_are_single() {
     for mh_type in [6, 11, 16, 19, 20] {
         let found = decode(&mh(mh_type, &[identifier, identifier].concat()));
         assert_eq!(found, error(Kind::DuplicateOption(8), 17), "{mh_type}");
+    }
+    let redirect = [47, 6, 0x40, 0, 1, 2, 3, 4].as_slice();
+    let load = [[48, 18].as_slice(), &[0; 18]].concat();
+    for option in [redirect, &load] {
+        let found = pba(&[option, option].concat());
+        let twice = Kind::DuplicateOption(option[0]);
+        assert_eq!(found, error(twice, 12 + option.len()));
     }
     let counter = [28, 4, 0, 0, 0, 1];
     let found = decode(&mh(13, &[counter, counter].concat()));

@@ -9,9 +9,9 @@ use flow::{
 use pmip_wire::{
     BidOption, BidPriority, BindingError, BindingErrorStatus, BindingLifetime, BindingStatus, Bra,
     Bri, FlowIdentification, FlowLifetime, FlowStatus, FlowSummary, Fma, FmaStatus, Fmi, Heartbeat,
-    HeartbeatKind, HnpOption, Message, MnIdOption, NotificationReason, Pba, PbaFlags, Pbu,
-    PbuFlags, RawOption, RestartCounter, RevocationFlags, RevocationStatus, RevocationTrigger,
-    SelectorOption, Timestamp, Upa, UpaStatus, Upn,
+    HeartbeatKind, HnpOption, LoadInformation, Message, MnIdOption, NotificationReason, Pba,
+    PbaFlags, Pbu, PbuFlags, RawOption, Redirect, RestartCounter, RevocationFlags,
+    RevocationStatus, RevocationTrigger, SelectorOption, Timestamp, Upa, UpaStatus, Upn,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -45,7 +45,7 @@ prop_compose! {
         (link_local, alt_coa) in (of(address()), of(address())),
         timestamp: Option<u64>,
         (bids, flows, flow_summary) in (vec(bid_option(), 0..3), flows(), of(flow_summary())),
-        others in others(),
+        (redirect_capability, others) in (any::<bool>(), others()),
     ) -> Pbu {
         Pbu {
             sequence,
@@ -62,6 +62,7 @@ prop_compose! {
             bids,
             flows,
             flow_summary,
+            redirect_capability,
             others,
         }
     }
@@ -74,6 +75,7 @@ prop_compose! {
         (handoff, access) in any::<(Option<u8>, Option<u8>)>(),
         (link_local, timestamp) in (of(address()), any::<Option<u64>>()),
         (bids, flows, others) in (vec(bid_option(), 0..3), flows(), others()),
+        (redirect, load) in (any::<Option<IpAddr>>(), of(load())),
     ) -> Pba {
         Pba {
             status: BindingStatus(status),
@@ -89,8 +91,19 @@ prop_compose! {
             timestamp: timestamp.map(Timestamp),
             bids,
             flows,
+            redirect: redirect.map(Redirect),
+            load,
             others,
         }
+    }
+}
+
+prop_compose! {
+    fn load()(
+        priority: u16,
+        (sessions, max_sessions, capacity, max_capacity) in any::<(u32, u32, u32, u32)>(),
+    ) -> LoadInformation {
+        LoadInformation { priority, sessions, max_sessions, capacity, max_capacity }
     }
 }
 
@@ -292,7 +305,7 @@ fn raw_option(kinds: impl Strategy<Value = u8>) -> impl Strategy<Value = RawOpti
 
 /// Options without a field in any message.
 fn others() -> impl Strategy<Value = Vec<RawOption>> {
-    let kinds = prop_oneof![Just(19_u8), 29..=34_u8, 36..=43_u8, 46..=u8::MAX];
+    let kinds = prop_oneof![Just(19_u8), 29..=34_u8, 36..=43_u8, 49..=u8::MAX];
     vec(raw_option(kinds), 0..4)
 }
 

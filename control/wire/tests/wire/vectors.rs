@@ -1,7 +1,7 @@
 //! Known messages, octet for octet in both directions. All lengths and checksums were worked out
 //! apart from this crate.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use flow::{
     AccessTechnology, Fid, FidPriority, HandoffIndicator, Hnp, Interval, MacAddr, MnId, Selector,
@@ -9,9 +9,9 @@ use flow::{
 };
 use pmip_wire::{
     BindingError, BindingLifetime, BindingStatus, Bra, Bri, FlowIdentification, FlowLifetime,
-    FlowStatus, Fma, FmaStatus, Fmi, Heartbeat, HeartbeatKind, HnpOption, Message, MnIdOption,
-    NotificationReason, Pba, PbaFlags, Pbu, PbuFlags, RestartCounter, RevocationFlags,
-    RevocationStatus, RevocationTrigger, Timestamp, Upa, UpaStatus, Upn,
+    FlowStatus, Fma, FmaStatus, Fmi, Heartbeat, HeartbeatKind, HnpOption, LoadInformation, Message,
+    MnIdOption, NotificationReason, Pba, PbaFlags, Pbu, PbuFlags, Redirect, RestartCounter,
+    RevocationFlags, RevocationStatus, RevocationTrigger, Timestamp, Upa, UpaStatus, Upn,
 };
 
 use crate::{addr, hex, unhex};
@@ -37,6 +37,16 @@ const PBA: &str = "
     3b0d0600637900201234004b0810016d6e31406578616d706c652e6e65740104000000001612004020010db800010000
     0000000000000000170200011802000419080000020000000101010200001a10fe8000000000000002005efffe005213
     01001b0800006553f100800001020000";
+const PBU_REDIRECTABLE: &str = "
+    3b080500bbc912358200004b0810016d6e31406578616d706c652e6e6574010400000000161200000000000000000000
+    000000000000000017020001180200042e02000001020000";
+const PBA_REDIRECT: &str = "
+    3b0c0600085000201235004b0810016d6e31406578616d706c652e6e65740104000000001612004020010db800010000
+    000000000000000017020001180200042f12800020010db8000f0000000000000000000230120005000003e800100000
+    00011170001312d0";
+const PBA_REDIRECT_IPV4: &str = "
+    3b0806000ca600201235004b0810016d6e31406578616d706c652e6e65740104000000001612004020010db800010000
+    000000000000000017020001180200042f064000c0000207";
 const UPN_FMI: &str = "
     3b06130071ee0077000880000810016d6e31406578616d706c652e6e65740104000000001612804020010db800020000
     0000000000000000";
@@ -82,6 +92,27 @@ pub(crate) fn vectors() -> Vec<Vector> {
     vec![
         from(MAG1, LMA, "PBU, RFC 5213 §8.1", PBU, pbu().into()),
         from(LMA, MAG1, "PBA, RFC 5213 §8.2", PBA, pba().into()),
+        from(
+            MAG1,
+            LMA,
+            "PBU, RFC 6463 §4.1",
+            PBU_REDIRECTABLE,
+            redirectable().into(),
+        ),
+        from(
+            LMA,
+            MAG1,
+            "PBA, RFC 6463 §4.2 and §4.3",
+            PBA_REDIRECT,
+            redirected(addr("2001:db8:f::2").into(), Some(load())).into(),
+        ),
+        from(
+            LMA,
+            MAG1,
+            "PBA, RFC 6463 §4.2 with IPv4",
+            PBA_REDIRECT_IPV4,
+            redirected(Ipv4Addr::new(192, 0, 2, 7).into(), None).into(),
+        ),
         from(LMA, MAG1, "UPN, RFC 7864 §4.2", UPN_FMI, upn(false).into()),
         from(
             LMA,
@@ -184,6 +215,39 @@ fn pba() -> Pba {
         link_local: Some(addr("fe80::200:5eff:fe00:5213")),
         timestamp: Some(Timestamp(0x0000_6553_f100_8000)),
         ..Pba::default()
+    }
+}
+
+fn redirectable() -> Pbu {
+    Pbu {
+        sequence: 0x1235,
+        ll_id: None,
+        link_local: None,
+        timestamp: None,
+        redirect_capability: true,
+        ..pbu()
+    }
+}
+
+fn redirected(to: IpAddr, load: Option<LoadInformation>) -> Pba {
+    Pba {
+        sequence: 0x1235,
+        ll_id: None,
+        link_local: None,
+        timestamp: None,
+        redirect: Some(Redirect(to)),
+        load,
+        ..pba()
+    }
+}
+
+fn load() -> LoadInformation {
+    LoadInformation {
+        priority: 5,
+        sessions: 1000,
+        max_sessions: 0x10_0000,
+        capacity: 70_000,
+        max_capacity: 1_250_000,
     }
 }
 
