@@ -14,6 +14,7 @@ use flow::{
     AccessTechnology, Bid, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId, PortId, ProxyCoa,
     Selector,
 };
+use pmip_proto::recording::{Recorded, Recorder};
 use pmip_proto::{
     Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagPeer,
     MoveFailure, MoveStarted, Now, PrefixPool,
@@ -142,6 +143,176 @@ fn a_million_mobiles_of_one_mag_leave_room_for_those_of_another() {
     lma.handle_timeout(at(10_000_000));
     assert!(lma.peers().all(|peer| peer.sessions == 0));
     assert_eq!(lma.mobiles(), 0);
+}
+
+/// Sends a PBU and gives the status of the answer.
+fn ask(lma: &mut Lma, from: ProxyCoa, pbu: Pbu, now: Now) -> BindingStatus {
+    lma.handle_message(now, from.0, LMAA.0, &pbu.into());
+    let (statuses, _) = answers(lma, from);
+    let [status] = statuses.as_slice() else {
+        panic!("{statuses:?}");
+    };
+    *status
+}
+
+#[test]
+fn while_there_is_too_much_to_do_those_who_are_there_are_served_and_no_others() {
+    let mut lma = lma(|_| {});
+    lma.keep_records();
+    let ours = name("ours", 1);
+    assert_eq!(
+        register(&mut lma, HONEST, &ours, mac(1, 1), at(0)),
+        BindingStatus::ACCEPTED
+    );
+    while lma.poll_record().is_some() {}
+    lma.set_overloaded(true);
+    assert!(lma.is_overloaded());
+
+    let flood = MILLION / 10;
+    let mut events = 0;
+    for n in 0..flood {
+        let message = pbu(&name("new", n), mac(2, n), at(1)).into();
+        lma.handle_message(at(1), HOSTILE.0, LMAA.0, &message);
+        let mut answers = 0;
+        while let Some(command) = lma.poll_command() {
+            let Command::Send {
+                message: Message::Pba(pba),
+                ..
+            } = command
+            else {
+                panic!("{command:?}");
+            };
+            assert_eq!(pba.status, BindingStatus::INSUFFICIENT_RESOURCES);
+            answers += 1;
+        }
+        assert_eq!(answers, 1);
+        events += std::iter::from_fn(|| lma.poll_event()).count();
+    }
+    assert_eq!(events, 10, "the rest is counted");
+    assert_eq!(lma.counters().overload, u64::from(flood));
+    assert_eq!(lma.mobiles(), 1);
+    // Of all of them there is one note, of the MAG.
+    assert_eq!(std::iter::from_fn(|| lma.poll_record()).count(), 1);
+
+    // Meanwhile: a refresh, a handoff, a further access, and the end of it.
+    let refresh = Pbu {
+        handoff: Some(HandoffIndicator::NO_CHANGE),
+        ..pbu(&ours, mac(1, 1), at(2))
+    };
+    let handoff = Pbu {
+        handoff: Some(HandoffIndicator::BETWEEN_MAGS),
+        ..pbu(&ours, mac(1, 1), at(3))
+    };
+    let further = pbu(&ours, mac(3, 1), at(4));
+    let end = Pbu {
+        lifetime: BindingLifetime::ZERO,
+        handoff: Some(HandoffIndicator::UNKNOWN),
+        ..pbu(&ours, mac(3, 1), at(5))
+    };
+    for (ms, from, message) in [
+        (2, HONEST, refresh),
+        (3, HOSTILE, handoff),
+        (4, HONEST, further),
+        (5, HONEST, end),
+    ] {
+        let status = ask(&mut lma, from, message, at(ms));
+        assert_eq!(status, BindingStatus::ACCEPTED, "at {ms}");
+    }
+    let sessions: Vec<_> = lma.bindings().map(|(_, bce)| bce.proxy_coa).collect();
+    assert_eq!(sessions, [HOSTILE, HONEST]);
+
+    // A flow is added and told to the MAG, as ever.
+    let selector = Selector {
+        destination_port: Some(Interval::single(5004)),
+        ..Selector::<Ipv6Addr>::default()
+    };
+    let request = FlowRequest {
+        mn_id: ours.clone(),
+        fid: None,
+        priority: None,
+        selector: selector.into(),
+        bid: Bid::new(1).unwrap(),
+    };
+    assert!(lma.add_flow(at(6), request).is_ok());
+    while lma.poll_command().is_some() {}
+
+    // What ends unknown is not refused but ignored, as ever.
+    let end = Pbu {
+        lifetime: BindingLifetime::ZERO,
+        ..pbu(&name("new", 1), mac(2, 1), at(7))
+    };
+    lma.handle_message(at(7), HOSTILE.0, LMAA.0, &end.into());
+    assert_eq!(answers(&mut lma, HOSTILE).0, []);
+    assert_eq!(lma.counters().overload, u64::from(flood));
+
+    lma.set_overloaded(false);
+    let status = register(&mut lma, HOSTILE, &name("new", 1), mac(2, 1), at(8));
+    assert_eq!(status, BindingStatus::ACCEPTED);
+}
+
+#[test]
+fn what_is_refused_for_too_much_to_do_is_decided_again_alike() {
+    let machine = lma(|_| {});
+    let tape = Recorder::new(machine.clone(), 64);
+    let mut recorded = Recorded::new(machine, Some(tape));
+    let mut statuses = Vec::new();
+    for (n, on) in (0..).zip([false, true, true, false]) {
+        recorded.set_overloaded(at(n.into()), on);
+        let message = pbu(&name("mn", n), mac(1, n), at(n.into())).into();
+        recorded.handle_message(at(n.into()), HONEST.0, LMAA.0, &message);
+        while let Some(command) = recorded.poll_command() {
+            if let Command::Send {
+                message: Message::Pba(pba),
+                ..
+            } = command
+            {
+                statuses.push(pba.status);
+            }
+        }
+        while recorded.poll_event().is_some() {}
+    }
+    let (accepted, full) = (
+        BindingStatus::ACCEPTED,
+        BindingStatus::INSUFFICIENT_RESOURCES,
+    );
+    assert_eq!(statuses, [accepted, full, full, accepted]);
+    let recording = recorded.tape().unwrap().recording();
+    assert_eq!(recording.turns.len(), 4);
+    assert_eq!(recording.replay(|_| {}), None);
+}
+
+/// A copy of a PBU changes nothing that is written down or told to workers, however many there are and whatever orders them.
+#[test]
+fn a_storm_of_copies_leaves_one_answer_that_counts_and_no_record() {
+    for stamped in [true, false] {
+        let mut lma = lma(|_| {});
+        lma.keep_records();
+        let mn_id = name("mn", 1);
+        let mut first = pbu(&mn_id, mac(1, 1), at(0));
+        if !stamped {
+            first.timestamp = None;
+        }
+        let message: Message = first.into();
+        lma.handle_message(at(0), HONEST.0, LMAA.0, &message);
+        assert_eq!(answers(&mut lma, HONEST).0, [BindingStatus::ACCEPTED]);
+        while lma.poll_record().is_some() {}
+        for _ in 0..MILLION / 10 {
+            lma.handle_message(at(1), HONEST.0, LMAA.0, &message);
+            let Some(Command::Send {
+                message: Message::Pba(pba),
+                ..
+            }) = lma.poll_command()
+            else {
+                panic!("no answer");
+            };
+            // It has the number of the accepted one: whoever keeps that one back need not say this.
+            assert!(!pba.status.is_accepted());
+            assert_eq!(pba.sequence, 1);
+            assert_eq!(lma.poll_command(), None);
+        }
+        // The count of the MAG's PBUs.
+        assert_eq!(std::iter::from_fn(|| lma.poll_record()).count(), 1);
+    }
 }
 
 #[test]
