@@ -20,6 +20,9 @@ const DIRECTORY: &str = "records";
 /// Lines about records that cannot be used: the first ones tell what is wrong.
 pub(super) const LINES: usize = 20;
 
+/// Answers that may wait for the disk: what comes then is not begun.
+pub(super) const MOST_ANSWERS: usize = 1024;
+
 /// An answer to somebody, and after which change it may be given.
 struct Promise {
     /// `None` before the changes that follow from the request have been submitted.
@@ -134,6 +137,19 @@ impl Keeping {
             changes: progress.changes.load(Ordering::Relaxed),
             failures: progress.failures.load(Ordering::Relaxed),
         })
+    }
+
+    /// Changes that the store has not taken up.
+    pub(super) fn queued(&self) -> u64 {
+        self.store.as_ref().map_or(0, Store::queued)
+    }
+
+    /// Whether as many answers wait as may. Who has lost patience is not waited for.
+    pub(super) fn is_full(&mut self) -> bool {
+        if self.promises.len() >= MOST_ANSWERS {
+            self.promises.retain(|promise| !promise.reply.is_closed());
+        }
+        self.promises.len() >= MOST_ANSWERS
     }
 
     /// Answers a request once what it has changed is on disk.

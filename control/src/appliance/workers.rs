@@ -144,6 +144,11 @@ impl WorkerSet {
         None
     }
 
+    /// Whether punts fill half of a worker's ring.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.ends.iter().any(|end| end.rings.is_crowded())
+    }
+
     /// The next captured frame from a worker; its octets replace what is in `frame`.
     pub(crate) fn pop_seen(&mut self, frame: &mut Vec<u8>) -> Option<Seen> {
         for _ in 0..self.ends.len() {
