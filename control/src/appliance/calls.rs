@@ -412,3 +412,37 @@ impl WaitingMoves {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_wait_are_bounded_and_who_has_gone_makes_room() {
+        let mut moves = WaitingMoves::default();
+        let waiting = Waiting {
+            mn_id: MnId::new("mn1@example.net").unwrap(),
+            fid: Fid::new(1).unwrap(),
+            to: Bid::new(1).unwrap(),
+        };
+        let mut listening = Vec::new();
+        for _ in 0..MOST_ANSWERS {
+            assert!(!moves.is_full());
+            let (reply, answer) = oneshot::channel();
+            moves.wait(waiting.clone(), reply);
+            listening.push(answer);
+        }
+        assert!(moves.is_full());
+        // Also those that are decided.
+        let times = MoveTimes {
+            requested: Duration::ZERO,
+            initiated: None,
+            completed: Duration::ZERO,
+        };
+        let mark = WorkerSet::new(Vec::new()).mark();
+        moves.moved(&waiting, times, &mark, Kept::default());
+        assert!(moves.is_full());
+        listening.pop();
+        assert!(!moves.is_full());
+    }
+}

@@ -253,3 +253,27 @@ fn report(directory: &Path, contents: &Contents) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn answers_that_wait_are_bounded_and_who_has_gone_makes_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(directory.path()).unwrap();
+        let mut keeping = Keeping::shared(store);
+        let mut listening = Vec::new();
+        for _ in 0..MOST_ANSWERS {
+            assert!(!keeping.is_full());
+            let (reply, answer) = oneshot::channel();
+            keeping.promise(reply, Ok(Value::Null));
+            listening.push(answer);
+        }
+        assert!(keeping.is_full());
+        listening.pop();
+        assert!(!keeping.is_full());
+    }
+}
