@@ -14,10 +14,11 @@ use flow::{
     AccessTechnology, Bid, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId, PortId, ProxyCoa,
     Selector,
 };
+use pmip_proto::lma::{BceState, RevocationError, RevocationScope};
 use pmip_proto::recording::{Recorded, Recorder};
 use pmip_proto::{
-    Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagPeer,
-    MoveFailure, MoveStarted, Now, PrefixPool,
+    Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagEvent,
+    MagPeer, MoveFailure, MoveStarted, Now, PrefixPool,
 };
 use pmip_wire::{
     BindingLifetime, BindingStatus, Fma, FmaStatus, Fmi, HnpOption, Message, Pba, PbaFlags, Pbu,
@@ -313,6 +314,185 @@ fn a_storm_of_copies_leaves_one_answer_that_counts_and_no_record() {
         // The count of the MAG's PBUs.
         assert_eq!(std::iter::from_fn(|| lma.poll_record()).count(), 1);
     }
+}
+
+/// Registers mobiles until one is refused; how many are not.
+fn fill(lma: &mut Lma, interfaces: impl Fn(u32) -> (MnId, MacAddr), now: Now) -> u32 {
+    (0..MILLION)
+        .find(|n| {
+            let (mn_id, mac) = interfaces(*n);
+            let status = register(lma, HONEST, &mn_id, mac, now);
+            let full = status == BindingStatus::INSUFFICIENT_RESOURCES;
+            assert!(full || status == BindingStatus::ACCEPTED, "{status:?}");
+            full
+        })
+        .unwrap()
+}
+
+/// Of each table of an LMA that MAGs fill: how many fit, that those in it are served on, and that one that leaves makes room.
+#[test]
+fn a_full_table_refuses_one_more_and_serves_those_that_are_in_it() {
+    let mobiles: fn(u32) -> (MnId, MacAddr) = |n| (name("mn", n), mac(1, n));
+    let interfaces: fn(u32) -> (MnId, MacAddr) = |n| (name("mn", 0), mac(1, n));
+    let few_mobiles: fn(&mut LmaConfig) = |config| config.max_mobiles = 300;
+    let few_sessions: fn(&mut LmaConfig) = |config| config.max_sessions_per_mobile = 3;
+    let small_share: fn(&mut LmaConfig) = |config| config.max_sessions_per_mag = 200;
+    let small_pool: fn(&mut LmaConfig) = |config| {
+        let range = Hnp::new("2001:db8:1000::".parse().unwrap(), 56).unwrap();
+        config.pools = vec![PrefixPool::new(range, 64, Duration::ZERO).unwrap()];
+    };
+    for (change, who, room) in [
+        (few_mobiles, mobiles, 300),
+        (few_sessions, interfaces, 3),
+        (small_share, mobiles, 200),
+        (small_pool, mobiles, 256),
+    ] {
+        let mut lma = lma(|config| {
+            change(config);
+            config.min_delay_before_bce_delete = Duration::from_millis(1);
+        });
+        assert_eq!(fill(&mut lma, who, at(0)), room);
+        for n in 0..room {
+            let (mn_id, mac) = who(n);
+            let status = register(&mut lma, HONEST, &mn_id, mac, at(1));
+            assert_eq!(status, BindingStatus::ACCEPTED, "{n} of {room}");
+        }
+        let (mn_id, mac) = who(0);
+        let end = Pbu {
+            lifetime: BindingLifetime::ZERO,
+            ..pbu(&mn_id, mac, at(2))
+        };
+        assert_eq!(ask(&mut lma, HONEST, end, at(2)), BindingStatus::ACCEPTED);
+        lma.handle_timeout(at(10));
+        let (mn_id, mac) = who(room);
+        let status = register(&mut lma, HONEST, &mn_id, mac, at(11));
+        assert_eq!(status, BindingStatus::ACCEPTED, "{room}");
+    }
+}
+
+#[test]
+fn revocations_without_an_answer_are_bounded() {
+    const ROOM: u32 = 0x8000;
+    let mut lma = lma(|_| {});
+    for n in 0..=ROOM {
+        register(&mut lma, HONEST, &name("mn", n), mac(1, n), at(0));
+    }
+    let scope = |n| RevocationScope::Mobile(name("mn", n));
+    for n in 0..ROOM {
+        assert_eq!(lma.revoke(at(1), &scope(n)), Ok(1));
+    }
+    assert_eq!(
+        lma.revoke(at(1), &scope(ROOM)),
+        Err(RevocationError::TooMany)
+    );
+    let left = lma.binding(&name("mn", ROOM)).unwrap().sessions;
+    assert!(left.iter().all(|bce| bce.state == BceState::Active));
+    // The MAG never answers: they end all the same.
+    while let Some(next) = lma.poll_timeout()
+        && lma.revoke(at(1), &scope(ROOM)).is_err()
+    {
+        lma.handle_timeout(at(u64::try_from(next.as_millis()).unwrap() + 1));
+        while lma.poll_command().is_some() {}
+    }
+    assert!(lma.mobiles() <= 1);
+    let left = lma.binding(&name("mn", ROOM));
+    let left = left.iter().flat_map(|mobile| mobile.sessions);
+    assert!(left.into_iter().all(|bce| bce.state == BceState::Revoking));
+}
+
+#[test]
+fn questions_to_a_pool_without_an_answer_are_bounded() {
+    const ROOM: u32 = 1 << 16;
+    let other = Lmaa("2001:db8:f::2".parse().unwrap());
+    let mut lma = lma(|config| {
+        config.pool = vec![LMAA, other];
+        config.peers.push(MagPeer::new(ProxyCoa(other.0)));
+    });
+    while lma.poll_command().is_some() {}
+    let redirectable = |n, now| Pbu {
+        redirect_capability: true,
+        ..pbu(&name("mn", n), mac(1, n), now)
+    };
+    let sent = |lma: &mut Lma| {
+        let commands = std::iter::from_fn(|| lma.poll_command());
+        let to = commands.filter_map(|command| match command {
+            Command::Send {
+                to,
+                message: Message::Pbu(_) | Message::Pba(_),
+                ..
+            } => Some(to),
+            Command::Send { .. } | Command::Table(_) | Command::Advertise(_) => None,
+        });
+        to.collect::<Vec<_>>()
+    };
+    for n in 0..ROOM {
+        let message = redirectable(n, at(0)).into();
+        lma.handle_message(at(0), HONEST.0, LMAA.0, &message);
+        assert_eq!(sent(&mut lma), [other.0], "{n}");
+    }
+    let more = |lma: &mut Lma, n, now| {
+        let message = redirectable(n, now).into();
+        lma.handle_message(now, HONEST.0, LMAA.0, &message);
+        sent(lma)
+    };
+    assert_eq!(more(&mut lma, ROOM, at(1)), [HONEST.0], "it is refused");
+    let full = BindingStatus::INSUFFICIENT_RESOURCES.0;
+    assert_eq!(lma.counters().pbas.get(&full), Some(&1));
+    // A copy takes the place of the one before, and who does not answer is given up.
+    assert_eq!(more(&mut lma, 7, at(2)), [other.0]);
+    assert_eq!(more(&mut lma, ROOM, at(60_001)), [other.0]);
+}
+
+/// A MAG forwards for as many stations as workers have numbers for, and says no to another.
+#[test]
+fn stations_beyond_the_paths_of_a_mag_are_not_served_by_halves() {
+    let mut config = MagConfig::new(HONEST, vec![LmaPeer::new(LMAA)]);
+    config.max_prefixes = 100_000;
+    let mut mag = Mag::new(config, 1);
+    // One is the tunnel's.
+    let room = u32::from(flow::PathId::LAST.0);
+    for n in 0..=room {
+        let attachment = Attachment {
+            mn_id: name("mn", n),
+            ll_id: Some(mac(1, n).into()),
+            access: AccessTechnology(4),
+            port: PortId(1),
+            mac: mac(1, n),
+            handoff: HandoffIndicator::NEW_INTERFACE,
+            wanted: vec![],
+            lma: None,
+        };
+        mag.attach(at(0), attachment).unwrap();
+        let pbus = std::iter::from_fn(|| mag.poll_command()).filter_map(|command| match command {
+            Command::Send {
+                message: Message::Pbu(pbu),
+                ..
+            } => Some(pbu),
+            Command::Send { .. } | Command::Table(_) | Command::Advertise(_) => None,
+        });
+        let pbu = pbus.last().unwrap();
+        let prefix = (0x2001_0db8_1000_u128 << 80) | (u128::from(n) << 64);
+        let hnp = Hnp::new(prefix.into(), 64).unwrap();
+        let pba = Pba {
+            status: BindingStatus::ACCEPTED,
+            flags: PbaFlags::PROXY,
+            sequence: pbu.sequence,
+            lifetime: pbu.lifetime,
+            mn_id: pbu.mn_id,
+            hnps: vec![HnpOption::on_link(hnp)],
+            handoff: pbu.handoff,
+            access: pbu.access,
+            ll_id: pbu.ll_id,
+            timestamp: pbu.timestamp,
+            ..Pba::default()
+        };
+        mag.handle_message(at(0), LMAA.0, HONEST.0, &pba.into());
+        while mag.poll_command().is_some() {}
+        let events: Vec<_> = std::iter::from_fn(|| mag.poll_event()).collect();
+        let refused = |event: &MagEvent| matches!(event, MagEvent::Refused { .. });
+        assert_eq!(events.iter().any(refused), n == room, "{n}: {events:?}");
+    }
+    assert_eq!(mag.routes().count(), usize::try_from(room).unwrap());
 }
 
 #[test]

@@ -166,3 +166,42 @@ impl WorkerSet {
         self.ends.iter_mut().find_map(|end| end.rings.pop_report())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dataplane::ring::{RingSizes, rings};
+    use flow::{PortId, Punt};
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_a_ring_waits_and_is_counted() {
+        let sizes = RingSizes {
+            updates: 4,
+            punts: 4,
+            ..RingSizes::default()
+        };
+        let (mut worker, control) = rings(sizes);
+        let mut workers = WorkerSet::new(vec![control]);
+        for _ in 0..4 {
+            workers.broadcast(&Update::Stop);
+        }
+        assert_eq!((workers.backlog(), workers.is_waiting()), (0, false));
+        for _ in 0..70_000 {
+            workers.broadcast(&Update::Stop);
+        }
+        workers.flush();
+        assert_eq!((workers.backlog(), workers.is_waiting()), (70_000, true));
+
+        let punt = || Punt::Resolve {
+            port: PortId(0),
+            next_hop: std::net::Ipv6Addr::LOCALHOST,
+        };
+        assert!(worker.push_punt(punt(), 0).is_ok());
+        assert!(!workers.is_crowded());
+        assert!(worker.push_punt(punt(), 0).is_ok());
+        assert!(workers.is_crowded());
+        assert!(workers.pop_punt().is_some());
+        assert!(!workers.is_crowded());
+    }
+}
