@@ -469,6 +469,10 @@ impl Control {
         match message {
             // That we are there can be said without the disk; anything else is a promise.
             Message::Heartbeat(_) => self.outbox.push(&self.workers, letter),
+            // That a mobile is not here (RFC 6463 §5.3.2) is one too: whose end is forgotten is here again.
+            Message::Pba(pba) if pba.hnps.is_empty() => {
+                self.outbox.promise_if_few(&self.workers, kept, letter);
+            }
             Message::Pba(pba) => {
                 self.outbox
                     .answer(&self.workers, kept, Answer::from(pba), letter);

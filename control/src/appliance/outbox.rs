@@ -11,7 +11,7 @@ use pmip_wire::Pba;
 use store::Mark as Kept;
 
 use super::keeping::Keeping;
-use super::overload::MOST_MESSAGES;
+use super::overload::{MANY_MESSAGES, MOST_MESSAGES};
 use super::workers::{Mark, WorkerSet};
 
 /// Messages that may wait for the disk, and so many more that do not. Long before, nothing is taken in any more that causes
@@ -133,6 +133,16 @@ impl Outbox {
             && let Some(told) = about.and_then(|about| self.told.get_mut(&about))
         {
             told.notice = Some(place);
+        }
+    }
+
+    /// As [`Outbox::promise`], while there is no overload: whoever asked about a mobile that is not here asks again, and must not
+    /// fill the place of those that are.
+    pub(crate) fn promise_if_few(&mut self, workers: &WorkerSet, kept: Kept, outgoing: Outgoing) {
+        if self.promises.len() < MANY_MESSAGES {
+            self.promise(workers, kept, outgoing);
+        } else {
+            self.lost += 1;
         }
     }
 

@@ -202,3 +202,22 @@ fn what_waits_has_a_bound_whatever_it_is() {
     assert_eq!(world.leaves().len(), MOST);
     assert!(world.outbox.told.is_empty());
 }
+
+/// What is said of mobiles that are elsewhere waits for the disk like all else, but leaves room for those that are here.
+#[test]
+fn questions_about_others_fill_a_quarter() {
+    let mut world = World::new();
+    world.change();
+    let mn = MnId::new("elsewhere@x").unwrap();
+    for _ in 0..MOST_MESSAGES {
+        let letter = World::letter(OTHER_MAG, &mn, "PBA", Vec::new());
+        let kept = world.store.mark();
+        world.outbox.promise_if_few(&world.workers, kept, letter);
+    }
+    assert_eq!(world.leaves(), []);
+    assert_eq!(world.outbox.len(), MANY_MESSAGES);
+    let lost = u64::try_from(MOST_MESSAGES - MANY_MESSAGES).unwrap();
+    assert_eq!(world.outbox.lost(), lost);
+    world.answer(MAG, "a@x", 1, (ACCEPTED, 1));
+    assert_eq!(world.outbox.len(), MANY_MESSAGES + 1);
+}
