@@ -371,6 +371,22 @@ mod tests {
         drop(call);
     }
 
+    /// Who asks while nobody answers any more is told at once, and fills nothing.
+    #[test]
+    fn requests_beyond_those_that_may_wait_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("test.sock");
+        let (calls, owner) = crossbeam::channel::bounded::<Call>(1);
+        let server = start(&socket, calls.clone()).unwrap();
+        let (reply, _answer) = oneshot::channel();
+        let request = Request::Drops;
+        calls.send(Call { request, reply }).unwrap();
+        let error = Client::new(&socket).get("/v1/drops").unwrap_err();
+        assert!(error.to_string().contains("overloaded"), "{error}");
+        assert_eq!(owner.len(), 1);
+        drop(server);
+    }
+
     #[test]
     fn a_stale_socket_is_replaced() {
         let directory = tempfile::tempdir().unwrap();

@@ -855,16 +855,27 @@ fn lma_goes_on_with_what_is_good_in_damaged_files() {
     assert_eq!(std::fs::read_to_string(counter).unwrap(), "2\n");
 }
 
-/// A file system of a megabyte in the directory of a test; gone with this.
+/// A file system of some megabytes in the directory of a test; gone with this.
 struct Small(std::path::PathBuf);
 
 impl Small {
-    fn mount(at: &std::path::Path) -> Self {
+    fn mount(at: &std::path::Path, megabytes: u32) -> Self {
         std::fs::create_dir(at).unwrap();
         let kind = Some("tmpfs");
         let flags = nix::mount::MsFlags::empty();
-        nix::mount::mount(kind, at, kind, flags, Some("size=1m")).unwrap();
+        let size = format!("size={megabytes}m");
+        nix::mount::mount(kind, at, kind, flags, Some(size.as_str())).unwrap();
         Self(at.to_owned())
+    }
+
+    /// Leaves room for not an octet more; removing the file that is returned makes some.
+    fn fill(&self) -> std::path::PathBuf {
+        let filler = self.0.join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        for size in [1 << 16, 1 << 10, 1] {
+            while std::io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
+        }
+        filler
     }
 }
 
@@ -882,14 +893,9 @@ fn lma_acknowledges_nothing_while_the_disk_is_full() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let state = Small::mount(&directory.path().join("state"));
+    let state = Small::mount(&directory.path().join("state"), 1);
     let at = AtLma::with_state_in("full", directory);
-    let filler = state.0.join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    // Until not an octet more is taken.
-    for size in [1 << 16, 1 << 10, 1] {
-        while std::io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
-    }
+    let filler = state.fill();
     // The last page of a file may have room for some more.
     let mut names = (2..50).map(|n| format!("mn{n}@example.net"));
     let late = names.find(|name| {
@@ -920,7 +926,6 @@ fn lma_acknowledges_nothing_while_the_disk_is_full() {
         at.lma.log()
     );
 
-    drop(file);
     std::fs::remove_file(&filler).unwrap();
     let pba = answer(&at.signalling);
     assert_eq!(
@@ -932,6 +937,101 @@ fn lma_acknowledges_nothing_while_the_disk_is_full() {
     });
     let files = std::fs::read_dir(state.0.join("records")).unwrap().count();
     assert!(files <= 3, "{files} files are left of tries");
+    drop(at);
+}
+
+/// A gauge without labels.
+fn gauge(lma: &Appliance, name: &str) -> u64 {
+    let (_, text) = lma.http("GET /metrics");
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
+    value.parse().unwrap()
+}
+
+/// Sends PBUs of new mobiles at a rate that a MAG may have, so many at once.
+fn flood(signalling: &Mobility, numbers: std::ops::Range<u32>) {
+    for n in numbers {
+        if n % 256 == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        signalling.send(pbu(1, &format!("flood{n}@example.net"), 75));
+    }
+}
+
+/// The disk takes nothing, and a MAG sends PBUs of ever new mobiles. What waits is bounded, who is there is forwarded and
+/// served, and all of that is acknowledged once when the disk takes again.
+#[test]
+fn lma_that_cannot_keep_up_refuses_new_mobiles_and_no_others() {
+    /// Messages that wait when new mobiles are refused from then on, and those of one turn on top.
+    const MANY: u64 = 16_384;
+    const TURN: u64 = 512;
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let state = Small::mount(&directory.path().join("state"), 48);
+    let at = AtLma::with_state_in("overload", directory);
+    let honest = at.network.peer.mobility(ip(OTHER_MAG), ip(LMAA));
+    let living = "living@example.net";
+    register(&honest, 1, living);
+    assert_eq!(gauge(&at.lma, "flowmob_overload"), 0);
+    let filler = state.fill();
+
+    let mut sent = 0;
+    while gauge(&at.lma, "flowmob_overload") == 0 {
+        assert!(sent < 60_000, "everybody is served for ever");
+        flood(&at.signalling, sent..sent + 1024);
+        sent += 1024;
+    }
+    // As many again make nothing more.
+    let before = gauge(&at.lma, "flowmob_messages_waiting");
+    assert!((MANY..MANY + TURN).contains(&before), "{before}");
+    flood(&at.signalling, sent..sent + 16_384);
+    wait_for("refusals", PATIENCE, || {
+        (at.lma.drops("lma-overload") > 4096).then_some(())
+    });
+    let after = gauge(&at.lma, "flowmob_messages_waiting");
+    assert!((MANY..MANY + TURN).contains(&after), "{after}");
+    // A refusal is heard at once, although the disk is full.
+    honest.send(pbu(1, "new@example.net", 75));
+    let refusal = answer(&honest);
+    assert_eq!(refusal.mn_id, Some(mn_id("new@example.net").into()));
+    assert_eq!(refusal.status, BindingStatus::INSUFFICIENT_RESOURCES);
+
+    // Who is there is forwarded. Refreshes wait for the disk, all of them with one answer, and copies with none.
+    at.cn().is_answered_by(at.mn);
+    for sequence in 2..50 {
+        honest.send(pbu(sequence, living, 75));
+        honest.send(pbu(sequence, living, 75));
+    }
+    wait_for("copies", PATIENCE, || {
+        (at.lma.drops("answer-copy") >= 47 + 48).then_some(())
+    });
+    let waiting = gauge(&at.lma, "flowmob_messages_waiting");
+    assert!((MANY..MANY + TURN).contains(&waiting), "{waiting}");
+    assert!(honest.receive_within(SILENCE).is_none());
+    let (status, said) = at.lma.http("GET /readyz");
+    assert!(
+        status == 503 && said.contains("\"store_failing\":true"),
+        "the disk is why it is not ready: {status} {said}"
+    );
+
+    std::fs::remove_file(&filler).unwrap();
+    let pba = answer(&honest);
+    assert_eq!((pba.status, pba.sequence), (BindingStatus::ACCEPTED, 49));
+    assert_eq!(pba.mn_id, Some(mn_id(living).into()));
+    assert!(honest.receive_within(SILENCE).is_none(), "one is enough");
+    wait_for("the end of it", PATIENCE, || {
+        (gauge(&at.lma, "flowmob_overload") == 0).then_some(())
+    });
+    assert_eq!(gauge(&at.lma, "flowmob_messages_waiting"), 0);
+    assert_eq!(at.lma.drops("not-sent"), 0);
+    register(&honest, 1, "new@example.net");
+    let log = at.lma.log();
+    assert_eq!(log.matches("overload: too much waits").count(), 1, "{log}");
+    assert_eq!(log.matches("overload is over").count(), 1, "{log}");
     drop(at);
 }
 

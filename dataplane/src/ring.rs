@@ -238,6 +238,11 @@ impl ControlRings {
         self.shared.punts.pop()
     }
 
+    /// Whether punts fill half of their ring.
+    pub fn is_crowded(&self) -> bool {
+        self.shared.punts.len() >= self.shared.punts.capacity().div_ceil(2)
+    }
+
     /// The next captured frame, whose octets replace what is in `frame`.
     pub fn pop_seen(&mut self, frame: &mut Vec<u8>) -> Option<Seen> {
         let seen = self.seen.pop().ok()?;

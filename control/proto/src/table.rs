@@ -48,6 +48,9 @@ impl<K: Copy + Ord> PathTable<K> {
             id
         } else {
             let id = PathId(u16::try_from(self.slots.len()).ok()?);
+            if id > PathId::LAST {
+                return None;
+            }
             self.slots.push(None);
             id
         };
@@ -69,6 +72,11 @@ impl<K: Copy + Ord> PathTable<K> {
                 });
             }
         }
+    }
+
+    /// Whether a path has a number, or can be given one.
+    pub(crate) fn has_room_for(&self, key: K) -> bool {
+        self.ids.contains_key(&key) || self.ids.len() <= usize::from(PathId::LAST.0)
     }
 
     /// How many paths there are.
@@ -257,6 +265,28 @@ mod tests {
             local: false,
             rules: vec![],
         }
+    }
+
+    #[test]
+    fn numbers_end_where_those_of_the_workers_do() {
+        let mut outbox = Outbox::<()>::default();
+        let mut paths = PathTable::default();
+        for key in 0..=u32::from(PathId::LAST.0) {
+            assert!(paths.has_room_for(key));
+            let id = paths.resolve(key, || link(1), &mut outbox).unwrap();
+            assert_eq!(u32::from(id.0), key);
+        }
+        assert!(!paths.has_room_for(u32::MAX));
+        assert_eq!(paths.resolve(u32::MAX, || link(1), &mut outbox), None);
+        assert!(paths.has_room_for(7));
+        assert_eq!(
+            paths.resolve(7, || link(1), &mut outbox),
+            Some(PathId(7)),
+            "it is there"
+        );
+        // Nothing names any of them.
+        paths.sweep(&mut outbox);
+        assert!(paths.has_room_for(u32::MAX));
     }
 
     #[test]

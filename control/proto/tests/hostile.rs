@@ -14,9 +14,11 @@ use flow::{
     AccessTechnology, Bid, HandoffIndicator, Hnp, Interval, Lmaa, MacAddr, MnId, PortId, ProxyCoa,
     Selector,
 };
+use pmip_proto::lma::{BceState, RevocationError, RevocationScope};
+use pmip_proto::recording::{Recorded, Recorder};
 use pmip_proto::{
-    Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagPeer,
-    MoveFailure, MoveStarted, Now, PrefixPool,
+    Attachment, Command, FlowRequest, Lma, LmaConfig, LmaEvent, LmaPeer, Mag, MagConfig, MagEvent,
+    MagPeer, MoveFailure, MoveStarted, Now, PrefixPool,
 };
 use pmip_wire::{
     BindingLifetime, BindingStatus, Fma, FmaStatus, Fmi, HnpOption, Message, Pba, PbaFlags, Pbu,
@@ -142,6 +144,355 @@ fn a_million_mobiles_of_one_mag_leave_room_for_those_of_another() {
     lma.handle_timeout(at(10_000_000));
     assert!(lma.peers().all(|peer| peer.sessions == 0));
     assert_eq!(lma.mobiles(), 0);
+}
+
+/// Sends a PBU and gives the status of the answer.
+fn ask(lma: &mut Lma, from: ProxyCoa, pbu: Pbu, now: Now) -> BindingStatus {
+    lma.handle_message(now, from.0, LMAA.0, &pbu.into());
+    let (statuses, _) = answers(lma, from);
+    let [status] = statuses.as_slice() else {
+        panic!("{statuses:?}");
+    };
+    *status
+}
+
+#[test]
+fn while_there_is_too_much_to_do_those_who_are_there_are_served_and_no_others() {
+    let mut lma = lma(|_| {});
+    lma.keep_records();
+    let ours = name("ours", 1);
+    assert_eq!(
+        register(&mut lma, HONEST, &ours, mac(1, 1), at(0)),
+        BindingStatus::ACCEPTED
+    );
+    while lma.poll_record().is_some() {}
+    lma.set_overloaded(true);
+    assert!(lma.is_overloaded());
+
+    let flood = MILLION / 10;
+    let mut events = 0;
+    for n in 0..flood {
+        let message = pbu(&name("new", n), mac(2, n), at(1)).into();
+        lma.handle_message(at(1), HOSTILE.0, LMAA.0, &message);
+        let mut answers = 0;
+        while let Some(command) = lma.poll_command() {
+            let Command::Send {
+                message: Message::Pba(pba),
+                ..
+            } = command
+            else {
+                panic!("{command:?}");
+            };
+            assert_eq!(pba.status, BindingStatus::INSUFFICIENT_RESOURCES);
+            answers += 1;
+        }
+        assert_eq!(answers, 1);
+        events += std::iter::from_fn(|| lma.poll_event()).count();
+    }
+    assert_eq!(events, 10, "the rest is counted");
+    assert_eq!(lma.counters().overload, u64::from(flood));
+    assert_eq!(lma.mobiles(), 1);
+    // Of all of them there is one note, of the MAG.
+    assert_eq!(std::iter::from_fn(|| lma.poll_record()).count(), 1);
+
+    // Meanwhile: a refresh, a handoff, a further access, and the end of it.
+    let refresh = Pbu {
+        handoff: Some(HandoffIndicator::NO_CHANGE),
+        ..pbu(&ours, mac(1, 1), at(2))
+    };
+    let handoff = Pbu {
+        handoff: Some(HandoffIndicator::BETWEEN_MAGS),
+        ..pbu(&ours, mac(1, 1), at(3))
+    };
+    let further = pbu(&ours, mac(3, 1), at(4));
+    let end = Pbu {
+        lifetime: BindingLifetime::ZERO,
+        handoff: Some(HandoffIndicator::UNKNOWN),
+        ..pbu(&ours, mac(3, 1), at(5))
+    };
+    for (ms, from, message) in [
+        (2, HONEST, refresh),
+        (3, HOSTILE, handoff),
+        (4, HONEST, further),
+        (5, HONEST, end),
+    ] {
+        let status = ask(&mut lma, from, message, at(ms));
+        assert_eq!(status, BindingStatus::ACCEPTED, "at {ms}");
+    }
+    let sessions: Vec<_> = lma.bindings().map(|(_, bce)| bce.proxy_coa).collect();
+    assert_eq!(sessions, [HOSTILE, HONEST]);
+
+    // A flow is added and told to the MAG, as ever.
+    let selector = Selector {
+        destination_port: Some(Interval::single(5004)),
+        ..Selector::<Ipv6Addr>::default()
+    };
+    let request = FlowRequest {
+        mn_id: ours.clone(),
+        fid: None,
+        priority: None,
+        selector: selector.into(),
+        bid: Bid::new(1).unwrap(),
+    };
+    assert!(lma.add_flow(at(6), request).is_ok());
+    while lma.poll_command().is_some() {}
+
+    // What ends unknown is not refused but ignored, as ever.
+    let end = Pbu {
+        lifetime: BindingLifetime::ZERO,
+        ..pbu(&name("new", 1), mac(2, 1), at(7))
+    };
+    lma.handle_message(at(7), HOSTILE.0, LMAA.0, &end.into());
+    assert_eq!(answers(&mut lma, HOSTILE).0, []);
+    assert_eq!(lma.counters().overload, u64::from(flood));
+
+    lma.set_overloaded(false);
+    let status = register(&mut lma, HOSTILE, &name("new", 1), mac(2, 1), at(8));
+    assert_eq!(status, BindingStatus::ACCEPTED);
+}
+
+#[test]
+fn what_is_refused_for_too_much_to_do_is_decided_again_alike() {
+    let machine = lma(|_| {});
+    let tape = Recorder::new(machine.clone(), 64);
+    let mut recorded = Recorded::new(machine, Some(tape));
+    let mut statuses = Vec::new();
+    for (n, on) in (0..).zip([false, true, true, false]) {
+        recorded.set_overloaded(at(n.into()), on);
+        let message = pbu(&name("mn", n), mac(1, n), at(n.into())).into();
+        recorded.handle_message(at(n.into()), HONEST.0, LMAA.0, &message);
+        while let Some(command) = recorded.poll_command() {
+            if let Command::Send {
+                message: Message::Pba(pba),
+                ..
+            } = command
+            {
+                statuses.push(pba.status);
+            }
+        }
+        while recorded.poll_event().is_some() {}
+    }
+    let (accepted, full) = (
+        BindingStatus::ACCEPTED,
+        BindingStatus::INSUFFICIENT_RESOURCES,
+    );
+    assert_eq!(statuses, [accepted, full, full, accepted]);
+    let recording = recorded.tape().unwrap().recording();
+    assert_eq!(recording.turns.len(), 4);
+    assert_eq!(recording.replay(|_| {}), None);
+}
+
+/// A copy of a PBU changes nothing that is written down or told to workers, however many there are and whatever orders them.
+#[test]
+fn a_storm_of_copies_leaves_one_answer_that_counts_and_no_record() {
+    for stamped in [true, false] {
+        let mut lma = lma(|_| {});
+        lma.keep_records();
+        let mn_id = name("mn", 1);
+        let mut first = pbu(&mn_id, mac(1, 1), at(0));
+        if !stamped {
+            first.timestamp = None;
+        }
+        let message: Message = first.into();
+        lma.handle_message(at(0), HONEST.0, LMAA.0, &message);
+        assert_eq!(answers(&mut lma, HONEST).0, [BindingStatus::ACCEPTED]);
+        while lma.poll_record().is_some() {}
+        for _ in 0..MILLION / 10 {
+            lma.handle_message(at(1), HONEST.0, LMAA.0, &message);
+            let Some(Command::Send {
+                message: Message::Pba(pba),
+                ..
+            }) = lma.poll_command()
+            else {
+                panic!("no answer");
+            };
+            // It has the number of the accepted one: whoever keeps that one back need not say this.
+            assert!(!pba.status.is_accepted());
+            assert_eq!(pba.sequence, 1);
+            assert_eq!(lma.poll_command(), None);
+        }
+        // The count of the MAG's PBUs.
+        assert_eq!(std::iter::from_fn(|| lma.poll_record()).count(), 1);
+    }
+}
+
+/// Registers mobiles until one is refused; how many are not.
+fn fill(lma: &mut Lma, interfaces: impl Fn(u32) -> (MnId, MacAddr), now: Now) -> u32 {
+    (0..MILLION)
+        .find(|n| {
+            let (mn_id, mac) = interfaces(*n);
+            let status = register(lma, HONEST, &mn_id, mac, now);
+            let full = status == BindingStatus::INSUFFICIENT_RESOURCES;
+            assert!(full || status == BindingStatus::ACCEPTED, "{status:?}");
+            full
+        })
+        .unwrap()
+}
+
+/// Of each table of an LMA that MAGs fill: how many fit, that those in it are served on, and that one that leaves makes room.
+#[test]
+fn a_full_table_refuses_one_more_and_serves_those_that_are_in_it() {
+    let mobiles: fn(u32) -> (MnId, MacAddr) = |n| (name("mn", n), mac(1, n));
+    let interfaces: fn(u32) -> (MnId, MacAddr) = |n| (name("mn", 0), mac(1, n));
+    let few_mobiles: fn(&mut LmaConfig) = |config| config.max_mobiles = 300;
+    let few_sessions: fn(&mut LmaConfig) = |config| config.max_sessions_per_mobile = 3;
+    let small_share: fn(&mut LmaConfig) = |config| config.max_sessions_per_mag = 200;
+    let small_pool: fn(&mut LmaConfig) = |config| {
+        let range = Hnp::new("2001:db8:1000::".parse().unwrap(), 56).unwrap();
+        config.pools = vec![PrefixPool::new(range, 64, Duration::ZERO).unwrap()];
+    };
+    for (change, who, room) in [
+        (few_mobiles, mobiles, 300),
+        (few_sessions, interfaces, 3),
+        (small_share, mobiles, 200),
+        (small_pool, mobiles, 256),
+    ] {
+        let mut lma = lma(|config| {
+            change(config);
+            config.min_delay_before_bce_delete = Duration::from_millis(1);
+        });
+        assert_eq!(fill(&mut lma, who, at(0)), room);
+        for n in 0..room {
+            let (mn_id, mac) = who(n);
+            let status = register(&mut lma, HONEST, &mn_id, mac, at(1));
+            assert_eq!(status, BindingStatus::ACCEPTED, "{n} of {room}");
+        }
+        let (mn_id, mac) = who(0);
+        let end = Pbu {
+            lifetime: BindingLifetime::ZERO,
+            ..pbu(&mn_id, mac, at(2))
+        };
+        assert_eq!(ask(&mut lma, HONEST, end, at(2)), BindingStatus::ACCEPTED);
+        lma.handle_timeout(at(10));
+        let (mn_id, mac) = who(room);
+        let status = register(&mut lma, HONEST, &mn_id, mac, at(11));
+        assert_eq!(status, BindingStatus::ACCEPTED, "{room}");
+    }
+}
+
+#[test]
+fn revocations_without_an_answer_are_bounded() {
+    const ROOM: u32 = 0x8000;
+    let mut lma = lma(|_| {});
+    for n in 0..=ROOM {
+        register(&mut lma, HONEST, &name("mn", n), mac(1, n), at(0));
+    }
+    let scope = |n| RevocationScope::Mobile(name("mn", n));
+    for n in 0..ROOM {
+        assert_eq!(lma.revoke(at(1), &scope(n)), Ok(1));
+    }
+    assert_eq!(
+        lma.revoke(at(1), &scope(ROOM)),
+        Err(RevocationError::TooMany)
+    );
+    let left = lma.binding(&name("mn", ROOM)).unwrap().sessions;
+    assert!(left.iter().all(|bce| bce.state == BceState::Active));
+    // The MAG never answers: they end all the same.
+    while let Some(next) = lma.poll_timeout()
+        && lma.revoke(at(1), &scope(ROOM)).is_err()
+    {
+        lma.handle_timeout(at(u64::try_from(next.as_millis()).unwrap() + 1));
+        while lma.poll_command().is_some() {}
+    }
+    assert!(lma.mobiles() <= 1);
+    let left = lma.binding(&name("mn", ROOM));
+    let left = left.iter().flat_map(|mobile| mobile.sessions);
+    assert!(left.into_iter().all(|bce| bce.state == BceState::Revoking));
+}
+
+#[test]
+fn questions_to_a_pool_without_an_answer_are_bounded() {
+    const ROOM: u32 = 1 << 16;
+    let other = Lmaa("2001:db8:f::2".parse().unwrap());
+    let mut lma = lma(|config| {
+        config.pool = vec![LMAA, other];
+        config.peers.push(MagPeer::new(ProxyCoa(other.0)));
+    });
+    while lma.poll_command().is_some() {}
+    let redirectable = |n, now| Pbu {
+        redirect_capability: true,
+        ..pbu(&name("mn", n), mac(1, n), now)
+    };
+    let sent = |lma: &mut Lma| {
+        let commands = std::iter::from_fn(|| lma.poll_command());
+        let to = commands.filter_map(|command| match command {
+            Command::Send {
+                to,
+                message: Message::Pbu(_) | Message::Pba(_),
+                ..
+            } => Some(to),
+            Command::Send { .. } | Command::Table(_) | Command::Advertise(_) => None,
+        });
+        to.collect::<Vec<_>>()
+    };
+    for n in 0..ROOM {
+        let message = redirectable(n, at(0)).into();
+        lma.handle_message(at(0), HONEST.0, LMAA.0, &message);
+        assert_eq!(sent(&mut lma), [other.0], "{n}");
+    }
+    let more = |lma: &mut Lma, n, now| {
+        let message = redirectable(n, now).into();
+        lma.handle_message(now, HONEST.0, LMAA.0, &message);
+        sent(lma)
+    };
+    assert_eq!(more(&mut lma, ROOM, at(1)), [HONEST.0], "it is refused");
+    let full = BindingStatus::INSUFFICIENT_RESOURCES.0;
+    assert_eq!(lma.counters().pbas.get(&full), Some(&1));
+    // A copy takes the place of the one before, and who does not answer is given up.
+    assert_eq!(more(&mut lma, 7, at(2)), [other.0]);
+    assert_eq!(more(&mut lma, ROOM, at(60_001)), [other.0]);
+}
+
+/// A MAG forwards for as many stations as workers have numbers for, and says no to another.
+#[test]
+fn stations_beyond_the_paths_of_a_mag_are_not_served_by_halves() {
+    let mut config = MagConfig::new(HONEST, vec![LmaPeer::new(LMAA)]);
+    config.max_prefixes = 100_000;
+    let mut mag = Mag::new(config, 1);
+    // One is the tunnel's.
+    let room = u32::from(flow::PathId::LAST.0);
+    for n in 0..=room {
+        let attachment = Attachment {
+            mn_id: name("mn", n),
+            ll_id: Some(mac(1, n).into()),
+            access: AccessTechnology(4),
+            port: PortId(1),
+            mac: mac(1, n),
+            handoff: HandoffIndicator::NEW_INTERFACE,
+            wanted: vec![],
+            lma: None,
+        };
+        mag.attach(at(0), attachment).unwrap();
+        let pbus = std::iter::from_fn(|| mag.poll_command()).filter_map(|command| match command {
+            Command::Send {
+                message: Message::Pbu(pbu),
+                ..
+            } => Some(pbu),
+            Command::Send { .. } | Command::Table(_) | Command::Advertise(_) => None,
+        });
+        let pbu = pbus.last().unwrap();
+        let prefix = (0x2001_0db8_1000_u128 << 80) | (u128::from(n) << 64);
+        let hnp = Hnp::new(prefix.into(), 64).unwrap();
+        let pba = Pba {
+            status: BindingStatus::ACCEPTED,
+            flags: PbaFlags::PROXY,
+            sequence: pbu.sequence,
+            lifetime: pbu.lifetime,
+            mn_id: pbu.mn_id,
+            hnps: vec![HnpOption::on_link(hnp)],
+            handoff: pbu.handoff,
+            access: pbu.access,
+            ll_id: pbu.ll_id,
+            timestamp: pbu.timestamp,
+            ..Pba::default()
+        };
+        mag.handle_message(at(0), LMAA.0, HONEST.0, &pba.into());
+        while mag.poll_command().is_some() {}
+        let events: Vec<_> = std::iter::from_fn(|| mag.poll_event()).collect();
+        let refused = |event: &MagEvent| matches!(event, MagEvent::Refused { .. });
+        assert_eq!(events.iter().any(refused), n == room, "{n}: {events:?}");
+    }
+    assert_eq!(mag.routes().count(), usize::try_from(room).unwrap());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use store::Mark as Kept;
 use tokio::sync::oneshot;
 
 use super::control::Control;
-use super::keeping::Keeping;
+use super::keeping::{Keeping, MOST_ANSWERS};
 use super::pair::Pair;
 use super::workers::{Mark, WorkerSet};
 use crate::api::{
@@ -59,6 +59,11 @@ impl Control {
         if self.stands_by() && (keeps || matches!(request, ApplianceRequest::FlowMove(_))) {
             let why = "this process stands by: another one leads, and decides";
             answered(reply, Err(Problem::refused(why)));
+            return;
+        }
+        if (keeps || matches!(request, ApplianceRequest::FlowMove(_))) && self.is_full() {
+            let why = "too much waits for the disk; try again";
+            answered(reply, Err(Problem::unavailable(why)));
             return;
         }
         let answer = match request {
@@ -121,6 +126,11 @@ impl Control {
         } else {
             answered(reply, answer);
         }
+    }
+
+    /// Whether nothing may be begun that somebody waits for.
+    fn is_full(&mut self) -> bool {
+        self.load.is_most() || self.keeping.is_full() || self.moves.is_full()
     }
 
     fn status(&self) -> Status {
@@ -339,6 +349,19 @@ impl WaitingMoves {
         self.signalling.push((waiting, reply));
     }
 
+    /// Whether as many wait as may. Who has lost patience is not waited for.
+    pub(crate) fn is_full(&mut self) -> bool {
+        if self.len() >= MOST_ANSWERS {
+            self.signalling.retain(|(_, reply)| !reply.is_closed());
+            self.switching.retain(|move_| !move_.reply.is_closed());
+        }
+        self.len() >= MOST_ANSWERS
+    }
+
+    fn len(&self) -> usize {
+        self.signalling.len() + self.switching.len()
+    }
+
     /// A move is decided; whoever waits is told once the workers have passed `mark`, and `kept` is on disk.
     pub(crate) fn moved(&mut self, moved: &Waiting, times: MoveTimes, mark: &Mark, kept: Kept) {
         for (waiting, reply) in self.take(moved) {
@@ -387,5 +410,39 @@ impl WaitingMoves {
         self.signalling
             .extract_if(.., |(waiting, _)| waiting == which)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_wait_are_bounded_and_who_has_gone_makes_room() {
+        let mut moves = WaitingMoves::default();
+        let waiting = Waiting {
+            mn_id: MnId::new("mn1@example.net").unwrap(),
+            fid: Fid::new(1).unwrap(),
+            to: Bid::new(1).unwrap(),
+        };
+        let mut listening = Vec::new();
+        for _ in 0..MOST_ANSWERS {
+            assert!(!moves.is_full());
+            let (reply, answer) = oneshot::channel();
+            moves.wait(waiting.clone(), reply);
+            listening.push(answer);
+        }
+        assert!(moves.is_full());
+        // Also those that are decided.
+        let times = MoveTimes {
+            requested: Duration::ZERO,
+            initiated: None,
+            completed: Duration::ZERO,
+        };
+        let mark = WorkerSet::new(Vec::new()).mark();
+        moves.moved(&waiting, times, &mark, Kept::default());
+        assert!(moves.is_full());
+        listening.pop();
+        assert!(!moves.is_full());
     }
 }

@@ -25,7 +25,8 @@ use super::keeping::Keeping;
 use super::links::Links;
 use super::metrics::Times;
 use super::mobiles::MobileTable;
-use super::outbox::{Letter, Outbox, Outgoing};
+use super::outbox::{Answer, Letter, Outbox, Outgoing};
+use super::overload::{Load, Overload};
 use super::pair::Pair;
 use super::protection::{Admitted, Protection, Sender};
 use super::recorder::{FlightTape, RecordedLma, RecordedMag};
@@ -65,6 +66,9 @@ pub(crate) struct Control {
     pub(super) links: Links,
     pub(super) workers: WorkerSet,
     pub(super) outbox: Outbox,
+    /// What waited when this turn began.
+    pub(super) load: Load,
+    pub(super) overload: Overload,
     pub(super) reports: Reports,
     pub(super) ways: Ways,
     pub(super) moves: WaitingMoves,
@@ -94,6 +98,8 @@ pub(super) struct Oddities {
     pub(super) extension_headers: u64,
     /// Messages that do not fit a Mobility Header.
     pub(super) not_encoded: u64,
+    /// Messages that came while as much waited for the disk as may.
+    pub(super) not_taken: u64,
 }
 
 impl Control {
@@ -138,6 +144,7 @@ impl Control {
     /// One turn of the loop; whether there was anything to do.
     pub(super) fn turn(&mut self) -> bool {
         let now = self.now();
+        self.watch_load(now);
         let mut work = self.take_punts(now);
         work |= self.take_calls(now);
         work |= self.take_reports();
@@ -245,6 +252,11 @@ impl Control {
                 return;
             }
         };
+        // Neighbours are heard on, and peers see that we are there: forwarding goes on for as long as the disk takes.
+        if self.load.is_most() && !matches!(message, Message::Heartbeat(_)) {
+            self.oddities.not_taken += 1;
+            return;
+        }
         let mn = message.mn_id().map(display);
         tracing::debug!(%from, name = message.name(), mn, "received");
         match &message {
@@ -453,12 +465,26 @@ impl Control {
             mn: message.mn_id().cloned(),
         };
         let letter = Outgoing::Message(Box::new(letter));
-        // That we are there can be said without the disk; anything else is a promise.
-        if matches!(message, Message::Heartbeat(_)) {
-            self.outbox.push(&self.workers, letter);
-        } else {
-            self.outbox
-                .promise(&self.workers, self.keeping.mark(), letter);
+        let kept = self.keeping.mark();
+        match message {
+            // That we are there can be said without the disk; anything else is a promise.
+            Message::Heartbeat(_) => self.outbox.push(&self.workers, letter),
+            // That a mobile is not here (RFC 6463 §5.3.2) is one too: whose end is forgotten is here again.
+            Message::Pba(pba) if pba.hnps.is_empty() => {
+                self.outbox.promise_if_few(&self.workers, kept, letter);
+            }
+            Message::Pba(pba) => {
+                self.outbox
+                    .answer(&self.workers, kept, Answer::from(pba), letter);
+            }
+            Message::Pbu(_)
+            | Message::BindingError(_)
+            | Message::Fmi(_)
+            | Message::Fma(_)
+            | Message::Bri(_)
+            | Message::Bra(_)
+            | Message::Upn(_)
+            | Message::Upa(_) => self.outbox.promise(&self.workers, kept, letter),
         }
     }
 

@@ -57,7 +57,7 @@ impl Control {
         ]
     }
 
-    fn ignored_by_anyone(&self) -> [Ignored; 11] {
+    fn ignored_by_anyone(&self) -> [Ignored; 14] {
         let received = self.receiver.counters();
         [
             (
@@ -94,6 +94,21 @@ impl Control {
                 "not-encoded",
                 self.oddities.not_encoded,
                 "A message of ours that is too long.",
+            ),
+            (
+                "not-taken",
+                self.oddities.not_taken,
+                "A message that came while as much waited for the disk as may; its sender repeats it.",
+            ),
+            (
+                "answer-copy",
+                self.outbox.superseded(),
+                "A PBA that was not sent, as another one about the session waited for the disk.",
+            ),
+            (
+                "not-sent",
+                self.outbox.lost(),
+                "A message of ours that was not sent, as too many waited; it is repeated like one that is lost.",
             ),
             (
                 "unknown-station",
@@ -169,7 +184,7 @@ fn ignored_by_protection(counters: &ProtectionCounters) -> [Ignored; 9] {
     ]
 }
 
-fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 16] {
+fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 17] {
     let refused = lma.pbas.iter().filter(|(status, _)| **status >= 128);
     [
         (
@@ -181,6 +196,11 @@ fn ignored_by_lma(lma: &LmaCounters) -> [Ignored; 16] {
             "lma-over-share",
             lma.over_share,
             "A PBU of a MAG that has as many sessions as one may; refused with 130.",
+        ),
+        (
+            "lma-overload",
+            lma.overload,
+            "A PBU of a new mobile, refused with 130, as there was too much to do.",
         ),
         (
             "lma-draining",

@@ -20,6 +20,9 @@ const DIRECTORY: &str = "records";
 /// Lines about records that cannot be used: the first ones tell what is wrong.
 pub(super) const LINES: usize = 20;
 
+/// Answers that may wait for the disk: what comes then is not begun.
+pub(super) const MOST_ANSWERS: usize = 1024;
+
 /// An answer to somebody, and after which change it may be given.
 struct Promise {
     /// `None` before the changes that follow from the request have been submitted.
@@ -136,6 +139,19 @@ impl Keeping {
         })
     }
 
+    /// Changes that the store has not taken up.
+    pub(super) fn queued(&self) -> u64 {
+        self.store.as_ref().map_or(0, Store::queued)
+    }
+
+    /// Whether as many answers wait as may. Who has lost patience is not waited for.
+    pub(super) fn is_full(&mut self) -> bool {
+        if self.promises.len() >= MOST_ANSWERS {
+            self.promises.retain(|promise| !promise.reply.is_closed());
+        }
+        self.promises.len() >= MOST_ANSWERS
+    }
+
     /// Answers a request once what it has changed is on disk.
     pub(super) fn promise(&mut self, reply: oneshot::Sender<Answer>, answer: Answer) {
         if self.waits && answer.is_ok() {
@@ -235,5 +251,29 @@ fn report(directory: &Path, contents: &Contents) {
             places,
             "files were damaged; they are in {aside}, and what was good in them is used"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn answers_that_wait_are_bounded_and_who_has_gone_makes_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(directory.path()).unwrap();
+        let mut keeping = Keeping::shared(store);
+        let mut listening = Vec::new();
+        for _ in 0..MOST_ANSWERS {
+            assert!(!keeping.is_full());
+            let (reply, answer) = oneshot::channel();
+            keeping.promise(reply, Ok(Value::Null));
+            listening.push(answer);
+        }
+        assert!(keeping.is_full());
+        listening.pop();
+        assert!(!keeping.is_full());
     }
 }

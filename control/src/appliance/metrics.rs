@@ -146,6 +146,9 @@ impl Control {
                 scrape.gauges("pair_followed", help, [(vec![], followed)]);
             }
         }
+        let waiting = u64::try_from(self.outbox.len()).unwrap_or(u64::MAX);
+        let help = "Messages that wait until what they say is in force and on disk";
+        scrape.gauges("messages_waiting", help, [(vec![], waiting)]);
         if let Some(kept) = self.keeping.progress() {
             let help = "Groups of changes that are not on disk yet";
             scrape.gauges("store_waiting", help, [(vec![], kept.waiting)]);
@@ -298,6 +301,8 @@ impl Control {
         let help = "Sessions that another LMA of the pool was assigned";
         scrape.counters("redirects", help, values);
         if let Some(lma) = &self.lma {
+            let help = "1 while the LMA refuses new mobiles as there is too much to do";
+            scrape.gauges("overload", help, [(vec![], u64::from(lma.is_overloaded()))]);
             let help = "Whether the LMA takes no new mobiles";
             scrape.gauges(
                 "draining",

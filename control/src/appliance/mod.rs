@@ -16,6 +16,7 @@ mod links;
 mod metrics;
 mod mobiles;
 mod outbox;
+mod overload;
 mod pair;
 mod ports;
 mod protection;
@@ -57,6 +58,7 @@ use self::links::Links;
 use self::metrics::Times;
 use self::mobiles::MobileTable;
 use self::outbox::Outbox;
+use self::overload::{Load, Overload};
 use self::pair::Pair;
 use self::ports::OpenPorts;
 use self::protection::Protection;
@@ -443,6 +445,8 @@ fn build_control(
         links: Links::default(),
         workers: WorkerSet::new(rings),
         outbox: Outbox::default(),
+        load: Load::default(),
+        overload: Overload::default(),
         reports: Reports::default(),
         ways: Ways::new(config.process.path_mtu_lifetime),
         moves: calls::WaitingMoves::default(),

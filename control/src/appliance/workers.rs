@@ -144,6 +144,11 @@ impl WorkerSet {
         None
     }
 
+    /// Whether punts fill half of a worker's ring.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.ends.iter().any(|end| end.rings.is_crowded())
+    }
+
     /// The next captured frame from a worker; its octets replace what is in `frame`.
     pub(crate) fn pop_seen(&mut self, frame: &mut Vec<u8>) -> Option<Seen> {
         for _ in 0..self.ends.len() {
@@ -159,5 +164,44 @@ impl WorkerSet {
     /// The next answer from a worker.
     pub(crate) fn pop_report(&mut self) -> Option<Report> {
         self.ends.iter_mut().find_map(|end| end.rings.pop_report())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dataplane::ring::{RingSizes, rings};
+    use flow::{PortId, Punt};
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_a_ring_waits_and_is_counted() {
+        let sizes = RingSizes {
+            updates: 4,
+            punts: 4,
+            ..RingSizes::default()
+        };
+        let (mut worker, control) = rings(sizes);
+        let mut workers = WorkerSet::new(vec![control]);
+        for _ in 0..4 {
+            workers.broadcast(&Update::Stop);
+        }
+        assert_eq!((workers.backlog(), workers.is_waiting()), (0, false));
+        for _ in 0..70_000 {
+            workers.broadcast(&Update::Stop);
+        }
+        workers.flush();
+        assert_eq!((workers.backlog(), workers.is_waiting()), (70_000, true));
+
+        let punt = || Punt::Resolve {
+            port: PortId(0),
+            next_hop: std::net::Ipv6Addr::LOCALHOST,
+        };
+        assert!(worker.push_punt(punt(), 0).is_ok());
+        assert!(!workers.is_crowded());
+        assert!(worker.push_punt(punt(), 0).is_ok());
+        assert!(workers.is_crowded());
+        assert!(workers.pop_punt().is_some());
+        assert!(!workers.is_crowded());
     }
 }

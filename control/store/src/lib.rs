@@ -127,6 +127,8 @@ impl Contents {
 #[derive(Debug, Default)]
 pub struct Progress {
     kept: AtomicU64,
+    /// Changes that were taken up, to be written.
+    taken: AtomicU64,
     /// Groups written.
     pub groups: AtomicU64,
     /// Changes in them.
@@ -147,6 +149,8 @@ pub struct Store {
     /// The last change that something may wait for.
     mark: Mark,
     submitted: u64,
+    /// Changes in what was submitted.
+    changes: u64,
     progress: Arc<Progress>,
     /// The term in which a shared store is written; 0 before.
     #[cfg(feature = "etcd")]
@@ -218,6 +222,7 @@ impl Store {
             batch: Batch::default(),
             mark: Mark(0),
             submitted: 0,
+            changes: 0,
             progress,
             #[cfg(feature = "etcd")]
             term: Arc::default(),
@@ -251,6 +256,7 @@ impl Store {
         }
         let mut batch = std::mem::take(&mut self.batch);
         self.submitted += 1;
+        self.changes += u64::try_from(batch.changes.len()).unwrap_or(u64::MAX);
         batch.number = self.submitted;
         batch.clocks = clocks;
         if batch.urgent {
@@ -287,6 +293,13 @@ impl Store {
     pub fn waiting(&self) -> u64 {
         let kept = self.progress.kept.load(Ordering::Acquire);
         self.submitted.saturating_sub(kept)
+    }
+
+    /// Changes that were submitted and not taken up yet: one by one they are in memory, however often a key is among them. What was
+    /// taken up and is not on disk is there once for each key.
+    pub fn queued(&self) -> u64 {
+        let taken = self.progress.taken.load(Ordering::Relaxed);
+        self.changes.saturating_sub(taken)
     }
 
     /// Writes what is left, and ends; `false` if some of it is not on disk.

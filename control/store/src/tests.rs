@@ -311,3 +311,31 @@ fn wait_or_fail(store: &Store) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// What is taken up is in memory once for each key; what is not is counted.
+#[test]
+fn changes_are_queued_until_they_are_taken_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(&directory.path().join("store")).unwrap();
+    assert_eq!(store.queued(), 0);
+    store.put(Space::Lma, key(1), Some(value(1)), true);
+    assert_eq!(store.queued(), 0, "it is not submitted");
+    store.submit(clocks(1));
+    wait(&store);
+    assert_eq!(store.queued(), 0);
+    // Nobody takes them up.
+    let (to, batches) = unbounded();
+    let writing = store.to.replace(to);
+    for n in 0..10 {
+        store.put(Space::Lma, key(1), Some(value(n)), true);
+        store.put(Space::Lma, key(n), None, false);
+        store.submit(clocks(2));
+    }
+    assert_eq!(store.queued(), 20);
+    for batch in batches.try_iter() {
+        writing.as_ref().unwrap().send(batch).unwrap();
+    }
+    store.to = writing;
+    wait(&store);
+    assert_eq!(store.queued(), 0);
+}

@@ -137,6 +137,8 @@ impl Writer {
     fn take(&mut self, batch: Batch) {
         self.number = batch.number;
         self.clocks = batch.clocks;
+        let changes = u64::try_from(batch.changes.len()).unwrap_or(u64::MAX);
+        self.progress.taken.fetch_add(changes, Ordering::Relaxed);
         for (space, key, value) in batch.changes {
             self.changes.insert((space, key), value);
         }

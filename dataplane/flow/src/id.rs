@@ -257,6 +257,12 @@ number! {
     /// A path in one role's tables: an index, small and dense.
     PathId(u16)
 }
+
+impl PathId {
+    /// The greatest number: those above it mean something else in the workers' tables.
+    pub const LAST: Self = Self(u16::MAX - 3);
+}
+
 number! {
     /// A port of the process, numbered in the order of the configuration.
     PortId(u16)

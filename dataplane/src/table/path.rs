@@ -14,7 +14,7 @@ use crate::neighbour::AdjacencyId;
 use crate::packet::header::{Ethernet, Frame, IPV6_LEN, Ipv6, next_header};
 
 /// The greatest path number.
-pub(crate) const MAX_PATH: u16 = u16::MAX - 3;
+pub(crate) const MAX_PATH: u16 = PathId::LAST.0;
 /// In place of a path: the packet is not to be chosen for in its burst.
 pub(crate) const ASIDE: u16 = u16::MAX - 2;
 /// In a record: discard the packet.

@@ -232,7 +232,8 @@ impl Lma {
         }
     }
 
-    fn has(&self, mn_id: &MnId) -> bool {
+    /// Whether a mobile has a session here.
+    pub(super) fn has(&self, mn_id: &MnId) -> bool {
         let mobile = self.cache.find(mn_id);
         mobile.is_some_and(|mobile| !mobile.sessions.is_empty())
     }

@@ -21,6 +21,7 @@
 //! | `revocation` | bindings that the LMA ends (RFC 5846) |
 //! | `ghosts` | PBUs for them that come all the same |
 //! | `service` | mobiles that are served no longer |
+//! | `overload` | mobiles that are not taken while those that are here keep the LMA busy |
 //! | `notifications` | mobiles that a MAG shall register again (RFC 7077) |
 //! | `refusals` | which message a peer does not know |
 //! | `tables` | what follows for the workers |
@@ -63,6 +64,7 @@ mod ghosts;
 mod liveness;
 mod lookup;
 mod notifications;
+mod overload;
 mod pbu;
 mod peers;
 mod prefixes;
@@ -138,6 +140,8 @@ pub struct Lma {
     service: Kept<MnId, bool>,
     /// Whether no new mobiles are taken; nothing until a command has said so.
     draining: Kept<(), bool>,
+    /// Whether more comes in than can be kept up with; no record tells of it.
+    overloaded: bool,
     inquiries: Inquiries,
     /// Prefixes of profiles: never lent by a pool.
     reserved: BTreeSet<Hnp>,
@@ -198,6 +202,8 @@ pub struct LmaCounters {
     pub redirected: u64,
     /// PBUs of mobiles that are not here, refused because this LMA drains, and times that it passed itself over.
     pub draining: u64,
+    /// PBUs of mobiles that are not here, refused because this LMA has too much to do.
+    pub overload: u64,
     /// Questions of other LMAs of the pool about mobiles that are not here.
     pub pool_questions: u64,
     /// Times that another LMA of the pool was passed over as it does not answer heartbeats.
@@ -269,6 +275,7 @@ impl Lma {
             config,
             service: Kept::default(),
             draining: Kept::default(),
+            overloaded: false,
             inquiries: Inquiries::default(),
             reserved,
             pools,

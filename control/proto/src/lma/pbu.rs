@@ -161,6 +161,7 @@ impl Lma {
         let mn_id = mn_id.ok_or(BindingStatus::NOT_LMA_FOR_THIS_MOBILE_NODE)?;
         let profile = self.entitled(mn_id, arrival.proxy_coa)?;
         self.decline(arrival, mn_id)?;
+        self.admit(arrival, mn_id)?;
         // Only plain IPv6-in-IPv6 tunnels are offered (RFC 5844 §4.1.3.1).
         if pbu.flags.contains(PbuFlags::FORCE_UDP) {
             return Err(BindingStatus::PROHIBITED.into());

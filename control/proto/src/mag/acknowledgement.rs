@@ -156,7 +156,9 @@ impl Mag {
         hnps.dedup();
         let mobile = self.bul.sessions.get(&id).map(|bule| bule.mobile);
         let more = mobile.map_or(0, |mobile| self.routes.missing(&hnps, mobile));
-        let full = self.routes.len() + more > self.config.max_prefixes;
+        let bule = self.bul.sessions.get(&id);
+        let full = self.routes.len() + more > self.config.max_prefixes
+            || bule.is_some_and(|bule| !self.routes.has_room_for(bule));
         let unusable = hnps.is_empty() || hnps.len() > MAX_PREFIXES;
         if unusable || pba.lifetime.is_zero() || full {
             // Accepted, but nothing to forward, more than a mobile can be told, or no room for it.

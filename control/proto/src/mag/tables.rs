@@ -159,6 +159,12 @@ impl Routes {
         self.paths.renew(changed, outbox);
     }
 
+    /// Whether the mobile's link has a path, or can be given one.
+    pub(crate) fn has_room_for(&self, bule: &Bule) -> bool {
+        let (port, mac) = bule.link();
+        self.paths.has_room_for(PathKey::Link(port, mac))
+    }
+
     fn link(&mut self, bule: &Bule, outbox: &mut Outbox<MagEvent>) -> Option<PathId> {
         let (port, mac) = bule.link();
         let path = || Path::Link(Link { port, mac });

@@ -41,6 +41,8 @@ pub enum LmaInput {
     RemoveProfile(MnId),
     /// [`Lma::set_draining`].
     SetDraining(bool),
+    /// [`Lma::set_overloaded`].
+    SetOverloaded(bool),
     /// [`Lma::allow_signalling`].
     AllowSignalling(ProxyCoa),
     /// [`Lma::reregister`].
@@ -104,6 +106,10 @@ impl Machine for Lma {
             LmaInput::SetService(mn_id, on) => said(self.set_service(now, mn_id, *on)),
             LmaInput::RemoveProfile(mn_id) => said(self.remove_profile(now, mn_id)),
             LmaInput::SetDraining(on) => said(self.set_draining(*on)),
+            LmaInput::SetOverloaded(on) => {
+                self.set_overloaded(*on);
+                return None;
+            }
             LmaInput::AllowSignalling(proxy_coa) => {
                 self.allow_signalling(now, *proxy_coa);
                 return None;

@@ -190,6 +190,12 @@ impl<T: Tape<Lma>> Recorded<Lma, T> {
         self.answer(answer)
     }
 
+    /// [`Lma::set_overloaded`].
+    pub fn set_overloaded(&mut self, now: Now, on: bool) {
+        self.input(now, || LmaInput::SetOverloaded(on));
+        self.machine.set_overloaded(on);
+    }
+
     /// [`Lma::reregister`].
     ///
     /// # Errors

@@ -178,6 +178,32 @@ fn who_drains_keeps_its_mobiles_and_takes_no_others() {
 }
 
 #[test]
+fn who_has_too_much_to_do_sends_new_mobiles_on_and_keeps_its_own() {
+    let (stays, comes) = (mobile_of(2), {
+        let mut others = (0..30).map(mn).filter(|mn_id| first_of(mn_id) == 2);
+        others.nth(1).unwrap()
+    });
+    let mut cluster = Cluster::new(1);
+    cluster.attach(&stays, 0, 0, 0, NEW);
+    cluster.run_ms(500);
+    cluster.set_overloaded(2, true);
+    // Its mobile's second access comes here, a new mobile that another asks it about does not.
+    cluster.attach(&stays, 1, 1, 1, NEW);
+    cluster.attach(&comes, 0, 0, 0, NEW);
+    cluster.run_ms(500);
+    assert_eq!(cluster.only_lma_of(&stays), 2);
+    assert_eq!(cluster.lmas[2].sessions(), 2);
+    let other = cluster.only_lma_of(&comes);
+    assert_ne!(other, 2);
+    assert_eq!(cluster.lmas[2].counters().overload, 1);
+    cluster.set_overloaded(2, false);
+    cluster.attach(&comes, 1, 1, 2, NEW);
+    cluster.run_ms(500);
+    assert_eq!(cluster.only_lma_of(&comes), other);
+    cluster.check_agreement();
+}
+
+#[test]
 fn if_all_drain_a_mobile_is_refused_until_one_does_no_longer() {
     let mn_id = mobile_of(0);
     let mut cluster = Cluster::new(1);

@@ -184,6 +184,12 @@ impl Cluster {
         left
     }
 
+    pub(super) fn set_overloaded(&mut self, lma: usize, on: bool) {
+        let now = self.now();
+        self.lmas[lma].set_overloaded(now, on);
+        self.drain();
+    }
+
     /// An LMA is killed, and goes on from what it has written down.
     pub(super) fn kill_lma(&mut self, lma: usize) {
         if replaying() {
