@@ -11,7 +11,9 @@
 //! it writes late counts, and nothing that counts is unknown to the other one. The lease is for finding out that somebody
 //! has to lead, not for knowing who does.
 
+mod elector;
 mod engine;
+mod leader;
 mod link;
 mod member;
 
