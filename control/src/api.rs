@@ -50,7 +50,8 @@ pub(crate) struct Readiness {
     pub(crate) ready: bool,
     /// Names of ports whose link is down.
     pub(crate) ports_down: Vec<String>,
-    /// Whether the disk refuses what is to be kept of sessions and flows.
+    /// Whether the disk, or etcd, refuses what is to be kept of sessions and flows; of an LMA that stands by, whether it
+    /// hears nothing from etcd.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) store_failing: bool,
     /// Names of a mobile node's accesses that are down or have no router.

@@ -452,17 +452,7 @@ fn stations_beyond_the_paths_of_a_mag_are_not_served_by_halves() {
     // One is the tunnel's.
     let room = u32::from(flow::PathId::LAST.0);
     for n in 0..=room {
-        let attachment = Attachment {
-            mn_id: name("mn", n),
-            ll_id: Some(mac(1, n).into()),
-            access: AccessTechnology(4),
-            port: PortId(1),
-            mac: mac(1, n),
-            handoff: HandoffIndicator::NEW_INTERFACE,
-            wanted: vec![],
-            lma: None,
-        };
-        mag.attach(at(0), attachment).unwrap();
+        mag.attach(at(0), attachment(n)).unwrap();
         let pbus = std::iter::from_fn(|| mag.poll_command()).filter_map(|command| match command {
             Command::Send {
                 message: Message::Pbu(pbu),
@@ -473,19 +463,7 @@ fn stations_beyond_the_paths_of_a_mag_are_not_served_by_halves() {
         let pbu = pbus.last().unwrap();
         let prefix = (0x2001_0db8_1000_u128 << 80) | (u128::from(n) << 64);
         let hnp = Hnp::new(prefix.into(), 64).unwrap();
-        let pba = Pba {
-            status: BindingStatus::ACCEPTED,
-            flags: PbaFlags::PROXY,
-            sequence: pbu.sequence,
-            lifetime: pbu.lifetime,
-            mn_id: pbu.mn_id,
-            hnps: vec![HnpOption::on_link(hnp)],
-            handoff: pbu.handoff,
-            access: pbu.access,
-            ll_id: pbu.ll_id,
-            timestamp: pbu.timestamp,
-            ..Pba::default()
-        };
+        let pba = accepted(pbu, hnp);
         mag.handle_message(at(0), LMAA.0, HONEST.0, &pba.into());
         while mag.poll_command().is_some() {}
         let events: Vec<_> = std::iter::from_fn(|| mag.poll_event()).collect();
@@ -646,30 +624,23 @@ fn moves_that_a_mag_leaves_half_open_fill_its_window_and_no_others() {
     assert_eq!(failed, MOBILES / 2);
 }
 
-/// A MAG with one mobile that is registered.
-fn mag() -> Mag {
-    let config = MagConfig::new(HONEST, vec![LmaPeer::new(LMAA)]);
-    let mut mag = Mag::new(config, 1);
-    let attachment = Attachment {
-        mn_id: name("mn", 1),
-        ll_id: Some(mac(1, 1).into()),
+/// A mobile at a MAG.
+fn attachment(n: u32) -> Attachment {
+    Attachment {
+        mn_id: name("mn", n),
+        ll_id: Some(mac(1, n).into()),
         access: AccessTechnology(4),
         port: PortId(1),
-        mac: mac(1, 1),
+        mac: mac(1, n),
         handoff: HandoffIndicator::NEW_INTERFACE,
         wanted: vec![],
         lma: None,
-    };
-    mag.attach(at(0), attachment).unwrap();
-    let Some(Command::Send {
-        message: Message::Pbu(pbu),
-        ..
-    }) = mag.poll_command()
-    else {
-        panic!("no PBU");
-    };
-    let hnp = Hnp::new("2001:db8:1000::".parse().unwrap(), 64).unwrap();
-    let pba = Pba {
+    }
+}
+
+/// The LMA's answer to a PBU of a MAG.
+fn accepted(pbu: Pbu, hnp: Hnp) -> Pba {
+    Pba {
         status: BindingStatus::ACCEPTED,
         flags: PbaFlags::PROXY,
         sequence: pbu.sequence,
@@ -679,8 +650,25 @@ fn mag() -> Mag {
         handoff: pbu.handoff,
         access: pbu.access,
         ll_id: pbu.ll_id,
+        timestamp: pbu.timestamp,
         ..Pba::default()
+    }
+}
+
+/// A MAG with one mobile that is registered.
+fn mag() -> Mag {
+    let config = MagConfig::new(HONEST, vec![LmaPeer::new(LMAA)]);
+    let mut mag = Mag::new(config, 1);
+    mag.attach(at(0), attachment(1)).unwrap();
+    let Some(Command::Send {
+        message: Message::Pbu(pbu),
+        ..
+    }) = mag.poll_command()
+    else {
+        panic!("no PBU");
     };
+    let hnp = Hnp::new("2001:db8:1000::".parse().unwrap(), 64).unwrap();
+    let pba = accepted(pbu, hnp);
     mag.handle_message(at(0), LMAA.0, HONEST.0, &pba.into());
     while mag.poll_command().is_some() {}
     while mag.poll_event().is_some() {}

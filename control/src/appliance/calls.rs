@@ -16,6 +16,7 @@ use super::workers::{Mark, WorkerSet};
 use crate::api::{
     Attach, Done, FlowAdd, FlowAdded, FlowDelete, FlowMove, FlowMoved, Handoff, Problem, Status,
 };
+use crate::keys::Source;
 use crate::selector_text;
 use crate::server::{Answer, ApplianceRequest, Call, Request};
 
@@ -56,8 +57,8 @@ impl Control {
         reply: oneshot::Sender<Answer>,
     ) {
         let keeps = request.changes_what_is_kept();
-        if self.stands_by() && (keeps || matches!(request, ApplianceRequest::FlowMove(_))) {
-            let why = "this process stands by: another one leads, and decides";
+        if self.stands_by() && request.is_for_who_decides() {
+            let why = "this process stands by and decides nothing: ask the one that leads";
             answered(reply, Err(Problem::refused(why)));
             return;
         }
@@ -188,9 +189,15 @@ impl Control {
     }
 
     fn reload_keys(&mut self) -> Answer {
-        self.protection
-            .reload()
-            .map_err(|error| Problem::refused(format!("{error:#}")))?;
+        let refused = |error: anyhow::Error| Problem::refused(format!("{error:#}"));
+        if self.stands_by() {
+            let sources = Source::all(self.reloads.running());
+            self.protection.read(&sources).map_err(refused)?;
+            return Ok(done(
+                "keys are right, and are used when this process leads".to_owned(),
+            ));
+        }
+        self.protection.reload().map_err(refused)?;
         Ok(done("keys read".to_owned()))
     }
 

@@ -416,17 +416,12 @@ fn build_control(
         });
     let nd = NeighbourDiscovery::new(nd_ports.collect());
     let worker = worker_config(config, &infos, WorkerId(0));
-    let recorder = match config.process.recorded_turns {
-        // One that stands by begins to record when it leads.
-        _ if pair.is_some() => None,
-        0 => None,
-        turns => {
-            let turns = usize::try_from(turns).unwrap_or(usize::MAX);
-            let machines = (lma.as_ref(), mag.as_ref());
-            let tape = recorder::start(&config.name, machines, turns, Confinement::of(config))?;
-            tape.save_on_panic(&config.name, &recordings(config));
-            Some(tape)
-        }
+    // One that stands by begins to record when it leads.
+    let recorder = if pair.is_some() {
+        None
+    } else {
+        let machines = (lma.as_ref(), mag.as_ref());
+        recorder::begin(config, machines, Some(Confinement::of(config)))?
     };
     let mut lma = lma.map(|lma| Recorded::new(lma, recorder.clone()));
     let mut mag = mag.map(|mag| Recorded::new(mag, recorder.clone()));
@@ -472,11 +467,4 @@ fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     let state = std::collections::hash_map::RandomState::new();
     state.build_hasher().finish()
-}
-
-/// Where a process that panics leaves its recording: with what outlives it, or else beside its socket.
-fn recordings(config: &Config) -> PathBuf {
-    let socket = config.management.socket.parent();
-    let beside = || socket.map(Path::to_owned).unwrap_or_default();
-    config.state_directory().unwrap_or_else(beside)
 }

@@ -9,7 +9,7 @@
 //!
 //! While etcd is lost to whoever leads, packets go on and nothing is acknowledged: messages wait for the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use anyhow::Context;
@@ -24,8 +24,7 @@ use store::{Change, Clocks, Member, Membership, News, Space, Store, Term};
 use super::control::Control;
 use super::keeping::{Keeping, LINES};
 use super::protection::Protection;
-use super::{beginning, random_seed, recorder, recordings, restart_counter, wiring};
-use crate::confinement::Confinement;
+use super::{beginning, random_seed, recorder, restart_counter, wiring};
 use crate::keys::Source;
 
 /// The key of the Restart Counter, which is the pair's.
@@ -61,7 +60,6 @@ struct Following {
     store: Store,
     /// For what cannot wait for them.
     notes: Store,
-    confinement: Confinement,
 }
 
 /// How a pair stands, for metrics.
@@ -106,7 +104,6 @@ impl Pair {
             clocks: None,
             store: Store::stand_by(place.clone())?,
             notes: Store::stand_by(place)?,
-            confinement: Confinement::of(config),
         };
         tracing::info!(store = %config.process.store, "stands by until nobody else leads");
         Ok(Some(Self {
@@ -130,10 +127,15 @@ impl Pair {
         matches!(self.state, State::Over)
     }
 
+    /// Whether nothing can be missing of what it has to hear.
+    pub(super) fn hears(&self) -> bool {
+        !self.stands_by() || self.standing().is_reached
+    }
+
     /// Whether it serves, or could at any time.
     pub(super) fn is_ready(&self) -> bool {
         match &self.state {
-            State::Follows(following) => following.has_all && self.standing().is_reached,
+            State::Follows(following) => following.has_all && self.hears(),
             State::Leads => true,
             State::Over => false,
         }
@@ -186,8 +188,7 @@ impl Following {
     /// Takes all there is in place of what was heard.
     fn hear_all(&mut self, records: Vec<Change>, clocks: Option<Clocks>) {
         let of_lma = records.iter().filter(|change| change.space == Space::Lma);
-        let there: std::collections::HashSet<&[u8]> =
-            of_lma.map(|change| change.key.as_slice()).collect();
+        let there: HashSet<&[u8]> = of_lma.map(|change| change.key.as_slice()).collect();
         let gone = self
             .lma
             .keys()
@@ -269,7 +270,8 @@ impl Control {
     /// A neighbour says that an address of this process is its own. If etcd has not been heard for a while, another process
     /// leads, and two must not answer for one address. While etcd is there, it knows better than whoever can send this.
     pub(super) fn yield_address(&mut self, port: PortId, source: MacAddr, packet: &[u8]) {
-        let Some(pair) = self.pair.as_mut().filter(|pair| pair.leads()) else {
+        let alone = |pair: &&mut Pair| pair.leads() && !pair.standing().is_reached;
+        let Some(pair) = self.pair.as_mut().filter(alone) else {
             return;
         };
         let Some(address) = icmp6::own_address(packet) else {
@@ -280,7 +282,7 @@ impl Control {
         let is_shared = shared
             .iter()
             .any(|(at, net)| (*at, net.addr()) == (port, address));
-        if is_shared && !is_ours && !pair.standing().is_reached {
+        if is_shared && !is_ours {
             tracing::error!(%address, station = %source, "another station has this address, and this process ends");
             pair.state = State::Over;
         }
@@ -302,7 +304,6 @@ impl Control {
             clocks,
             store,
             notes,
-            confinement,
         } = following;
         store.lead(term);
         notes.lead(term);
@@ -345,13 +346,8 @@ impl Control {
             self.keeping
                 .keep(Space::Process, RESTART_COUNTER.to_vec(), Some(octets));
         }
-        let turns = usize::try_from(config.process.recorded_turns).unwrap_or(usize::MAX);
-        if turns > 0 {
-            let machines = (Some(&lma), None);
-            let tape = recorder::start(&config.name, machines, turns, confinement)?;
-            tape.save_on_panic(&config.name, &recordings(&config));
-            self.recorder = Some(tape);
-        }
+        // The thread may do what this one may, which is what it would be left.
+        self.recorder = recorder::begin(&config, (Some(&lma), None), None)?;
         let mut lma = Recorded::new(lma, self.recorder.clone());
         lma.keep_records();
         self.lma = Some(lma);

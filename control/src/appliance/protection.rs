@@ -238,7 +238,7 @@ impl Protection {
     /// Puts keys into force, whole or not at all.
     fn apply(&mut self, peers: Vec<PeerKeys>) -> anyhow::Result<()> {
         let prepared: Vec<_> = peers.into_iter().map(|peer| self.prepare(peer)).collect();
-        if let Some(marks) = &self.marks {
+        if let Some(marks) = &mut self.marks {
             marks.save()?;
         }
         for peer in prepared {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use config::Config;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use pmip_proto::recording::{LmaInput, MagInput, Output, Recorded, Recorder, Tape};
 use pmip_proto::{Lma, Mag, Now};
@@ -108,7 +109,7 @@ impl FlightTape {
     }
 
     /// Has what is kept written to a file, as soon as any thread of this process panics.
-    pub(super) fn save_on_panic(&self, name: &str, directory: &Path) {
+    fn save_on_panic(&self, name: &str, directory: &Path) {
         let (to, name, directory) = (self.to.clone(), name.to_owned(), directory.to_owned());
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -168,15 +169,41 @@ impl Tape<Mag> for FlightTape {
     }
 }
 
+/// Starts the recorder that a configuration asks for, which leaves its recording behind if this process panics. `confinement` is what
+/// its thread gives up; `None` if whoever starts it has given that up.
+///
+/// # Errors
+/// If there can be no thread.
+pub(super) fn begin(
+    config: &Config,
+    machines: (Option<&Lma>, Option<&Mag>),
+    confinement: Option<Confinement>,
+) -> anyhow::Result<Option<FlightTape>> {
+    let turns = usize::try_from(config.process.recorded_turns).unwrap_or(usize::MAX);
+    if turns == 0 {
+        return Ok(None);
+    }
+    let tape = start(&config.name, machines, turns, confinement)?;
+    tape.save_on_panic(&config.name, &recordings(config));
+    Ok(Some(tape))
+}
+
+/// Where a process that panics leaves its recording: with what outlives it, or else beside its socket.
+fn recordings(config: &Config) -> PathBuf {
+    let socket = config.management.socket.parent();
+    let beside = || socket.map(Path::to_owned).unwrap_or_default();
+    config.state_directory().unwrap_or_else(beside)
+}
+
 /// Begins to record machines that have seen nothing yet, and keeps so many turns of each.
 ///
 /// # Errors
 /// If there can be no thread.
-pub(super) fn start(
+fn start(
     name: &str,
     (lma, mag): (Option<&Lma>, Option<&Mag>),
     turns: usize,
-    confinement: Confinement,
+    confinement: Option<Confinement>,
 ) -> anyhow::Result<FlightTape> {
     let (to, notes) = unbounded();
     let (ended, taking) = (Arc::default(), Arc::<AtomicBool>::default());
@@ -192,7 +219,9 @@ pub(super) fn start(
     std::thread::Builder::new()
         .name(THREAD.into())
         .spawn(move || {
-            confinement.enter(Thread::Recorder);
+            if let Some(confinement) = confinement {
+                confinement.enter(Thread::Recorder);
+            }
             keeper.run(&notes);
         })
         .context("no thread for the flight recorder")?;

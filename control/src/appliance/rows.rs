@@ -83,7 +83,8 @@ impl Control {
                 && !self.keeping.is_failing()
                 && self.pair.as_ref().is_none_or(Pair::is_ready),
             ports_down,
-            store_failing: self.keeping.is_failing(),
+            store_failing: self.keeping.is_failing()
+                || self.pair.as_ref().is_some_and(|pair| !pair.hears()),
             accesses_down: Vec::new(),
         }
     }

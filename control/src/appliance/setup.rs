@@ -44,6 +44,18 @@ pub(crate) struct PeerInfo {
     pub(crate) signalling: String,
 }
 
+impl PeerInfo {
+    fn of<A>(role: Role, own: Ipv6Addr, peer: &config::Peer<A>, address: Ipv6Addr) -> Self {
+        Self {
+            role,
+            name: peer.name.clone(),
+            own,
+            address,
+            signalling: wiring::signalling(peer.signalling),
+        }
+    }
+}
+
 /// Where a home network prefix leads, as the workers were told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PrefixInfo {
@@ -209,22 +221,12 @@ impl Setup {
 /// The peers and static routes of a configuration, for people.
 pub(super) fn peers_and_routes(config: &Config) -> (Vec<PeerInfo>, Vec<RouteRow>) {
     let anchors = config.lma.iter().flat_map(|lma| {
-        lma.peers.iter().map(|peer| PeerInfo {
-            role: Role::Lma,
-            name: peer.name.clone(),
-            own: lma.address.0,
-            address: peer.address.0,
-            signalling: wiring::signalling(peer.signalling),
-        })
+        let peers = lma.peers.iter();
+        peers.map(|peer| PeerInfo::of(Role::Lma, lma.address.0, peer, peer.address.0))
     });
     let gateways = config.mag.iter().flat_map(|mag| {
-        mag.peers.iter().map(|peer| PeerInfo {
-            role: Role::Mag,
-            name: peer.name.clone(),
-            own: mag.address.0,
-            address: peer.address.0,
-            signalling: wiring::signalling(peer.signalling),
-        })
+        let peers = mag.peers.iter();
+        peers.map(|peer| PeerInfo::of(Role::Mag, mag.address.0, peer, peer.address.0))
     });
     let port_name = |id| config.port(id).map_or("?", |port| port.name.as_str());
     let routes = config.routes.iter().map(|route| RouteRow {

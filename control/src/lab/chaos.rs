@@ -16,7 +16,7 @@ use super::network::Network;
 use super::nodes::NODES;
 use super::operation::Operation;
 use super::ordeal::{Cost, Costs, Ordeal, in_a_lab, write};
-use super::pair::{OTHERS, ToPair};
+use super::pair::ToPair;
 use super::progress::Progress;
 use super::scenario::Plan;
 use super::topology::{Host, Mag};
@@ -95,13 +95,8 @@ fn measure(
     let mut ordeal = Ordeal::begin(plan, network, progress)?;
     // First of all, that the rate is one without loss.
     let pair = plan.setting.pair;
-    let drawn = (1..events).map(|_| {
-        if pair {
-            draw_for_pair(&mut dice)
-        } else {
-            draw(&mut dice)
-        }
-    });
+    let draw = if pair { draw_for_pair } else { draw };
+    let drawn = (1..events).map(|_| draw(&mut dice));
     for (number, operation) in (1..).zip([Operation::Nothing].into_iter().chain(drawn)) {
         progress.say(&format!("{number}/{events}: {}", operation.title()));
         if !ordeal.suffer(operation)? {
@@ -113,15 +108,8 @@ fn measure(
 
 /// What is done next.
 fn draw(dice: &mut ChaCha8Rng) -> Operation {
-    let host = |dice: &mut ChaCha8Rng| *APPLIANCES.choose(dice).unwrap_or(&Host::Lma);
-    let mag = |dice: &mut ChaCha8Rng| *Mag::ALL.choose(dice).unwrap_or(&Mag::Mag1);
-    let absence =
-        |dice: &mut ChaCha8Rng| Duration::from_millis(*ABSENCES_MS.choose(dice).unwrap_or(&50));
     match dice.random_range(0..100) {
-        0..20 => {
-            let flow = *[Flow::X, Flow::Y].choose(dice).unwrap_or(&Flow::Y);
-            Operation::Move(flow, mag(dice))
-        }
+        0..20 => Operation::Move(flow(dice), mag(dice)),
         20..30 => Operation::Storm(mag(dice)),
         30..38 => Operation::StormAndKill(mag(dice), host(dice)),
         38..52 => Operation::Kill(vec![host(dice)]),
@@ -143,31 +131,42 @@ fn draw(dice: &mut ChaCha8Rng) -> Operation {
     }
 }
 
-/// What is done next where there is a pair: half of it to the LMAs and their etcd.
+/// What is done next where there is a pair: most of it to the LMAs and their etcd.
 fn draw_for_pair(dice: &mut ChaCha8Rng) -> Operation {
-    let host = |dice: &mut ChaCha8Rng| *OTHERS.choose(dice).unwrap_or(&Host::Mag1);
-    let mag = |dice: &mut ChaCha8Rng| *Mag::ALL.choose(dice).unwrap_or(&Mag::Mag1);
-    let absence =
-        |dice: &mut ChaCha8Rng| Duration::from_millis(*ABSENCES_MS.choose(dice).unwrap_or(&50));
-    match dice.random_range(0..100) {
-        0..20 => {
-            let flow = *[Flow::X, Flow::Y].choose(dice).unwrap_or(&Flow::Y);
-            Operation::Move(flow, mag(dice))
-        }
-        20..28 => Operation::Storm(mag(dice)),
-        28..34 => Operation::Kill(vec![host(dice)]),
-        34..38 => Operation::Partition(host(dice), absence(dice)),
-        38..42 => Operation::LoseAccess(mag(dice), absence(dice)),
-        42..60 => Operation::Pair(ToPair::Kill),
-        60..74 => Operation::Pair(ToPair::StormAndKill(mag(dice))),
-        74..82 => Operation::Pair(ToPair::End),
-        82..88 => Operation::Pair(ToPair::CutOff(absence(dice))),
-        88..94 => Operation::Pair(ToPair::KillStandby),
-        _ => {
+    let to_pair = match dice.random_range(0..100) {
+        0..20 => return Operation::Move(flow(dice), mag(dice)),
+        20..28 => return Operation::Storm(mag(dice)),
+        28..34 => return Operation::Kill(vec![mag(dice).host()]),
+        34..38 => return Operation::Partition(mag(dice).host(), absence(dice)),
+        38..42 => return Operation::LoseAccess(mag(dice), absence(dice)),
+        42..60 => ToPair::Kill,
+        60..74 => ToPair::StormAndKill(mag(dice)),
+        74..82 => ToPair::End,
+        82..88 => ToPair::CutOff(absence(dice)),
+        88..93 => ToPair::KillStandby,
+        93..97 => {
             let node = *NODES.choose(dice).unwrap_or(&NODES[0]);
-            Operation::Pair(ToPair::KillNode(node, absence(dice)))
+            ToPair::KillNode(node, absence(dice))
         }
-    }
+        _ => ToPair::KillStore(absence(dice)),
+    };
+    Operation::Pair(to_pair)
+}
+
+fn host(dice: &mut ChaCha8Rng) -> Host {
+    *APPLIANCES.choose(dice).unwrap_or(&Host::Lma)
+}
+
+fn flow(dice: &mut ChaCha8Rng) -> Flow {
+    *[Flow::X, Flow::Y].choose(dice).unwrap_or(&Flow::Y)
+}
+
+fn mag(dice: &mut ChaCha8Rng) -> Mag {
+    *Mag::ALL.choose(dice).unwrap_or(&Mag::Mag1)
+}
+
+fn absence(dice: &mut ChaCha8Rng) -> Duration {
+    Duration::from_millis(*ABSENCES_MS.choose(dice).unwrap_or(&50))
 }
 
 fn kinds(costs: &[Cost]) -> Vec<Kind> {

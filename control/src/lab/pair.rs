@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use super::analysis::Flow;
 use super::model::Model;
 use super::network::{Network, other_lma};
-use super::nodes::Node;
+use super::nodes::{NODES, Node};
 use super::progress::Progress;
 use super::topology::{Host, Mag};
 use crate::client::Client;
@@ -27,6 +27,8 @@ pub(crate) enum ToPair {
     CutOff(Duration),
     /// A node of etcd is killed, and started after so long.
     KillNode(Node, Duration),
+    /// All of them: nobody can lead, and whoever does goes on.
+    KillStore(Duration),
 }
 
 impl ToPair {
@@ -41,6 +43,7 @@ impl ToPair {
             Self::KillStandby => "kill -9 the LMA that stands by".to_owned(),
             Self::CutOff(_) => "cut the LMA that leads off from etcd".to_owned(),
             Self::KillNode(..) => "kill -9 a node of etcd, start".to_owned(),
+            Self::KillStore(_) => "kill -9 all nodes of etcd, start".to_owned(),
         }
     }
 
@@ -54,61 +57,98 @@ impl ToPair {
         model: &mut Model,
         progress: &Progress,
     ) -> anyhow::Result<()> {
-        if let Self::KillNode(node, time) = self {
-            network.cluster()?.kill_node(*node);
-            let paused = progress.pause(*time);
-            network.cluster()?.start_node(*node)?;
-            paused?;
-            return network.cluster()?.wait(progress);
-        }
-        let leads = network.anchor().context("no LMA leads")?;
-        let other = other_lma(leads);
         match self {
-            Self::KillStandby => {
-                network.kill(other);
-                return network.start_all(&[other], progress);
-            }
-            Self::CutOff(time) => {
-                let move_y = model.request_of_move(network, Flow::Y, model.other_mag(Flow::Y))?;
-                network.store_link(leads, false)?;
-                let socket = network.socket(leads);
-                let asked = std::thread::spawn(move || {
-                    let body = serde_json::to_value(move_y)?;
-                    Client::new(&socket).post("/v1/flows/move", &body)
-                });
-                let taken = network.wait_leads(other, progress);
-                let paused = taken.and_then(|()| progress.pause(*time));
-                network.store_link(leads, true)?;
-                paused?;
-                // It hears that it leads no more, and must not go on with what it knew.
-                network.wait_ended(leads, progress)?;
-                let answer = asked.join().map_err(|_| anyhow!("a thread panicked"))?;
-                anyhow::ensure!(
-                    answer.is_err(),
-                    "{} was cut off, and has moved a flow: {answer:?}",
-                    leads.name()
-                );
-            }
-            Self::Kill => network.kill(leads),
+            Self::Kill => succeed(network, progress, |network, leads| {
+                network.kill(leads);
+                Ok(())
+            }),
             Self::StormAndKill(mag) => {
                 model.storm(network, *mag)?;
-                network.kill(leads);
+                Self::Kill.carry_out(network, model, progress)
             }
-            Self::End => network.end(leads),
-            // Done before.
-            Self::KillNode(..) => {}
+            Self::End => succeed(network, progress, |network, leads| {
+                network.end(leads);
+                Ok(())
+            }),
+            Self::CutOff(time) => succeed(network, progress, |network, leads| {
+                cut_off(network, model, leads, *time, progress)
+            }),
+            Self::KillStandby => {
+                let other = other_lma(network.anchor().context("no LMA leads")?);
+                network.kill(other);
+                network.start_all(&[other], progress)
+            }
+            Self::KillNode(node, time) => kill_nodes(network, &[*node], *time, progress),
+            Self::KillStore(time) => kill_nodes(network, &NODES, *time, progress),
         }
-        network.wait_leads(other, progress)?;
-        network.start_all(&[leads], progress)?;
-        anyhow::ensure!(
-            network.anchor() == Some(other),
-            "{} was started and leads, though {} did",
-            leads.name(),
-            other.name()
-        );
-        Ok(())
     }
 }
 
-/// The appliances of a lab with a pair that are not of it.
-pub(crate) const OTHERS: [Host; 2] = [Host::Mag1, Host::Mag2];
+/// The LMA that leads comes to an end, another one leads, and the first stands by.
+fn succeed(
+    network: &mut Network,
+    progress: &Progress,
+    end: impl FnOnce(&mut Network, Host) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let leads = network.anchor().context("no LMA leads")?;
+    let other = other_lma(leads);
+    end(network, leads)?;
+    network.wait_leads(other, progress)?;
+    network.start_all(&[leads], progress)?;
+    anyhow::ensure!(
+        network.anchor() == Some(other),
+        "{} was started and leads, though {} did",
+        leads.name(),
+        other.name()
+    );
+    Ok(())
+}
+
+/// The LMA that leads is cut off, is asked to move a flow, which it must not say that it did, and ends when it hears that another
+/// one leads.
+fn cut_off(
+    network: &mut Network,
+    model: &Model,
+    leads: Host,
+    time: Duration,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let move_y = model.request_of_move(network, Flow::Y, model.other_mag(Flow::Y))?;
+    let socket = network.socket(leads);
+    network.store_link(leads, false)?;
+    let asked = std::thread::spawn(move || {
+        let body = serde_json::to_value(move_y)?;
+        Client::new(&socket).post("/v1/flows/move", &body)
+    });
+    let taken = network.wait_leads(other_lma(leads), progress);
+    let paused = taken.and_then(|()| progress.pause(time));
+    network.store_link(leads, true)?;
+    paused?;
+    network.wait_ended(leads, progress)?;
+    let answer = asked.join().map_err(|_| anyhow!("a thread panicked"))?;
+    anyhow::ensure!(
+        answer.is_err(),
+        "{} was cut off, and has moved a flow: {answer:?}",
+        leads.name()
+    );
+    Ok(())
+}
+
+/// Nodes of etcd are killed, and started after so long.
+fn kill_nodes(
+    network: &mut Network,
+    nodes: &[Node],
+    time: Duration,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let cluster = network.cluster()?;
+    for node in nodes {
+        cluster.kill_node(*node);
+    }
+    let paused = progress.pause(time);
+    for node in nodes {
+        cluster.start_node(*node)?;
+    }
+    paused?;
+    cluster.wait(progress)
+}

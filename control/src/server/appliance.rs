@@ -93,6 +93,11 @@ impl ApplianceRequest {
             | Self::Reregister(_) => false,
         }
     }
+
+    /// Whether it is for the state machines: of two LMAs of which one serves, for that one.
+    pub(crate) fn is_for_who_decides(&self) -> bool {
+        self.changes_what_is_kept() || matches!(self, Self::FlowMove(_) | Self::Reregister(_))
+    }
 }
 
 impl From<ApplianceRequest> for Request {

@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -202,6 +203,67 @@ fn what_etcd_could_not_take_is_written_when_it_is_back() {
     }
     assert!(news.try_recv().is_err());
     assert_eq!(etcd.get("/flowmob/away/lead/term"), "1");
+}
+
+/// A leader that is a connection and two keys, which no lease takes away.
+struct Hollow {
+    connection: std::net::TcpStream,
+}
+
+impl Hollow {
+    /// The next one to connect is told that it leads.
+    fn lead(etcd: &Etcd, prefix: &str) -> impl FnOnce() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        etcd.put(&format!("{prefix}/lead/term"), "1");
+        etcd.put(
+            &format!("{prefix}/lead/by"),
+            &format!("1 {address} hollow/1"),
+        );
+        move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            connection.write_all(&1_u64.to_be_bytes()).unwrap();
+            Self { connection }
+        }
+    }
+
+    fn end(self) {
+        drop(self.connection);
+    }
+}
+
+#[test]
+fn a_process_that_ends_is_followed_without_its_lease_running_out() {
+    let Some(etcd) = Etcd::start() else { return };
+    let leads = Hollow::lead(&etcd, "/flowmob/link");
+    let place = etcd.place("/flowmob/link");
+    let (_member, news) = Member::join(membership(&place, "a", None)).unwrap();
+    leads().end();
+    assert_eq!(lead(&news).number, 2);
+}
+
+/// What is noticed while etcd does not answer is not forgotten.
+#[test]
+fn a_process_that_ends_while_etcd_is_away_is_followed_when_it_is_back() {
+    let Some(etcd) = Etcd::start() else { return };
+    let leads = Hollow::lead(&etcd, "/flowmob/both");
+    let wire = common::Wire::to(etcd.address());
+    let through = Place {
+        endpoints: vec![format!("http://{}", wire.address())],
+        ..etcd.place("/flowmob/both")
+    };
+    let (member, news) = Member::join(membership(&through, "a", None)).unwrap();
+    let leads = leads();
+    // It is noticed at once, before anybody knows that etcd does not answer.
+    wire.cut();
+    leads.end();
+    let end = Instant::now() + PATIENCE;
+    while member.standing().is_reached.load(Ordering::Relaxed) {
+        assert!(Instant::now() < end, "a cut wire is a way");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    wire.mend();
+    assert_eq!(lead(&news).number, 2);
 }
 
 /// Cut off, its lease runs out, and another one leads; it hears so when etcd is there again.

@@ -4,7 +4,6 @@
 //! with one up to which numbers have been received. Keys are named by their check values. Lines outlive
 //! their keys: whoever brings a key back goes on where it was left.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -55,7 +54,7 @@ enum Place {
         _lock: File,
     },
     /// With the records of a pair: only who leads can note anything.
-    Shared(Box<RefCell<Store>>),
+    Shared(Box<Store>),
 }
 
 /// How long a shared store may take.
@@ -120,7 +119,7 @@ impl Marks {
             "the sequence numbers in the store cannot be understood: give all peers new keys, and remove them",
         )?;
         Ok(Self {
-            place: Place::Shared(Box::new(RefCell::new(store))),
+            place: Place::Shared(Box::new(store)),
             noted,
             failed: false,
         })
@@ -141,13 +140,13 @@ impl Marks {
     ///
     /// # Errors
     /// If they could not be written. The old ones are then still there.
-    pub(super) fn save(&self) -> anyhow::Result<()> {
+    pub(super) fn save(&mut self) -> anyhow::Result<()> {
         let mut text = String::new();
         for ((way, key), number) in &self.noted {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{} {key} {number}", way.word());
         }
-        let directory = match &self.place {
+        let directory = match &mut self.place {
             Place::Directory { path, .. } => path,
             Place::Shared(store) => {
                 let note = (
@@ -156,7 +155,7 @@ impl Marks {
                     Some(text.into_bytes()),
                 );
                 let clocks = Clocks::default();
-                let kept = store.borrow_mut().put_now(note, clocks, PATIENCE);
+                let kept = store.put_now(note, clocks, PATIENCE);
                 anyhow::ensure!(kept, "the store does not take them");
                 return Ok(());
             }

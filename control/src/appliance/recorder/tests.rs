@@ -59,7 +59,7 @@ fn register(lma: &mut RecordedLma, number: u8) {
 
 fn recorded(turns: usize) -> (RecordedLma, FlightTape) {
     let lma = lma();
-    let tape = start("test", (Some(&lma), None), turns, Confinement::default()).unwrap();
+    let tape = start("test", (Some(&lma), None), turns, None).unwrap();
     (Recorded::new(lma, Some(tape.clone())), tape)
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn drawn(seed: u64, events: usize) -> Vec<Operation> {
@@ -23,8 +25,7 @@ fn a_seed_says_what_is_done() {
 
 #[test]
 fn everything_is_drawn_sooner_or_later() {
-    let kinds: std::collections::BTreeSet<String> =
-        drawn(1, 3000).iter().map(Operation::kind).collect();
+    let kinds: BTreeSet<String> = drawn(1, 3000).iter().map(Operation::kind).collect();
     for kind in [
         "move a flow",
         "storm at mag1",
@@ -40,6 +41,28 @@ fn everything_is_drawn_sooner_or_later() {
         "disk of lma full",
         "kill -9 lma, damage, start",
         "reload mag1 with a bad file",
+    ] {
+        assert!(kinds.contains(kind), "{kind}");
+    }
+}
+
+#[test]
+fn everything_is_drawn_for_a_pair_too() {
+    let mut dice = ChaCha8Rng::seed_from_u64(1);
+    let kinds: BTreeSet<String> = (0..2000).map(|_| draw_for_pair(&mut dice).kind()).collect();
+    for kind in [
+        "move a flow",
+        "storm at mag2",
+        "kill -9 mag1, start",
+        "cut mag2 off",
+        "access link of mag1 down",
+        "kill -9 the LMA that leads",
+        "storm at mag1, kill -9 the LMA that leads",
+        "end the LMA that leads",
+        "cut the LMA that leads off from etcd",
+        "kill -9 the LMA that stands by",
+        "kill -9 a node of etcd, start",
+        "kill -9 all nodes of etcd, start",
     ] {
         assert!(kinds.contains(kind), "{kind}");
     }

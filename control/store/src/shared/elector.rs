@@ -97,6 +97,7 @@ impl Elector {
     /// Until the member is dropped, or leads no more.
     pub(super) async fn run(&mut self) {
         let mut stopped = self.stopped.clone();
+        let mut is_first = true;
         loop {
             let end = tokio::select! {
                 end = self.session() => end,
@@ -111,8 +112,12 @@ impl Elector {
                 Err(End::Anew) => continue,
                 Err(End::Failed(error)) => error,
             };
-            if self.standing.is_reached.swap(false, Ordering::Relaxed) {
+            let was_reached = self.standing.is_reached.swap(false, Ordering::Relaxed);
+            let is_first = std::mem::take(&mut is_first);
+            if was_reached {
                 tracing::error!(%error, "etcd is lost: nothing new is acknowledged until it is back");
+            } else if is_first {
+                tracing::error!(%error, "etcd does not answer: nobody can lead without it");
             } else {
                 tracing::debug!(%error, "no etcd");
             }
@@ -163,8 +168,9 @@ impl Elector {
                 }
                 leader = self.process.ended() => {
                     tracing::warn!(leader = %leader.name, "the process that led has ended");
-                    // Whatever comes of it is heard as an event.
+                    // Whatever comes of it is heard as an event. If etcd does not answer, it is tried again.
                     self.campaign(&client, &view, Some(&leader)).await?;
+                    self.process.settle();
                 }
                 _ = renewal.tick() => self.renew(&mut keeper, &mut kept).await?,
             }

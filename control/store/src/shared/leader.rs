@@ -36,6 +36,8 @@ pub(super) struct Watched {
     leader: Option<Leader>,
     /// Ends with the process; `None` if that cannot be noticed, or has been.
     task: Option<JoinHandle<()>>,
+    /// It has ended, and nothing has come of that yet.
+    has_ended: bool,
 }
 
 impl Watched {
@@ -44,24 +46,29 @@ impl Watched {
         if self.leader.as_ref() == leader {
             return;
         }
-        self.stop();
+        self.settle();
         self.leader = leader.cloned();
         let place = leader.and_then(|leader| Some((leader.address?, leader.term)));
         self.task = place.map(|(address, term)| tokio::spawn(link::ended(address, term)));
     }
 
-    /// When it has ended, once.
+    /// When it has ended; again and again, until that is settled.
     pub(super) async fn ended(&mut self) -> Leader {
-        if let (Some(task), Some(leader)) = (&mut self.task, &self.leader)
+        if let Some(task) = &mut self.task
             && task.await.is_ok()
         {
             self.task = None;
-            return leader.clone();
+            self.has_ended = true;
         }
-        std::future::pending().await
+        match &self.leader {
+            Some(leader) if self.has_ended => leader.clone(),
+            Some(_) | None => std::future::pending().await,
+        }
     }
 
-    fn stop(&mut self) {
+    /// etcd knows what is to be known.
+    pub(super) fn settle(&mut self) {
+        self.has_ended = false;
         if let Some(task) = self.task.take() {
             task.abort();
         }
@@ -70,6 +77,6 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.stop();
+        self.settle();
     }
 }

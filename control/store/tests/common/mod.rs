@@ -177,8 +177,12 @@ fn carry(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
         if length == 0 {
             break;
         }
-        while cut.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(10));
+        if cut.load(Ordering::Relaxed) {
+            while cut.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            // What was on its way never comes.
+            break;
         }
         if to
             .write_all(octets.get(..length).unwrap_or_default())
