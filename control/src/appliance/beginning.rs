@@ -1,5 +1,6 @@
 //! How a process begins: where its former self was, if that has left records.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,7 +29,7 @@ impl Beginning {
     pub(super) fn standing_by(start: Instant) -> Self {
         Self {
             keeping: Keeping::default(),
-            clock: Clock::new(start, None),
+            clock: Clock::new(start, None, None),
             restart_counter: 0,
             lma: None,
             mag: None,
@@ -38,6 +39,8 @@ impl Beginning {
 
 /// The key of what tells the sessions of one MAG from those of another.
 const PLACES: &[u8] = b"places";
+/// The key of what tells where the process's clock is.
+const ORIGIN: &[u8] = b"clock";
 
 /// Makes the state machines, which go on where those of the former process were. `seed` is as for a new one.
 ///
@@ -49,8 +52,12 @@ pub(super) fn begin(config: &Config, start: Instant, seed: u64) -> anyhow::Resul
         restart_counter::make(directory)?;
     }
     let (mut keeping, mut contents) = Keeping::open(config)?;
-    let clock = Clock::new(start, contents.clocks);
-    let is_mags = is_of_this_mag(config, &mut keeping, &mut contents);
+    let process: BTreeMap<_, _> = contents.take(Space::Process).into_iter().collect();
+    let origin = process.get(ORIGIN).map(|origin| &**origin);
+    let clock = Clock::new(start, contents.clocks, origin);
+    keeping.keep(Space::Process, ORIGIN.to_owned(), clock.origin());
+    let places = process.get(PLACES).map(|places| &**places);
+    let is_mags = is_of_this_mag(config, places, &mut keeping, &mut contents);
     // Who has lost nothing, or only what nobody was told, has not restarted as far as peers are concerned.
     let goes_on = contents.clocks.is_some() && contents.damage.is_empty() && is_mags;
     let next = |goes_on| restart_counter::next(directory.as_deref(), goes_on);
@@ -107,9 +114,12 @@ pub(super) fn begin(config: &Config, start: Instant, seed: u64) -> anyhow::Resul
 
 /// A MAG's sessions are at ports, which go by their number, and registered from an address. Records of other ones are
 /// dropped; whether there were none.
-fn is_of_this_mag(config: &Config, keeping: &mut Keeping, contents: &mut Contents) -> bool {
-    let known = contents.take(Space::Process);
-    let known = known.into_iter().find(|(key, _)| key == PLACES);
+fn is_of_this_mag(
+    config: &Config,
+    known: Option<&[u8]>,
+    keeping: &mut Keeping,
+    contents: &mut Contents,
+) -> bool {
     let places = config.mag.as_ref().map(|mag| {
         let ports = mag.access_ports.iter();
         let ports = ports.filter_map(|id| Some(format!("{id} {}", config.port(*id)?.name)));
@@ -117,7 +127,7 @@ fn is_of_this_mag(config: &Config, keeping: &mut Keeping, contents: &mut Content
         format!("{} {}", mag.address.0, ports.join(", ")).into_bytes()
     });
     let Some(places) = places else { return true };
-    let same = known.is_none_or(|(_, known)| known == places);
+    let same = known.is_none_or(|known| known == places);
     if !same {
         tracing::warn!(
             "the MAG has another address or other access ports: its sessions begin anew"

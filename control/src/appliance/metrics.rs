@@ -124,6 +124,9 @@ impl Control {
         let uptime = self.clock.uptime().as_secs();
         let help = "Seconds since the process started";
         scrape.gauges("uptime_seconds", help, [(vec![], uptime)]);
+        let time = self.clock.now().wall.as_secs();
+        let help = "What the process takes the time for, in seconds since 1970";
+        scrape.gauges("clock_seconds", help, [(vec![], time)]);
         let pool = &self.setup.pool;
         let help = "Packet buffers";
         let all = u64::from(pool.config().count);

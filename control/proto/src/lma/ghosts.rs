@@ -16,6 +16,7 @@ use super::binding_cache::Mobile;
 use super::lookup::Request;
 use super::sync::LINGER;
 use crate::event::RequestOutcome;
+use crate::time::Now;
 
 /// Sessions of a mobile that a MAG had.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,7 +80,7 @@ impl Lma {
     /// is under way, or because it only keeps a session alive that was revoked, or is a copy of what began it.
     pub(super) fn is_revoked(
         &mut self,
-        now: Duration,
+        now: Now,
         mn_id: &MnId,
         request: &Request,
         timestamp: Option<Timestamp>,
@@ -89,13 +90,16 @@ impl Lma {
             return true;
         }
         let key = (mag, mn_id.clone());
-        let Some((_, ghost)) = self.ghosts.get(now, &key) else {
+        let Some((_, ghost)) = self.ghosts.get(now.monotonic, &key) else {
             return false;
         };
         if request.handoff != HandoffIndicator::NO_CHANGE {
-            let copy = timestamp.is_some() && timestamp <= ghost.timestamp;
+            let last = ghost
+                .timestamp
+                .filter(|last| self.may_have_been(now, *last));
+            let copy = timestamp.is_some() && timestamp <= last;
             if !copy {
-                self.ghosts.take(now, &key);
+                self.ghosts.take(now.monotonic, &key);
             }
             return copy;
         }
@@ -103,7 +107,7 @@ impl Lma {
         let meant = request.hnps.is_empty() || request.hnps.iter().any(known);
         if meant && !ghost.heard {
             let (lmaa, hnps) = (ghost.lmaa, ghost.hnps.clone());
-            self.revoke_again(now, mag, mn_id, lmaa, hnps);
+            self.revoke_again(now.monotonic, mag, mn_id, lmaa, hnps);
         }
         meant
     }

@@ -237,7 +237,8 @@ impl Lma {
             (Some(timestamp), session) => {
                 let all = mobile.into_iter().flat_map(|m| &m.sessions);
                 let same = all.filter(|s| request.is_from(s));
-                let mut last = same.chain(session).filter_map(|s| s.timestamp);
+                let last = same.chain(session).filter_map(|s| s.timestamp);
+                let mut last = last.filter(|last| self.may_have_been(now, *last));
                 if last.any(|last| timestamp <= last) {
                     return Err(BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED.into());
                 }
@@ -254,6 +255,15 @@ impl Lma {
             }
             (None, Some(_) | None) => Ok(()),
         }
+    }
+
+    /// Whether a timestamp that was accepted can be one of now or before. Otherwise our own clock was ahead then, and has been
+    /// put right: it would have all PBUs refused until that time has come, so it orders nothing.
+    pub(super) fn may_have_been(&self, now: Now, timestamp: Timestamp) -> bool {
+        let config = &self.config;
+        let clock = Timestamp::from_epoch(now.wall);
+        config.mobile_node_generated_timestamps
+            || !timestamp.is_after(clock, config.timestamp_validity_window)
     }
 
     /// RFC 5213 §5.3.1 step 14 onwards: a new session, an extension, a handoff, or the end of one.
@@ -296,9 +306,7 @@ impl Lma {
                 self.place(now, arrival, mn_id, turn)?;
                 Err(Stop::Ignore)
             }
-            Lookup::New
-                if self.is_revoked(now.monotonic, mn_id, request, arrival.pbu.timestamp) =>
-            {
+            Lookup::New if self.is_revoked(now, mn_id, request, arrival.pbu.timestamp) => {
                 Err(Stop::Revoking)
             }
             Lookup::Wait => Err(Stop::Wait),

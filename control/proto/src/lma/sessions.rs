@@ -218,8 +218,9 @@ impl Lma {
         };
         let earlier = |other: &&Bce| {
             session.is_twin(other)
-                && other.timestamp.is_some()
-                && other.timestamp < session.timestamp
+                && (other.timestamp).is_some_and(|its| {
+                    Some(its) < session.timestamp || !self.may_have_been(now, its)
+                })
                 && other.state != BceState::Revoking
         };
         let earlier: Vec<Bid> = mobile

@@ -17,7 +17,7 @@ use crate::time::Now;
 const PROMPT_COPIES: u32 = 2;
 
 /// How far the clocks of an LMA and a MAG may be apart (TimestampValidityWindow, RFC 5213 §9.1).
-const TIMESTAMP_VALIDITY_WINDOW: Duration = Duration::from_millis(300);
+pub(super) const TIMESTAMP_VALIDITY_WINDOW: Duration = Duration::from_millis(300);
 
 /// Most prefixes of one session: those and as many that they replace fit one Router Advertisement.
 const MAX_PREFIXES: usize = 16;
@@ -247,8 +247,11 @@ impl Mag {
             return;
         };
         match pba.status {
-            BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED => {
-                // Register again; every copy has a later timestamp.
+            // Register again; every copy has a later timestamp. If our clock was put back, those that are late enough are
+            // still to come.
+            BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
+                if bule.state != BuleState::Active || agree(now, pba) =>
+            {
                 self.repeat(now, id);
             }
             BindingStatus::SEQUENCE_OUT_OF_WINDOW => {
@@ -269,7 +272,10 @@ impl Mag {
                 self.repeat(now, id);
             }
             // The session lasts as long as it had been granted; by then the clocks may agree again.
-            BindingStatus::TIMESTAMP_MISMATCH if bule.state == BuleState::Active => {
+            BindingStatus::TIMESTAMP_MISMATCH
+            | BindingStatus::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
+                if bule.state == BuleState::Active =>
+            {
                 let retry = now.monotonic + self.config.refused_retry;
                 self.timers.cancel(Timer::Request(id));
                 self.timers.set(Timer::Refresh(id), retry);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use flow::HandoffIndicator;
 use pmip_wire::{BindingLifetime, BindingStatus, HnpOption, Pbu, PbuFlags, Timestamp};
 
+use super::acknowledgement::TIMESTAMP_VALIDITY_WINDOW;
 use super::assignment::is_redirectable;
 use super::bul::{Attachment, Bule, BuleState, Request, SessionId};
 use super::{Mag, Timer};
@@ -212,8 +213,15 @@ impl Mag {
             }
             bule.sequence = Some(sequence);
         }
-        let timestamp = Timestamp::from_epoch(now.wall);
-        let timestamp = timestamp.max(Timestamp(bule.last_timestamp.0.saturating_add(1)));
+        let clock = Timestamp::from_epoch(now.wall);
+        let next = Timestamp(bule.last_timestamp.0.saturating_add(1));
+        // One that is far ahead is from before the clock was put right: with a later one still, the LMA would refuse
+        // all that come.
+        let timestamp = if next.is_after(clock, TIMESTAMP_VALIDITY_WINDOW) {
+            clock
+        } else {
+            clock.max(next)
+        };
         bule.last_timestamp = timestamp;
         bule.muted = false;
         bule.request = Some(Request {

@@ -10,6 +10,7 @@
 
 mod answers;
 mod checks;
+mod clocks;
 mod handoffs;
 mod lists;
 mod liveness;

@@ -50,6 +50,7 @@ fn act(world: &mut World, flows_only: bool) {
     let interface = u8::try_from(world.dice.below(2)).unwrap();
     let to = bid(u16::try_from(1 + world.dice.below(2)).unwrap());
     world.kill_sometimes();
+    world.set_clocks_sometimes();
     match world.dice.below(if flows_only { 8 } else { 16 }) {
         0..=1 => {
             let view = world.lma.binding(&mn_id);
@@ -107,9 +108,10 @@ fn act(world: &mut World, flows_only: bool) {
     }
 }
 
-/// Lets the weather clear and everything end that has begun.
+/// Lets the weather clear, sets the clocks, and lets everything end that has begun.
 fn settle(world: &mut World) {
     world.weather = Weather::FAIR;
+    world.wrong = Default::default();
     world.run(Duration::from_secs(150));
     world.run_to_quiet();
     world.check_agreement();

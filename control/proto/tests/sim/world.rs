@@ -158,6 +158,8 @@ enum Victim {
 
 pub(crate) struct World {
     pub(crate) clock: Duration,
+    /// By how many seconds the wall clocks of the LMA and the MAGs are wrong.
+    pub(crate) wrong: (i64, [i64; COAS.len()]),
     pub(crate) lma: Taped<Lma>,
     pub(crate) lma_records: Records,
     /// Who may go on when the LMA is killed.
@@ -316,6 +318,7 @@ impl World {
             |(config, n): (&MagConfig, u64)| kept_mag(Mag::new(config.clone(), seed ^ n), seed);
         Self {
             clock: Duration::ZERO,
+            wrong: Default::default(),
             lma: kept_lma(Lma::new(lma.clone(), seed), seed),
             lma_records: Records::new(),
             standby: Standby::new(seed, &lma, &Records::new()),
@@ -357,6 +360,38 @@ impl World {
         }
     }
 
+    /// What the LMA takes the time for.
+    fn lma_now(&self) -> Now {
+        self.now_with(self.wrong.0)
+    }
+
+    /// What a MAG takes it for.
+    fn mag_now(&self, mag: usize) -> Now {
+        self.now_with(self.wrong.1[mag])
+    }
+
+    fn now_with(&self, wrong: i64) -> Now {
+        let mut now = self.now();
+        let seconds = now.wall.as_secs().checked_add_signed(wrong).unwrap();
+        now.wall = Duration::new(seconds, now.wall.subsec_nanos());
+        now
+    }
+
+    /// Now and then somebody sets a clock wrong, or right again.
+    pub(crate) fn set_clocks_sometimes(&mut self) {
+        if self.dice.chance(90) {
+            return;
+        }
+        let wrong = self.dice.pick(&[0, 0, -3600, -1, 1, 3600]);
+        match usize::try_from(self.dice.below(3)).unwrap() {
+            2 => self.wrong.0 = wrong,
+            mag => self.wrong.1[mag] = wrong,
+        }
+        if replaying() {
+            eprintln!("{:?} clocks are wrong by {:?}", self.clock, self.wrong);
+        }
+    }
+
     pub(crate) fn attach(
         &mut self,
         mn_id: &MnId,
@@ -376,7 +411,7 @@ impl World {
         handoff: HandoffIndicator,
         wanted: Vec<Hnp>,
     ) {
-        let now = self.now();
+        let now = self.mag_now(mag);
         let attachment = Attachment {
             wanted,
             ..attachment(mn_id, interface, handoff)
@@ -387,8 +422,8 @@ impl World {
     }
 
     pub(crate) fn detach(&mut self, mn_id: &MnId, interface: u8) {
-        let now = self.now();
         if let Some(mag) = self.attached.remove(&(mn_id.clone(), interface)) {
+            let now = self.mag_now(mag);
             let mac = mac(mn_id, interface);
             self.mags[mag].detach(now, PortId(interface.into()), mac);
         }
@@ -397,7 +432,7 @@ impl World {
 
     /// A MAG notices that an interface is no longer on its link, wherever it is now.
     pub(crate) fn leave(&mut self, mn_id: &MnId, interface: u8, mag: usize) {
-        let now = self.now();
+        let now = self.mag_now(mag);
         let key = (mn_id.clone(), interface);
         if self.attached.get(&key) == Some(&mag) {
             self.attached.remove(&key);
@@ -514,7 +549,7 @@ impl World {
         check_recording(&self.lma);
         let next = Standby::new(seed, &self.lma_config, &self.lma_records);
         let mut standby = std::mem::replace(&mut self.standby, next);
-        let (config, now) = (self.lma_config.clone(), self.now());
+        let (config, now) = (self.lma_config.clone(), self.lma_now());
         let (lma, restored) = if standby.is_to_lead() {
             self.lma_tables = standby.tables;
             standby.follower.lead(config, seed, now)
@@ -546,9 +581,9 @@ impl World {
         check_recording(&self.mags[mag]);
         let config = self.mag_config[mag].clone();
         let records = self.mag_records[mag].clone();
-        let (mut restored, report) = Mag::restore(config, seed, self.now(), records);
+        let (mut restored, report) = Mag::restore(config, seed, self.mag_now(mag), records);
         if let Some(counter) = restart {
-            restored.count_restart(self.now(), counter);
+            restored.count_restart(self.mag_now(mag), counter);
         }
         assert_eq!(report.spoilt, []);
         self.mags[mag] = kept_mag(restored, seed);
@@ -564,7 +599,7 @@ impl World {
         selector: TrafficSelector,
         bid: Bid,
     ) -> Option<Fid> {
-        let now = self.now();
+        let now = self.lma_now();
         let request = FlowRequest {
             mn_id: mn_id.clone(),
             fid: None,
@@ -583,14 +618,14 @@ impl World {
         fid: Fid,
         to: Bid,
     ) -> Option<pmip_proto::MoveStarted> {
-        let now = self.now();
+        let now = self.lma_now();
         let started = self.lma.move_flow(now, mn_id, fid, to).ok();
         self.drain();
         started
     }
 
     pub(crate) fn delete_flow(&mut self, mn_id: &MnId, fid: Fid) {
-        let now = self.now();
+        let now = self.lma_now();
         let _ = self.lma.delete_flow(now, mn_id, fid);
         self.drain();
     }
@@ -684,7 +719,6 @@ impl World {
             return false;
         };
         self.clock = self.clock.max(at);
-        let now = self.now();
         let due = self
             .wire
             .first_key_value()
@@ -693,9 +727,11 @@ impl World {
             let packet = self.wire.remove(&key).unwrap();
             self.deliver(&packet);
         } else {
+            let now = self.lma_now();
             self.lma.handle_timeout(now);
             self.drain();
             for mag in 0..self.mags.len() {
+                let now = self.mag_now(mag);
                 self.mags[mag].handle_timeout(now);
                 self.drain();
             }
@@ -713,9 +749,11 @@ impl World {
         let message = self.receiver.receive(now, *from, *to, octets).unwrap();
         if *to == LMAA.0 {
             self.note_delivered(*from, &message);
+            let now = self.lma_now();
             self.lma.handle_message(now, *from, *to, &message);
         } else {
             let mag = COAS.iter().position(|coa| coa.0 == *to).unwrap();
+            let now = self.mag_now(mag);
             self.mags[mag].handle_message(now, *from, *to, &message);
         }
         self.drain();

@@ -31,6 +31,11 @@ impl Timestamp {
     pub fn abs_diff(self, other: Self) -> Duration {
         Self(self.0.abs_diff(other.0)).since_epoch()
     }
+
+    /// Whether it is later than another by more than so much.
+    pub fn is_after(self, other: Self, by: Duration) -> bool {
+        self > other && self.abs_diff(other) > by
+    }
 }
 
 impl fmt::Debug for Timestamp {
