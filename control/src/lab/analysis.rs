@@ -19,10 +19,12 @@ pub(crate) enum Flow {
     Y,
     /// TCP that stays.
     Z,
+    /// UDP of another mobile.
+    W,
 }
 
 impl Flow {
-    /// All, in order.
+    /// The mobile's, in order.
     pub(crate) const ALL: [Self; 3] = [Self::X, Self::Y, Self::Z];
 }
 

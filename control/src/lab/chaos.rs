@@ -23,8 +23,12 @@ use super::topology::{Host, Mag};
 
 /// The hosts whose processes are done something to.
 const APPLIANCES: [Host; 3] = [Host::Lma, Host::Mag1, Host::Mag2];
+/// Those of a pair.
+const LMAS: [Host; 2] = [Host::Lma, Host::Lma2];
 /// Shorter than it takes to notice, and longer: heartbeats are missed.
 const ABSENCES_MS: [u64; 4] = [50, 300, 1000, 5000];
+/// How wrong clocks are, in seconds: a little more than what is put up with, a time zone, and more than any lifetime.
+const WRONG_S: [i64; 5] = [-86_400, -3600, 3, 3600, 86_400];
 
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
@@ -109,7 +113,9 @@ fn measure(
 /// What is done next.
 fn draw(dice: &mut ChaCha8Rng) -> Operation {
     match dice.random_range(0..100) {
-        0..20 => Operation::Move(flow(dice), mag(dice)),
+        0..15 => Operation::Move(flow(dice), mag(dice)),
+        15..18 => Operation::WrongClock(host(dice), wrong(dice), absence(dice)),
+        18..20 => Operation::WrongClockAndKill(host(dice), wrong(dice)),
         20..30 => Operation::Storm(mag(dice)),
         30..38 => Operation::StormAndKill(mag(dice), host(dice)),
         38..52 => Operation::Kill(vec![host(dice)]),
@@ -134,7 +140,11 @@ fn draw(dice: &mut ChaCha8Rng) -> Operation {
 /// What is done next where there is a pair: most of it to the LMAs and their etcd.
 fn draw_for_pair(dice: &mut ChaCha8Rng) -> Operation {
     let to_pair = match dice.random_range(0..100) {
-        0..20 => return Operation::Move(flow(dice), mag(dice)),
+        0..17 => return Operation::Move(flow(dice), mag(dice)),
+        17..20 => {
+            let host = *LMAS.choose(dice).unwrap_or(&Host::Lma);
+            return Operation::WrongClock(host, wrong(dice), absence(dice));
+        }
         20..28 => return Operation::Storm(mag(dice)),
         28..34 => return Operation::Kill(vec![mag(dice).host()]),
         34..38 => return Operation::Partition(mag(dice).host(), absence(dice)),
@@ -167,6 +177,10 @@ fn mag(dice: &mut ChaCha8Rng) -> Mag {
 
 fn absence(dice: &mut ChaCha8Rng) -> Duration {
     Duration::from_millis(*ABSENCES_MS.choose(dice).unwrap_or(&50))
+}
+
+fn wrong(dice: &mut ChaCha8Rng) -> i64 {
+    *WRONG_S.choose(dice).unwrap_or(&3600)
 }
 
 fn kinds(costs: &[Cost]) -> Vec<Kind> {

@@ -8,14 +8,15 @@ use flow::MacAddr;
 
 use super::nodes::NODES;
 use super::topology::{
-    Host, LIF, LMA_CN_ADDRESS, LMAA, MN_ID, Mag, POOL, Scenario, Setting, guest_id,
+    Host, LIF, LMA_CN_ADDRESS, LMAA, MN_ID, MN2_ID, Mag, POOL, Scenario, Setting, guest_id,
 };
 
 const INTERFACE_ID: &str = "::100";
+const INTERFACE_ID_2: &str = "::200";
 
 /// Otherwise the core link shows what registration and flow mobility need, and nothing else.
 fn heartbeat(setting: Setting) -> &'static str {
-    if setting.guests > 0 {
+    if setting.is_chaos() {
         "interval_ms = 300\n"
     } else {
         "enabled = false\n"
@@ -34,12 +35,13 @@ pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<S
         Host::Lma | Host::Lma2 => lma_config(host, setting, directory),
         Host::Mag1 => mag_config(Mag::Mag1, setting, directory),
         Host::Mag2 => mag_config(Mag::Mag2, setting, directory),
-        Host::Mn => mn_config(),
+        Host::Mn => mn_config(INTERFACE_ID),
+        Host::Mn2 => mn_config(INTERFACE_ID_2),
         Host::Cn | Host::Store | Host::Core => return None,
     };
     let name = host.name();
     let socket = directory.join(format!("{name}.sock"));
-    let process = if host == Host::Mn {
+    let process = if host.taps().is_empty() {
         String::new()
     } else {
         // Every worker has queues, and buffers for them, on every port.
@@ -122,7 +124,7 @@ fn mag_config(mag: Mag, setting: Setting, directory: &Path) -> String {
     out += &route_config(LMAA);
     let share = setting.scenario == Scenario::Shared && mag == Mag::Mag2;
     let signalling = setting.dialect.signalling(mag);
-    let (mac, technology) = (mag.mn_mac(), mag.access_technology());
+    let technology = mag.access_technology();
     let [_, keys] = keys(directory, mag);
     let protection = protection(setting.pair.then_some(&keys));
     let _ = write!(
@@ -130,24 +132,30 @@ fn mag_config(mag: Mag, setting: Setting, directory: &Path) -> String {
         "[mag]\naddress = \"{address}\"\naccess_ports = [\"access0\"]\n\n\
          [mag.heartbeat]\n{}\n\
          [[mag.peer]]\nname = \"lma\"\naddress = \"{LMAA}\"\n\
-         signalling = \"{signalling}\"\n{protection}\n\n\
-         [[mag.mobile]]\nid = \"{MN_ID}\"\nlink_layer = \"{mac}\"\n\
-         access_technology = \"{technology}\"\nport = \"access0\"\nshare_prefixes = {share}\n",
+         signalling = \"{signalling}\"\n{protection}\n\n",
         heartbeat(setting)
     );
+    let mobiles = [(MN_ID, Host::Mn), (MN2_ID, Host::Mn2)].map(|(id, host)| (id, mag.mac_of(host)));
+    for (id, mac) in mobiles.iter().take(if setting.is_chaos() { 2 } else { 1 }) {
+        let _ = write!(
+            out,
+            "[[mag.mobile]]\nid = \"{id}\"\nlink_layer = \"{mac}\"\n\
+             access_technology = \"{technology}\"\nport = \"access0\"\nshare_prefixes = {share}\n\n"
+        );
+    }
     for guest in 0..setting.guests {
         let (id, mac) = (guest_id(guest), mag.guest_mac(guest));
         let _ = write!(
             out,
-            "\n[[mag.mobile]]\nid = \"{id}\"\nlink_layer = \"{mac}\"\n\
-             access_technology = \"{technology}\"\nport = \"access0\"\n"
+            "[[mag.mobile]]\nid = \"{id}\"\nlink_layer = \"{mac}\"\n\
+             access_technology = \"{technology}\"\nport = \"access0\"\n\n"
         );
     }
     out
 }
 
-fn mn_config() -> String {
-    let mut out = format!("[mn]\ninterface = \"{LIF}\"\ninterface_id = \"{INTERFACE_ID}\"\n\n");
+fn mn_config(interface_id: &str) -> String {
+    let mut out = format!("[mn]\ninterface = \"{LIF}\"\ninterface_id = \"{interface_id}\"\n\n");
     for mag in Mag::ALL {
         let (name, interface) = (mag.access_technology(), mag.mn_interface());
         let _ = writeln!(
@@ -211,7 +219,7 @@ mod tests {
                 let shares: Vec<bool> = shares.map(|m| m.share_prefixes).collect();
                 let shared = scenario == Scenario::Shared && host == Host::Mag2;
                 assert!(shares.iter().all(|s| *s == shared));
-                let mobiles = usize::from(guests) + 1;
+                let mobiles = usize::from(guests) + 1 + usize::from(guests > 0);
                 assert_eq!(shares.len(), if config.mag.is_some() { mobiles } else { 0 });
             }
         }

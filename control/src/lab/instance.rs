@@ -55,7 +55,7 @@ impl Instance {
         for host in setting.hosts() {
             let namespace = instance.namespace(host);
             netns::add(&namespace)?;
-            if !matches!(host, Host::Cn | Host::Mn) {
+            if !matches!(host, Host::Cn | Host::Mn | Host::Mn2) {
                 netns::enter(&namespace, kernel_ipv6_off)?;
             }
         }

@@ -23,9 +23,11 @@
 mod analysis;
 mod capture;
 mod chaos;
+mod clocks;
 mod configuration;
 mod disturb;
 mod instance;
+mod listener;
 mod model;
 mod moves;
 mod netns;

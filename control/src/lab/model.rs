@@ -12,7 +12,7 @@ use super::analysis::{Direction, Flow, Watcher, Window};
 use super::network::Network;
 use super::progress::Progress;
 use super::scenario::add_flow;
-use super::topology::{Host, MN_ID, Mag, Scenario, guest_id};
+use super::topology::{Host, MN_ID, MN2_ID, Mag, Scenario, guest_id};
 use super::traffic::Ends;
 use crate::api::{Attach, BindingRow, FlowMove, FlowRow, RouteRow};
 
@@ -27,6 +27,8 @@ pub(crate) struct Model {
     scenario: Scenario,
     /// The prefixes of the sessions at MAG1 and MAG2.
     prefixes: [Hnp; 2],
+    /// Those of the other mobile, if there is one.
+    bystander: Option<[Hnp; 2]>,
     /// Each flow's ends, identifier and gateway.
     flows: BTreeMap<Flow, (Ends, u16, Mag)>,
     guests: u16,
@@ -36,10 +38,16 @@ pub(crate) struct Model {
 
 impl Model {
     /// A lab whose mobile is attached, with `guests` others that are not.
-    pub(crate) fn new(scenario: Scenario, prefixes: [Hnp; 2], guests: u16) -> Self {
+    pub(crate) fn new(
+        scenario: Scenario,
+        prefixes: [Hnp; 2],
+        bystander: Option<[Hnp; 2]>,
+        guests: u16,
+    ) -> Self {
         Self {
             scenario,
             prefixes,
+            bystander,
             flows: BTreeMap::new(),
             guests,
             attached: BTreeSet::new(),
@@ -128,7 +136,8 @@ impl Model {
             let guests = self.attached.iter().filter(|(at, _)| *at == mag);
             let guests = guests.map(|(_, guest)| guest.as_str());
             // The mobile would come back by itself with the next packet that it sends there.
-            for mn in guests.chain([MN_ID]).filter(|mn| !known.contains(mn)) {
+            let mobiles = self.mobiles().map(|(mn, _)| mn);
+            for mn in guests.chain(mobiles).filter(|mn| !known.contains(mn)) {
                 ask(network, mag, "/v1/attach", mn)?;
             }
         }
@@ -192,7 +201,9 @@ impl Model {
     /// Flows that were not in their tunnel alone.
     pub(crate) fn astray(&self, watcher: &Watcher, window: Window) -> Vec<String> {
         let mut wrong = Vec::new();
-        for (flow, (.., mag)) in &self.flows {
+        let flows = self.flows.iter().map(|(flow, (.., mag))| (flow, mag));
+        let other = self.bystander.map(|_| (&Flow::W, &Mag::Mag1));
+        for (flow, mag) in flows.chain(other) {
             for direction in Direction::ALL {
                 let count = watcher.count(*flow, direction, window);
                 let (own, other) = match mag {
@@ -216,24 +227,30 @@ impl Model {
         let active = rows.iter().filter(|row| row.state == "active");
         let is: BTreeSet<String> = active
             .map(|row| {
-                if is_mobile(row) {
-                    session(MN_ID, &row.peer, &row.prefixes)
-                } else {
-                    session(row.mn.as_str(), &row.peer, &[])
-                }
+                let mn = row.mn.as_str();
+                let has_known = self.mobiles().any(|(mobile, _)| mobile == mn);
+                session(mn, &row.peer, if has_known { &row.prefixes } else { &[] })
             })
             .collect();
-        let mobile = Mag::ALL.into_iter().zip(self.prefixes);
-        let mobile = mobile.map(|(mag, prefix)| session(MN_ID, mag.name(), &[prefix]));
+        let mobiles = self.mobiles().flat_map(|(mn, prefixes)| {
+            let sessions = Mag::ALL.into_iter().zip(prefixes);
+            sessions.map(move |(mag, prefix)| session(mn, mag.name(), &[prefix]))
+        });
         let guests = self.attached.iter();
         let guests = guests.map(|(mag, guest)| session(guest, mag.name(), &[]));
         compare(
             "lma: bindings",
-            &mobile.chain(guests).collect(),
+            &mobiles.chain(guests).collect(),
             &is,
             true,
             wrong,
         );
+    }
+
+    /// The mobiles that are attached everywhere, and their prefixes.
+    fn mobiles(&self) -> impl Iterator<Item = (&'static str, [Hnp; 2])> {
+        let other = self.bystander.map(|prefixes| (MN2_ID, prefixes));
+        [(MN_ID, self.prefixes)].into_iter().chain(other)
     }
 
     /// Prefixes that a gateway hosts for others' sessions.
@@ -276,7 +293,8 @@ impl Model {
             .collect();
         let guests = self.attached.iter().filter(|(at, _)| *at == mag);
         let wanted = guests.map(|(_, guest)| guest.clone());
-        let wanted = wanted.chain([MN_ID.to_owned()]).collect();
+        let wanted = wanted.chain(self.mobiles().map(|(mn, _)| mn.to_owned()));
+        let wanted = wanted.collect();
         compare(&format!("{name}: bindings"), &wanted, &is, true, wrong);
         let rows: Vec<RouteRow> = network.read(mag.host(), "/v1/routes")?;
         let of_mobile = |row: &&RouteRow| {

@@ -19,13 +19,14 @@ use crate::api::{BindingRow, Status};
 use crate::client::Client;
 use crate::keys::{self, GenerateArgs};
 
+use super::clocks::{self, Clock};
 use super::configuration;
 use super::instance::{self, Instance};
 use super::netns;
 use super::nodes::Cluster;
 use super::process::{Process, Start};
 use super::progress::Progress;
-use super::topology::{self, Host, LIF, Mag, Scenario, Setting};
+use super::topology::{self, Host, LIF, MN_ID, MN2_ID, Mag, Scenario, Setting};
 
 pub(crate) use pair::other_lma;
 
@@ -47,6 +48,7 @@ pub(crate) struct Network {
     cluster: Option<Cluster>,
     /// Whether the second LMA of a pair served last, as far as is known.
     second_leads: AtomicBool,
+    setting: Setting,
     instance: Instance,
 }
 
@@ -62,18 +64,22 @@ impl Network {
             processes: BTreeMap::new(),
             cluster: None,
             second_leads: AtomicBool::new(false),
+            setting,
             instance,
         };
         let pair = setting.pair;
         for host in setting.hosts() {
-            let commands = topology::link_commands(host, pair, |h| out.namespace(h));
+            let commands = topology::link_commands(host, setting, |h| out.namespace(h));
             netns::ip(&out.namespace(host), &commands)?;
         }
         for host in setting.hosts() {
-            netns::ip(&out.namespace(host), &topology::host_commands(host, pair))?;
+            netns::ip(
+                &out.namespace(host),
+                &topology::host_commands(host, setting),
+            )?;
             let config = configuration::config(host, setting, out.instance.directory());
             if let Some(config) = config {
-                if setting.guests > 0 && !host.taps().is_empty() {
+                if setting.is_chaos() && !host.taps().is_empty() {
                     let place = configuration::state(out.directory(), host);
                     instance::mount_small_disk(&place)?;
                 }
@@ -115,10 +121,10 @@ impl Network {
     ) -> anyhow::Result<[Hnp; 2]> {
         progress.say("starting MN");
         self.start(Host::Mn, Start::Alone)?;
-        let one = self.wait_attached(Mag::Mag1, progress)?;
+        let one = self.wait_attached((Host::Mn, MN_ID), Mag::Mag1, progress)?;
         let in_reach = topology::access_link_command(true);
         netns::ip(&self.namespace(Host::Mag2), &in_reach)?;
-        let two = self.wait_attached(Mag::Mag2, progress)?;
+        let two = self.wait_attached((Host::Mn, MN_ID), Mag::Mag2, progress)?;
         let as_asked = match scenario {
             Scenario::Unique => one != two,
             Scenario::Shared => one == two,
@@ -131,7 +137,27 @@ impl Network {
         Ok([one, two])
     }
 
-    fn wait_attached(&mut self, mag: Mag, progress: &Progress) -> anyhow::Result<Hnp> {
+    /// Starts the other mobile and attaches it to both, after the first. Returns the prefixes of its sessions.
+    ///
+    /// # Errors
+    /// If it does not attach.
+    pub(crate) fn attach_bystander(&mut self, progress: &Progress) -> anyhow::Result<[Hnp; 2]> {
+        progress.say("starting MN2");
+        self.start(Host::Mn2, Start::Alone)?;
+        let [one, two] = Mag::ALL;
+        let mobile = (Host::Mn2, MN2_ID);
+        Ok([
+            self.wait_attached(mobile, one, progress)?,
+            self.wait_attached(mobile, two, progress)?,
+        ])
+    }
+
+    fn wait_attached(
+        &mut self,
+        (host, mn_id): (Host, &str),
+        mag: Mag,
+        progress: &Progress,
+    ) -> anyhow::Result<Hnp> {
         let (title, interface) = (mag.title(), mag.mn_interface());
         let prefix = progress.wait_for(
             &format!("attachment of {interface} at {title}"),
@@ -139,11 +165,12 @@ impl Network {
             || {
                 self.check()?;
                 let rows: Vec<BindingRow> = self.read(Host::Lma, "/v1/bindings")?;
-                let row = rows.iter().find(|r| r.peer == mag.name());
+                let its = |row: &&BindingRow| row.mn.as_str() == mn_id && row.peer == mag.name();
+                let row = rows.iter().find(its);
                 let Some(prefix) = row.filter(|r| r.state == "active").and_then(own_prefix) else {
                     return Ok(Err(format!("the LMA has {}", states(&rows))));
                 };
-                let namespace = self.namespace(Host::Mn);
+                let namespace = self.namespace(host);
                 // The kernel takes no packets to a tentative address, and is slow to end that while it
                 // takes an earlier lab apart.
                 let show = ["-6", "-o", "addr", "show", "dev", LIF, "-tentative"];
@@ -156,7 +183,8 @@ impl Network {
                     .ok_or_else(|| format!("{LIF} has no address from {prefix}")))
             },
         )?;
-        progress.say(&format!("{interface} attached at {title}: {prefix}"));
+        let of = if host == Host::Mn2 { " of MN2" } else { "" };
+        progress.say(&format!("{interface}{of} attached at {title}: {prefix}"));
         Ok(prefix)
     }
 
@@ -408,6 +436,30 @@ impl Network {
         Ok(())
     }
 
+    /// Has a host's process take it for so many seconds later than it is, and waits until it does.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn set_clock(
+        &mut self,
+        host: Host,
+        seconds: i64,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        self.clocks(host).set(seconds)?;
+        let what = format!("{} to take the time for another", host.name());
+        progress.wait_for(&what, clocks::PATIENCE, || {
+            self.check()?;
+            let its = self.gauge(host.name(), "flowmob_clock_seconds")?;
+            let its = its.context("it does not say what time it is")?;
+            Ok(clocks::is_wrong_by(its, seconds))
+        })
+    }
+
+    fn clocks(&self, host: Host) -> Clock {
+        Clock::of(self.directory(), host)
+    }
+
     /// Sends a signal to a host's process.
     ///
     /// # Errors
@@ -422,12 +474,19 @@ impl Network {
     fn start(&mut self, host: Host, how: Start) -> anyhow::Result<()> {
         let name = host.name();
         let log = self.instance.directory().join(format!("{name}.log"));
+        let clock = self.clocks(host);
+        let environment = if self.setting.is_chaos() && !host.taps().is_empty() {
+            clock.environment()?
+        } else {
+            Vec::new()
+        };
         let process = Process::start(
             name,
             &self.namespace(host),
             &self.config_path(host),
             log,
             how,
+            &environment,
         )?;
         self.processes.insert(name, process);
         Ok(())

@@ -51,6 +51,10 @@ pub(crate) enum Operation {
     /// An octet of what a host has kept is another one when it starts after a kill; the share of the file before it,
     /// in thousandths.
     Rot(Host, u16),
+    /// The wall clock of a host is wrong by so many seconds, for so long.
+    WrongClock(Host, i64, Duration),
+    /// Likewise, and it is killed and started while it is.
+    WrongClockAndKill(Host, i64),
     /// Something is done to a pair of LMAs.
     Pair(ToPair),
 }
@@ -71,6 +75,15 @@ impl Operation {
                     time.as_millis()
                 )
             }
+            Self::WrongClock(host, seconds, time) => format!(
+                "clock of {} wrong by {seconds:+} s for {} ms",
+                host.name(),
+                time.as_millis()
+            ),
+            Self::WrongClockAndKill(host, seconds) => format!(
+                "clock of {} wrong by {seconds:+} s, kill -9, start",
+                host.name()
+            ),
             Self::Nothing
             | Self::Kill(_)
             | Self::Restart(_)
@@ -105,6 +118,10 @@ impl Operation {
             }
             Self::FillDisk(host) => format!("disk of {} full", host.name()),
             Self::Rot(host, _) => format!("kill -9 {}, damage, start", host.name()),
+            Self::WrongClock(host, ..) => format!("clock of {} wrong", host.name()),
+            Self::WrongClockAndKill(host, _) => {
+                format!("clock of {} wrong, kill -9, start", host.name())
+            }
             Self::Pair(what) => what.kind(),
         }
     }
@@ -170,6 +187,18 @@ impl Operation {
                 model.storm(network, *mag)?;
                 network.kill(*host);
                 network.start_all(&[*host], progress)
+            }
+            Self::WrongClock(host, seconds, time) => {
+                network.set_clock(*host, *seconds, progress)?;
+                let paused = progress.pause(*time);
+                network.set_clock(*host, 0, progress)?;
+                paused
+            }
+            Self::WrongClockAndKill(host, seconds) => {
+                network.set_clock(*host, *seconds, progress)?;
+                network.kill(*host);
+                network.start_all(&[*host], progress)?;
+                network.set_clock(*host, 0, progress)
             }
             Self::Pair(what) => what.carry_out(network, model, progress),
             Self::FillDisk(host) => fill_disk(network, model, *host, progress),

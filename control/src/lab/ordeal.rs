@@ -8,10 +8,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use flow::Hnp;
 use serde::Serialize;
 
 use super::analysis::{Direction, Flow, FlowMatch, Window};
 use super::capture::Capture;
+use super::listener::{Ear, Listener};
 use super::model::Model;
 use super::network::Network;
 use super::operation::Operation;
@@ -103,6 +105,8 @@ pub(crate) struct Ordeal<'a> {
     model: Model,
     flows: Vec<UdpFlow>,
     capture: Capture,
+    /// Where there is another mobile.
+    listener: Option<Listener>,
     done: Vec<Mark>,
 }
 
@@ -130,18 +134,30 @@ impl<'a> Ordeal<'a> {
             scenario, guests, ..
         } = plan.setting;
         let prefixes = network.attach(scenario, progress)?;
-        let mut model = Model::new(scenario, prefixes, guests);
+        let bystander = if plan.setting.is_chaos() {
+            Some(network.attach_bystander(progress)?)
+        } else {
+            None
+        };
+        let mut model = Model::new(scenario, prefixes, bystander, guests);
         let both = [(Flow::X, Mag::Mag2), (Flow::Y, Mag::Mag1)];
         let both = both.map(|(flow, mag)| (ends(flow, prefixes), mag));
+        let other = bystander.map(|prefixes| ends(Flow::W, prefixes));
         let core = network.namespace(Host::Core);
         let capture = Capture::start(&core, CAPTURE_PORT, None)?;
         capture.set_flows(
-            both.iter()
-                .map(|(ends, _)| flow_match(ends))
+            (both.iter().map(|(ends, _)| ends).chain(&other))
+                .map(flow_match)
                 .collect::<Vec<FlowMatch>>(),
         );
         let (cn, mn) = (network.namespace(Host::Cn), network.namespace(Host::Mn));
         let sites = Sites { cn: &cn, mn: &mn };
+        let mn2 = network.namespace(Host::Mn2);
+        let listener = bystander.map(|other| {
+            let mobiles = [(Host::Mn, prefixes), (Host::Mn2, other)];
+            Listener::start(ears(network, mobiles))
+        });
+        let listener = listener.transpose()?;
         for (ends, mag) in both {
             model.add(network, ends, mag)?;
         }
@@ -152,6 +168,7 @@ impl<'a> Ordeal<'a> {
             model,
             flows: Vec::new(),
             capture,
+            listener,
             done: Vec::new(),
         };
         // A packet that comes before its rule is counted nowhere.
@@ -163,6 +180,10 @@ impl<'a> Ordeal<'a> {
         );
         progress.pause(SETTLE)?;
         for (ends, _) in both {
+            out.flows.push(UdpFlow::start(sites, ends, plan.rate)?);
+        }
+        if let Some(ends) = other {
+            let sites = Sites { cn: &cn, mn: &mn2 };
             out.flows.push(UdpFlow::start(sites, ends, plan.rate)?);
         }
         progress.pause(plan.steady)?;
@@ -192,6 +213,7 @@ impl<'a> Ordeal<'a> {
         if wrong.is_empty() {
             wrong = self.stay()?;
         }
+        wrong.extend(self.listener.iter().flat_map(Listener::strays));
         let well = wrong.is_empty();
         self.done.push(Mark {
             operation,
@@ -231,6 +253,9 @@ impl<'a> Ordeal<'a> {
             outcomes.extend(flow.finish()?);
         }
         let looked = last(self.network)?;
+        if let Some(listener) = self.listener {
+            listener.finish()?;
+        }
         let (_, completeness) = self.capture.finish()?;
         let ends = outcomes.iter().map(|outcome| outcome.accounting.sent);
         let ends: Vec<u64> = ends.collect();
@@ -315,6 +340,20 @@ impl<'a> Ordeal<'a> {
             }
         }
     }
+}
+
+/// The interfaces of mobiles with these prefixes.
+fn ears(network: &Network, mobiles: [(Host, [Hnp; 2]); 2]) -> Vec<Ear> {
+    let at = |(host, own): (Host, [Hnp; 2])| {
+        Mag::ALL.map(|mag| Ear {
+            title: format!("{} of {}", mag.mn_interface(), host.name()),
+            namespace: network.namespace(host),
+            interface: mag.mn_interface(),
+            mac: mag.mac_of(host),
+            own,
+        })
+    };
+    mobiles.into_iter().flat_map(at).collect()
 }
 
 fn cost(mark: Mark, to: &[u64], rate: u32, outcomes: &[Outcome]) -> Cost {

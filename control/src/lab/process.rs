@@ -36,7 +36,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts this program's `run` with a configuration.
+    /// Starts this program's `run` with a configuration, and these variables besides those that this process has.
     ///
     /// # Errors
     /// If the log cannot be made or `nsenter` and `setpriv` (util-linux) do not run.
@@ -46,6 +46,7 @@ impl Process {
         config: &Path,
         log: PathBuf,
         how: Start,
+        environment: &[(&str, String)],
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's file")?;
         let mut file = File::options();
@@ -66,6 +67,7 @@ impl Process {
             .args((how == Start::TakingOver).then_some("--take-over"))
             // DPDK makes a directory there, which so goes with the lab.
             .env("RUNTIME_DIRECTORY", log.with_file_name(""))
+            .envs(environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("cannot share the log")?)
             .stderr(file)

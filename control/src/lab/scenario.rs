@@ -312,14 +312,15 @@ pub(super) fn add_flow(network: &Network, ends: &Ends, bid: u16) -> anyhow::Resu
     Ok(added.fid)
 }
 
-/// X and Z are for the prefix of MAG1, Y is for that of MAG2.
+/// X and Z are for the prefix of MAG1, Y is for that of MAG2; W for another mobile's prefix of MAG1.
 pub(super) fn ends(flow: Flow, prefixes: [Hnp; 2]) -> Ends {
     let [one, two] = prefixes;
-    let prefix = match flow {
-        Flow::X | Flow::Z => one,
-        Flow::Y => two,
+    let (prefix, host) = match flow {
+        Flow::X | Flow::Z => (one, 0x100),
+        Flow::Y => (two, 0x100),
+        Flow::W => (one, 0x200),
     };
-    let mn = Ipv6Addr::from(u128::from(prefix.addr()) | 0x100);
+    let mn = Ipv6Addr::from(u128::from(prefix.addr()) | host);
     Ends {
         flow,
         cn: (CN_ADDRESS, mn_port(flow) - 1000),
@@ -333,6 +334,7 @@ pub(super) fn mn_port(flow: Flow) -> u16 {
         Flow::X => 5001,
         Flow::Y => 5002,
         Flow::Z => 5003,
+        Flow::W => 5004,
     }
 }
 
@@ -343,7 +345,7 @@ pub(super) fn flow_match(ends: &Ends) -> FlowMatch {
         cn: ends.cn.0,
         mn: ends.mn.0,
         protocol: match ends.flow {
-            Flow::X | Flow::Y => next_header::UDP,
+            Flow::X | Flow::Y | Flow::W => next_header::UDP,
             Flow::Z => next_header::TCP,
         },
         mn_port: ends.mn.1,

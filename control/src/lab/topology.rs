@@ -6,6 +6,7 @@
 //!                     +----------------------- MAG2 ---- if2 /
 //! ```
 //!
+//! Where things are done to the lab there is a second mobile, MN2, on the same two access links.
 //! With a pair there is a second LMA beside the first, on the same two links, and both are on a third one with etcd.
 
 use std::fmt::Write as _;
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 /// The mobile node's identifier.
 pub(crate) const MN_ID: &str = "mn1@example.net";
+/// The identifier of the mobile that stands by.
+pub(crate) const MN2_ID: &str = "mn2@example.net";
 /// The mobile node's logical interface.
 pub(crate) const LIF: &str = "lif0";
 /// The LMA's end of all tunnels.
@@ -29,6 +32,8 @@ pub(crate) const CAPTURE_PORT: &str = "lma";
 /// The LMA, on its link to the correspondent node.
 pub(super) const LMA_CN_ADDRESS: &str = "2001:db8:c::1";
 
+/// The interface of a gateway that leads to the other mobile.
+const BYSTANDER_LINK: &str = "access-link2";
 /// The interface of an LMA that leads to etcd.
 const STORE_LINK: &str = "store-link";
 /// Where etcd is.
@@ -115,19 +120,26 @@ pub(crate) struct Setting {
     /// Workers of each appliance.
     pub(crate) workers: u16,
     /// Mobiles besides the one, which gateways attach by command only. A lab that has them is one to which things are
-    /// done: heartbeats are sent, and what a process keeps is on a small disk of its own.
+    /// done ([`Setting::is_chaos`]).
     pub(crate) guests: u16,
     /// Whether there is a second LMA, and an etcd that the two share.
     pub(crate) pair: bool,
 }
 
 impl Setting {
+    /// Whether things are done to it: heartbeats are sent, what a process keeps is on a small disk of its own, clocks can be
+    /// set, and another mobile looks whether it gets what is not its own.
+    pub(crate) fn is_chaos(self) -> bool {
+        self.guests > 0
+    }
+
     /// Its hosts, in the order they are made.
     pub(crate) fn hosts(self) -> impl Iterator<Item = Host> {
-        let of_pair = |host: &Host| matches!(host, Host::Lma2 | Host::Store);
-        Host::ALL
-            .into_iter()
-            .filter(move |host| self.pair || !of_pair(host))
+        Host::ALL.into_iter().filter(move |host| match host {
+            Host::Lma2 | Host::Store => self.pair,
+            Host::Mn2 => self.is_chaos(),
+            Host::Cn | Host::Lma | Host::Core | Host::Mag1 | Host::Mag2 | Host::Mn => true,
+        })
     }
 
     /// A name for its results, which are the draft's unless it says otherwise.
@@ -192,7 +204,7 @@ impl Mag {
         }
     }
 
-    /// The mobile's interface there.
+    /// A mobile's interface there.
     pub(crate) fn mn_interface(self) -> &'static str {
         match self {
             Self::Mag1 => "if1",
@@ -200,9 +212,10 @@ impl Mag {
         }
     }
 
-    /// The link-layer address of that interface.
-    pub(crate) fn mn_mac(self) -> MacAddr {
-        MacAddr([2, 0, 0, 0, 1, self.number()])
+    /// The link-layer address of the interface there of a mobile, which is the one or the other.
+    pub(crate) fn mac_of(self, mobile: Host) -> MacAddr {
+        let mobile = if mobile == Host::Mn2 { 2 } else { 1 };
+        MacAddr([2, 0, 0, 0, mobile, self.number()])
     }
 
     /// The host it runs on.
@@ -250,11 +263,13 @@ pub(crate) enum Host {
     Mag2,
     /// The mobile node.
     Mn,
+    /// A mobile node to which nothing is done.
+    Mn2,
 }
 
 impl Host {
     /// All, in the order they are made.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Cn,
         Self::Lma,
         Self::Lma2,
@@ -263,6 +278,7 @@ impl Host {
         Self::Mag1,
         Self::Mag2,
         Self::Mn,
+        Self::Mn2,
     ];
 
     /// Its name, the end of its namespace's name.
@@ -276,6 +292,7 @@ impl Host {
             Self::Mag1 => "mag1",
             Self::Mag2 => "mag2",
             Self::Mn => "mn",
+            Self::Mn2 => "mn2",
         }
     }
 
@@ -284,7 +301,13 @@ impl Host {
         match self {
             Self::Lma => Some(Ipv4Addr::new(192, 0, 2, 11)),
             Self::Lma2 => Some(Ipv4Addr::new(192, 0, 2, 12)),
-            Self::Cn | Self::Store | Self::Core | Self::Mag1 | Self::Mag2 | Self::Mn => None,
+            Self::Cn
+            | Self::Store
+            | Self::Core
+            | Self::Mag1
+            | Self::Mag2
+            | Self::Mn
+            | Self::Mn2 => None,
         }
     }
 
@@ -305,7 +328,7 @@ impl Host {
         match self {
             Self::Lma | Self::Lma2 => &[CORE, CN],
             Self::Mag1 | Self::Mag2 => &[CORE, ACCESS],
-            Self::Cn | Self::Store | Self::Core | Self::Mn => &[],
+            Self::Cn | Self::Store | Self::Core | Self::Mn | Self::Mn2 => &[],
         }
     }
 }
@@ -338,7 +361,12 @@ impl Tap {
 
 /// `ip` commands that make a host's part of the network, to be run in its namespace in the order of
 /// [`Host::ALL`]. `namespace` gives a host's namespace.
-pub(crate) fn link_commands(host: Host, pair: bool, namespace: impl Fn(Host) -> String) -> String {
+pub(crate) fn link_commands(
+    host: Host,
+    setting: Setting,
+    namespace: impl Fn(Host) -> String,
+) -> String {
+    let Setting { pair, .. } = setting;
     let mut out = String::from("link set dev lo up\n");
     let mut veth = |near: &str, host: Host, far: &str, options: &str| {
         let netns = namespace(host);
@@ -369,10 +397,15 @@ pub(crate) fn link_commands(host: Host, pair: bool, namespace: impl Fn(Host) -> 
                 veth(lma.name(), lma, STORE_LINK, "");
             }
         }
-        Host::Mn => {
+        Host::Mn | Host::Mn2 => {
             for mag in Mag::ALL {
-                let mac = format!("address {}", mag.mn_mac());
-                veth(mag.mn_interface(), mag.host(), "access-link", &mac);
+                let mac = format!("address {}", mag.mac_of(host));
+                let link = if host == Host::Mn2 {
+                    BYSTANDER_LINK
+                } else {
+                    "access-link"
+                };
+                veth(mag.mn_interface(), mag.host(), link, &mac);
             }
         }
         Host::Lma | Host::Lma2 | Host::Mag1 | Host::Mag2 => {}
@@ -381,7 +414,8 @@ pub(crate) fn link_commands(host: Host, pair: bool, namespace: impl Fn(Host) -> 
 }
 
 /// `ip` commands that configure a host once all links exist.
-pub(crate) fn host_commands(host: Host, pair: bool) -> String {
+pub(crate) fn host_commands(host: Host, setting: Setting) -> String {
+    let Setting { pair, .. } = setting;
     let mut out = String::new();
     match host {
         Host::Cn => {
@@ -416,9 +450,14 @@ pub(crate) fn host_commands(host: Host, pair: bool) -> String {
         }
         Host::Mag1 | Host::Mag2 => {
             bridge(&mut out, "br-core", &["core-link"]);
-            bridge(&mut out, "br-access", &["access-link"]);
+            let links: &[&str] = if setting.is_chaos() {
+                &["access-link", BYSTANDER_LINK]
+            } else {
+                &["access-link"]
+            };
+            bridge(&mut out, "br-access", links);
         }
-        Host::Mn => {}
+        Host::Mn | Host::Mn2 => {}
     }
     out
 }
@@ -469,9 +508,16 @@ mod tests {
 
     #[test]
     fn every_link_has_two_ends_that_are_used() {
-        let links = |pair: bool| -> String {
-            let of = |host| link_commands(host, pair, |h| format!("t-{}", h.name()));
-            Host::ALL.map(of).concat()
+        let setting = |pair: bool, guests| Setting {
+            scenario: Scenario::Unique,
+            dialect: Dialect::Draft,
+            workers: 1,
+            guests,
+            pair,
+        };
+        let links = |setting: Setting| -> String {
+            let of = |host| link_commands(host, setting, |h| format!("t-{}", h.name()));
+            setting.hosts().map(of).collect()
         };
         for (pair, host, end) in [
             (true, Host::Lma, "core-link"),
@@ -486,11 +532,14 @@ mod tests {
             (false, Host::Mag2, "core-link"),
             (false, Host::Mag1, "access-link"),
             (false, Host::Mag2, "access-link"),
+            (true, Host::Mag1, BYSTANDER_LINK),
+            (true, Host::Mag2, BYSTANDER_LINK),
         ] {
+            let setting = setting(pair, u16::from(pair));
             let made = format!("peer name {end} netns t-{}\n", host.name());
-            assert_eq!(links(pair).matches(&made).count(), 1, "{made}");
+            assert_eq!(links(setting).matches(&made).count(), 1, "{made}");
             let joined = format!("link set dev {end} master");
-            assert!(host_commands(host, pair).contains(&joined), "{joined}");
+            assert!(host_commands(host, setting).contains(&joined), "{joined}");
         }
     }
 }

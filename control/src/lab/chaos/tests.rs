@@ -41,6 +41,8 @@ fn everything_is_drawn_sooner_or_later() {
         "disk of lma full",
         "kill -9 lma, damage, start",
         "reload mag1 with a bad file",
+        "clock of lma wrong",
+        "clock of mag2 wrong, kill -9, start",
     ] {
         assert!(kinds.contains(kind), "{kind}");
     }

@@ -38,7 +38,7 @@ fn a_move(from: Mag, to: Mag) -> Move {
         for direction in Direction::ALL {
             let (before, after) = match flow {
                 Flow::Y => (at(from), at(to)),
-                Flow::X | Flow::Z => (at(Mag::Mag1), at(Mag::Mag1)),
+                Flow::X | Flow::Z | Flow::W => (at(Mag::Mag1), at(Mag::Mag1)),
             };
             packets.push(Packets {
                 flow,
