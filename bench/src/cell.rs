@@ -46,9 +46,19 @@ pub(crate) struct Outcome {
 /// # Errors
 /// The kernel's, if there is no such core.
 pub(crate) fn pin(core: usize) -> Result<()> {
+    pin_to(&[core])
+}
+
+/// Likewise on any of these cores.
+///
+/// # Errors
+/// The kernel's, if there is none of them.
+pub(crate) fn pin_to(cores: &[usize]) -> Result<()> {
     let mut cpus = CpuSet::new();
-    cpus.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("running on core {core}"))
+    for core in cores {
+        cpus.set(*core)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("running on {cores:?}"))
 }
 
 /// DPDK's environment on this kind of memory.

@@ -1,7 +1,6 @@
 //! Signalling while everything that is decided is written to disk, and the way back from there.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use store::{Clocks, Space, Store};
 
 use super::{Anchor, Order, pass};
-use crate::cell::pin;
+use crate::cell::{pin, pin_to};
 use crate::report::rounded;
 
 /// What it costs that an LMA forgets nothing.
@@ -33,10 +32,6 @@ pub(crate) struct Kept {
     /// Of that, reading the files.
     pub(crate) read_seconds: f64,
 }
-
-/// As in an appliance on two cores.
-const READERS: usize = 2;
-const BATCH: usize = 512;
 
 /// A directory that goes when this does. On the disk of the checkout: temporary files may be in memory.
 struct Place(PathBuf);
@@ -86,37 +81,14 @@ pub(super) fn measure(order: &Order) -> Result<Kept> {
         octets += entry?.metadata()?.len();
     }
 
+    // As an appliance begins: all cores read.
+    pin_to(&[order.core, order.control_core])?;
     let begin = Instant::now();
     let (_store, mut contents) = Store::open(&place.0).context("no store")?;
     let read = begin.elapsed();
     let fresh = Anchor::new()?;
     let now = fresh.now;
-    let records = contents.take(Space::Lma);
-    // As an appliance reads them: ahead, and on all cores.
-    let records = Arc::new(records);
-    let mut ends = Vec::new();
-    for reader in 0..READERS {
-        let (to, end) = std::sync::mpsc::sync_channel(16);
-        ends.push(end);
-        let records = Arc::clone(&records);
-        let core = [order.core, order.control_core].get(reader).copied();
-        std::thread::spawn(move || {
-            // Where it cannot be pinned it is slower, and right.
-            let _ = core.map(pin);
-            for batch in records.chunks(BATCH).skip(reader).step_by(READERS) {
-                let read = batch.iter().map(|(key, value)| LmaRecord::read(key, value));
-                if to.send(read.collect::<Vec<_>>()).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    let batches = records.len().div_ceil(BATCH);
-    drop(records);
-    let records = (0..batches).flat_map(|batch| {
-        let end = ends.get(batch % READERS);
-        end.and_then(|end| end.recv().ok()).unwrap_or_default()
-    });
+    let records = contents.take(Space::Lma).read_ahead(LmaRecord::read)?;
     let (mut lma, restored) = Lma::restore(fresh.config, 2, now, records);
     let commands = std::iter::from_fn(|| lma.poll_command()).count();
     let restore = begin.elapsed();

@@ -1,15 +1,12 @@
 //! How a process begins: where its former self was, if that has left records.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use config::Config;
-use crossbeam::channel::bounded;
 use pmip_proto::lma::LmaRecord;
 use pmip_proto::{Lma, Mag, Restored};
-use store::{Contents, Pair, Space};
+use store::{Contents, Space};
 
 use super::clock::Clock;
 use super::keeping::{Keeping, LINES};
@@ -52,12 +49,13 @@ pub(super) fn begin(config: &Config, start: Instant, seed: u64) -> anyhow::Resul
         restart_counter::make(directory)?;
     }
     let (mut keeping, mut contents) = Keeping::open(config)?;
-    let process: BTreeMap<_, _> = contents.take(Space::Process).into_iter().collect();
-    let origin = process.get(ORIGIN).map(|origin| &**origin);
-    let clock = Clock::new(start, contents.clocks, origin);
+    let process = contents.take(Space::Process);
+    let known = |key: &[u8]| process.iter().find(|(known, _)| *known == key);
+    let known = |key| known(key).map(|(_, value)| value);
+    let clock = Clock::new(start, contents.clocks, known(ORIGIN));
     keeping.keep(Space::Process, ORIGIN.to_owned(), clock.origin());
-    let places = process.get(PLACES).map(|places| &**places);
-    let is_mags = is_of_this_mag(config, places, &mut keeping, &mut contents);
+    let is_mags = is_of_this_mag(config, known(PLACES), &mut keeping, &mut contents);
+    drop(process);
     // Who has lost nothing, or only what nobody was told, has not restarted as far as peers are concerned.
     let goes_on = contents.clocks.is_some() && contents.damage.is_empty() && is_mags;
     let next = |goes_on| restart_counter::next(directory.as_deref(), goes_on);
@@ -69,7 +67,8 @@ pub(super) fn begin(config: &Config, start: Instant, seed: u64) -> anyhow::Resul
             let wanted = wiring::lma(config, lma, counter)?;
             // Without a store nobody asks what changes.
             Some(if is_kept {
-                let records = read_ahead(contents.take(Space::Lma), LmaRecord::read)?;
+                let records = contents.take(Space::Lma).read_ahead(LmaRecord::read);
+                let records = records.context("no thread that reads records")?;
                 let (lma, restored) = Lma::restore(wanted, seed, now, records);
                 unreadable += report("lma", &restored);
                 lma
@@ -82,7 +81,7 @@ pub(super) fn begin(config: &Config, start: Instant, seed: u64) -> anyhow::Resul
     let mut mag = config.mag.as_ref().map(|mag| {
         let wanted = wiring::mag(config, mag, counter);
         let records = contents.take(Space::Mag);
-        let (mag, restored) = Mag::restore(wanted, seed.rotate_left(32), now, records);
+        let (mag, restored) = Mag::restore(wanted, seed.rotate_left(32), now, records.iter());
         unreadable += report("mag", &restored);
         mag
     });
@@ -99,7 +98,7 @@ pub(super) fn begin(config: &Config, start: Instant, seed: u64) -> anyhow::Resul
     }
     // A role that is no more must not find them when it is there again.
     for (space, records) in std::mem::take(&mut contents.records) {
-        for (key, _) in records {
+        for (key, _) in records.iter() {
             keeping.keep(space, key.to_vec(), None);
         }
     }
@@ -132,53 +131,12 @@ fn is_of_this_mag(
         tracing::warn!(
             "the MAG has another address or other access ports: its sessions begin anew"
         );
-        for (key, _) in contents.take(Space::Mag) {
+        for (key, _) in contents.take(Space::Mag).iter() {
             keeping.keep(Space::Mag, key.to_vec(), None);
         }
     }
     keeping.keep(Space::Process, PLACES.to_owned(), Some(places));
     same
-}
-
-/// Records that are read in one go: few, as to give much memory back at once makes the C library tidy up.
-const BATCH: usize = 512;
-/// Most threads that read.
-const READERS: usize = 4;
-
-/// Reads records on threads of their own while those before them are used; they stay in their order.
-///
-/// # Errors
-/// If there can be no thread.
-fn read_ahead<T: Send + 'static>(
-    records: Vec<Pair>,
-    read: fn(&[u8], &[u8]) -> T,
-) -> anyhow::Result<impl Iterator<Item = T>> {
-    let readers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(READERS));
-    let records: Arc<[Pair]> = records.into();
-    let batches = records.len().div_ceil(BATCH);
-    let mut ends = Vec::new();
-    for reader in 0..readers {
-        let (to, end) = bounded(16);
-        ends.push(end);
-        let records = Arc::clone(&records);
-        let all = move || {
-            let own = records.chunks(BATCH).skip(reader).step_by(readers);
-            for batch in own {
-                let batch: Vec<T> = batch.iter().map(|(key, value)| read(key, value)).collect();
-                if to.send(batch).is_err() {
-                    return;
-                }
-            }
-        };
-        // It ends with its records.
-        std::thread::Builder::new()
-            .name("records".into())
-            .spawn(all)
-            .context("no thread that reads records")?;
-    }
-    let in_turn = ends.into_iter().cycle().take(batches);
-    // Records that nobody reads would be forgotten without a word.
-    Ok(in_turn.flat_map(|end| end.recv().expect("a reader ends behind its records")))
 }
 
 /// Says what a state machine goes on with, and what it could not use; how many records could not be read.

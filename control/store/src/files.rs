@@ -5,15 +5,18 @@
 //! file can go. So nobody ever waits for a whole file to be copied.
 
 mod opening;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use crate::frame::{self, Found, Frame, HEADER};
+use crate::records::Catalogue;
 use crate::writer::{Changes, Key};
 use crate::{Clocks, Space};
 
@@ -27,8 +30,32 @@ const CLEAN: u64 = 1 << 20;
 const LOCK: &str = "lock";
 const EXTENSION: &str = "records";
 
-/// A key that is remembered for long.
-type Owned = (Space, Box<[u8]>);
+/// A key that is remembered for long, in little room: there is one for each record.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Owned {
+    /// The number of the space and the octets of the key, and how many these are.
+    Short([u8; SHORT + 1], u8),
+    Long(Space, Box<[u8]>),
+}
+
+/// Octets of a key that need no memory of their own.
+const SHORT: usize = 14;
+
+impl Owned {
+    fn new(space: Space, key: &[u8]) -> Self {
+        let length = u8::try_from(key.len()).ok().filter(|_| key.len() <= SHORT);
+        let Some(length) = length else {
+            return Self::Long(space, key.into());
+        };
+        let mut octets = [0; SHORT + 1];
+        let (first, rest) = octets.split_at_mut(1);
+        first.fill(space.number());
+        for (to, from) in rest.iter_mut().zip(key) {
+            *to = *from;
+        }
+        Self::Short(octets, length)
+    }
+}
 
 /// Where the last change of a key is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +86,8 @@ pub(crate) struct Files {
     /// The one that is written; `None` if the next group begins another.
     current: Option<(u64, File)>,
     places: HashMap<Owned, Place>,
+    /// What was in them when they were opened, until its places are noted.
+    found: Option<Arc<Catalogue>>,
     /// Octets of all that counts.
     live: u64,
     cleaning: Option<Cleaning>,
@@ -67,8 +96,22 @@ pub(crate) struct Files {
 }
 
 impl Files {
+    /// Notes where all is that was there when the files were opened. Whoever opens them need not wait for it: it is done
+    /// before anything is written.
+    pub(crate) fn settle(&mut self) {
+        let Some(found) = self.found.take() else {
+            return;
+        };
+        self.places.reserve(found.len());
+        found.places(|space, key, (file, at, length)| {
+            let place = Place { file, at, length };
+            self.note(Owned::new(space, key), Some(place));
+        });
+    }
+
     /// Writes changes as one group: after a crash all of them count, or none.
     pub(crate) fn write(&mut self, changes: &Changes, clocks: Clocks) -> io::Result<()> {
+        self.settle();
         let (number, mut file) = match self.current.take() {
             Some(current) => current,
             None => self.begin()?,
@@ -87,7 +130,7 @@ impl Files {
             let file = number;
             let length = u64::try_from(length).unwrap_or(u64::MAX);
             let place = value.as_ref().map(|_| Place { file, at, length });
-            places.push(((space, Box::from(key)), place));
+            places.push((Owned::new(space, key), place));
             Ok::<_, io::Error>(())
         };
         for ((space, key), value) in changes {
@@ -227,10 +270,9 @@ impl Files {
             cleaning.at += match found {
                 Found::Frame(frame, length) => {
                     if let Frame::Put(space, key, value) = frame {
-                        let key: Owned = (space, key.into());
-                        let place = self.places.get(&key);
+                        let place = self.places.get(&Owned::new(space, key));
                         let counts = place.is_some_and(|p| (p.file, p.at) == (cleaning.number, at));
-                        let key = (key.0, key.1.into_vec());
+                        let key = (space, key.to_vec());
                         if counts && !changes.contains_key(&key) {
                             cleaned.copies.push((key, value.to_vec()));
                         }

@@ -145,6 +145,11 @@ pub(crate) fn read(octets: &[u8]) -> Option<Found<'_>> {
     })
 }
 
+/// Reads a frame that has been found to be one, and has not changed since.
+pub(crate) fn known(octets: &[u8]) -> Option<Frame<'_>> {
+    octets.get(HEAD..).and_then(Frame::parse)
+}
+
 fn frame_at(octets: &[u8]) -> Option<(Frame<'_>, usize)> {
     let (magic, rest) = octets.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;

@@ -16,6 +16,7 @@
 
 mod files;
 mod frame;
+mod records;
 #[cfg(feature = "etcd")]
 mod shared;
 mod writer;
@@ -31,8 +32,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use crossbeam::channel::{Sender, unbounded};
+
+pub use records::Records;
 
 use writer::{Batch, Engine, Writer};
 
@@ -48,6 +50,8 @@ pub enum Space {
 }
 
 impl Space {
+    const ALL: [Self; 3] = [Self::Lma, Self::Mag, Self::Process];
+
     fn number(self) -> u8 {
         match self {
             Self::Lma => 1,
@@ -98,16 +102,13 @@ pub enum StoreError {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Mark(u64);
 
-/// A key and its value, as pieces of the file that they are from.
-pub type Pair = (Bytes, Bytes);
-
 /// What was in the store when it was opened.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// The clocks when something was last written; `None` if nothing ever was.
     pub clocks: Option<Clocks>,
-    /// Each part's keys and values, ascending by key: whoever fills tables with them is quicker that way.
-    pub records: BTreeMap<Space, Vec<Pair>>,
+    /// What each part has.
+    pub records: BTreeMap<Space, Records>,
     /// Octets at the end that are no whole group: the process ended while it wrote them.
     pub torn: usize,
     /// What could not be read, in words; then the files were put aside, and what could be read is in new ones.
@@ -117,8 +118,8 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// The records of a part, ascending by key.
-    pub fn take(&mut self, space: Space) -> Vec<Pair> {
+    /// The records of a part.
+    pub fn take(&mut self, space: Space) -> Records {
         self.records.remove(&space).unwrap_or_default()
     }
 }

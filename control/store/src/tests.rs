@@ -27,8 +27,9 @@ fn wait(store: &Store) {
 
 /// A part's records, away from their files.
 fn taken(contents: &mut Contents, space: Space) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let records = contents.take(space).into_iter();
+    let records = contents.take(space);
     records
+        .iter()
         .map(|(key, value)| (key.to_vec(), value.to_vec()))
         .collect()
 }
@@ -52,7 +53,7 @@ fn what_was_kept_is_there_again() {
     {
         let (mut store, contents) = Store::open(&path).unwrap();
         assert_eq!(contents.clocks, None);
-        assert!(contents.records.values().all(Vec::is_empty));
+        assert!(contents.records.values().all(Records::is_empty));
         store.put(Space::Lma, key(1), Some(b"one".to_vec()), true);
         store.put(Space::Mag, key(1), Some(b"mag".to_vec()), true);
         store.submit(clocks(1));
@@ -163,8 +164,8 @@ fn a_torn_end_costs_only_what_was_torn() {
             records.len().is_multiple_of(1000),
             "groups are there or not"
         );
-        for (key, found) in records {
-            let n = u32::from_be_bytes(key[..].try_into().unwrap());
+        for (key, found) in records.iter() {
+            let n = u32::from_be_bytes(key.try_into().unwrap());
             assert_eq!(found, value(n));
         }
     }
@@ -198,9 +199,9 @@ fn damage_is_told_and_what_is_good_is_used() {
             std::fs::write(&target, octets).unwrap();
             let (store, mut contents) = Store::open(&damaged).unwrap();
             let records = contents.take(Space::Lma);
-            for (key, found) in &records {
-                let n = u32::from_be_bytes(key[..].try_into().unwrap());
-                assert_eq!(*found, value(n), "{target:?} at {at}");
+            for (key, found) in records.iter() {
+                let n = u32::from_be_bytes(key.try_into().unwrap());
+                assert_eq!(found, value(n), "{target:?} at {at}");
             }
             let whole = records.len() == 20_000;
             assert!(
@@ -269,6 +270,73 @@ fn old_files_go_and_nothing_with_them() {
             assert!(octets < 2 * live as u64 + 8 * SMALL, "{octets} for {live}");
         }
     });
+}
+
+/// Keys short and long, some of them the beginning of others, or with zeros at their end, in files that are as small as a
+/// group: what was written last is read, in the order of the keys, by one thread or several, and written on.
+#[test]
+fn keys_of_all_lengths_are_told_apart() {
+    let key = || proptest::collection::vec(0..2_u8, 0..20);
+    proptest::proptest!(proptest::prelude::ProptestConfig::with_cases(48), |(
+        groups in proptest::collection::vec(
+            (proptest::collection::vec((key(), 0..3_u8, 0..2_u8), 1..60), 0..6_u8),
+            1..40,
+        ),
+    )| {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut files, _) = files::open(directory.path(), 1).unwrap();
+        let mut oracles: BTreeMap<Space, BTreeMap<Vec<u8>, Vec<u8>>> = BTreeMap::new();
+        for (n, (group, restart)) in (0_u64..).zip(groups) {
+            let mut changes = writer::Changes::new();
+            for (key, kind, space) in group {
+                let value = (kind > 0).then(|| n.to_be_bytes().to_vec());
+                let space = [Space::Lma, Space::Process][usize::from(space)];
+                changes.insert((space, key), value);
+            }
+            for ((space, key), value) in &changes {
+                let oracle = oracles.entry(*space).or_default();
+                match value {
+                    Some(value) => oracle.insert(key.clone(), value.clone()),
+                    None => oracle.remove(key),
+                };
+            }
+            files.write(&changes, clocks(n)).unwrap();
+            if restart == 0 {
+                drop(files);
+                let (again, mut contents) = files::open(directory.path(), 1).unwrap();
+                assert!(contents.take(Space::Mag).is_empty());
+                for (space, oracle) in &oracles {
+                    let expected: Vec<_> = oracle.clone().into_iter().collect();
+                    let records = contents.take(*space);
+                    assert_eq!(records.len(), expected.len());
+                    let own = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+                    let found: Vec<_> = records.iter().map(|(key, value)| own(key, value)).collect();
+                    assert_eq!(found, expected);
+                    let ahead = records.read_ahead(|key, value| (key.to_vec(), value.to_vec()));
+                    assert_eq!(ahead.unwrap().collect::<Vec<_>>(), expected);
+                }
+                files = again;
+            }
+        }
+    });
+}
+
+/// More records than are read in one go, by more threads than one.
+#[test]
+fn what_is_read_ahead_stays_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let (mut store, _) = Store::open(&path).unwrap();
+    fill(&mut store, 5000);
+    assert!(store.close());
+    let (_store, mut contents) = Store::open(&path).unwrap();
+    let read = |key: &[u8], _: &[u8]| u32::from_be_bytes(key.try_into().unwrap());
+    let records = contents.take(Space::Lma).read_ahead(read).unwrap();
+    assert!(records.eq(0..5000));
+    // Who does not want all of them need not take them.
+    let (_store, mut contents) = Store::open(&directory.path().join("other")).unwrap();
+    let mut none = contents.take(Space::Lma).read_ahead(read).unwrap();
+    assert_eq!(none.next(), None);
 }
 
 /// A disk that refuses: everything waits in memory, and is written when it takes it again.

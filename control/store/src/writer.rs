@@ -48,6 +48,15 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
+    /// Does what nobody has to wait for.
+    fn settle(&mut self) {
+        match self {
+            Self::Files(files) => files.settle(),
+            #[cfg(feature = "etcd")]
+            Self::Shared(_) => {}
+        }
+    }
+
     /// Writes a group; `false` if this process is not to write any more.
     fn write(&mut self, changes: &Changes, clocks: Clocks) -> io::Result<bool> {
         match self {
@@ -95,6 +104,7 @@ impl Writer {
 
     /// Until nobody can submit any more, and all is written.
     pub(crate) fn run(mut self, batches: &Receiver<Batch>) {
+        self.engine.settle();
         loop {
             let next = match self.due {
                 Some(due) => batches.recv_deadline(due),
