@@ -1,5 +1,6 @@
 //! Identifiers: each role, index and prefix has a type of its own.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
@@ -7,13 +8,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::Ipv6Net;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text;
 
 /// Mobile node identifier: a network access identifier such as `mn1@example.net` (RFC 4283 §3.1).
 ///
 /// One to 254 octets, the most that a mobility option can carry. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MnId(Arc<str>);
 
 /// Why a text is no [`MnId`].
@@ -85,24 +87,37 @@ impl FromStr for MnId {
     }
 }
 
-impl TryFrom<String> for MnId {
-    type Error = MnIdError;
-
-    fn try_from(text: String) -> Result<Self, MnIdError> {
-        Self::new(&text)
+impl Serialize for MnId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
-impl From<MnId> for String {
-    fn from(id: MnId) -> Self {
-        id.0.as_ref().to_owned()
+impl<'de> Deserialize<'de> for MnId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text::parse(deserializer)
     }
 }
 
 /// Home network prefix of a mobile's session (RFC 5213 §2.2); bits past the length are zero.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Ipv6Net", into = "Ipv6Net")]
 pub struct Hnp(Ipv6Net);
+
+impl Ord for Hnp {
+    /// By address, then by length.
+    fn cmp(&self, other: &Self) -> Ordering {
+        // As numbers: the standard library compares addresses piece by piece, and tables of a million prefixes do it often.
+        let number = |hnp: &Self| (hnp.0.addr().to_bits(), hnp.0.prefix_len());
+        number(self).cmp(&number(other))
+    }
+}
+
+impl PartialOrd for Hnp {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// Why a prefix is no [`Hnp`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -201,9 +216,22 @@ impl From<Hnp> for Ipv6Net {
 macro_rules! address_role {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub Ipv6Addr);
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                // As for prefixes: every message looks up several.
+                self.0.to_bits().cmp(&other.0.to_bits())
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -376,8 +404,7 @@ impl From<MacAddr> for String {
 }
 
 /// Mobile node link-layer identifier, 1 to 250 octets; a MAC address has 6 (RFC 5213 §8.6).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MnLinkLayerId(Arc<[u8]>);
 
 impl MnLinkLayerId {
@@ -402,23 +429,38 @@ impl MnLinkLayerId {
     }
 }
 
-impl TryFrom<String> for MnLinkLayerId {
-    type Error = &'static str;
+impl FromStr for MnLinkLayerId {
+    type Err = &'static str;
 
     /// Reads octets in hex, separated by colons.
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         const MESSAGE: &str = "expected octets in hex separated by colons, not all zero";
-        let octets: Result<Vec<u8>, _> = text
-            .split(':')
-            .map(|part| u8::from_str_radix(part, 16))
-            .collect();
-        octets.ok().and_then(|o| Self::new(&o)).ok_or(MESSAGE)
+        let digit = |octet: u8| char::from(octet).to_digit(16).ok_or(MESSAGE);
+        let mut octets = [0; Self::MAX_LEN];
+        let mut count = 0;
+        for part in text.as_bytes().split(|octet| *octet == b':') {
+            let octet = octets.get_mut(count).ok_or(MESSAGE)?;
+            let number = match *part {
+                [low] => digit(low)?,
+                [high, low] => digit(high)? << 4 | digit(low)?,
+                _ => return Err(MESSAGE),
+            };
+            *octet = u8::try_from(number).map_err(|_| MESSAGE)?;
+            count += 1;
+        }
+        octets.get(..count).and_then(Self::new).ok_or(MESSAGE)
     }
 }
 
-impl From<MnLinkLayerId> for String {
-    fn from(id: MnLinkLayerId) -> Self {
-        id.to_string()
+impl Serialize for MnLinkLayerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_string())
+    }
+}
+
+impl<'de> Deserialize<'de> for MnLinkLayerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text::parse(deserializer)
     }
 }
 
@@ -532,6 +574,50 @@ mod tests {
             MacAddr::MAG.link_local(),
             "fe80::200:5eff:fe00:5213".parse::<Ipv6Addr>().unwrap()
         );
+    }
+
+    #[test]
+    fn link_layer_identifiers_are_parsed_and_printed() {
+        for text in [
+            "02:00:00:00:01:ff",
+            "1:2",
+            "0:0a",
+            &vec!["7f"; 250].join(":"),
+        ] {
+            let id: MnLinkLayerId = text.parse().unwrap();
+            let octets = text.split(':').map(|o| u8::from_str_radix(o, 16).unwrap());
+            assert_eq!(id.octets(), octets.collect::<Vec<_>>());
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        let long = vec!["7f"; 251].join(":");
+        for wrong in ["", "00:0", "1:", ":1", "100", "1g", "+1", "1-2", &long] {
+            assert!(wrong.parse::<MnLinkLayerId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_prefixes_are_ordered_as_the_standard_library_does() {
+        let texts = [
+            "::/0",
+            "::/1",
+            "::1/128",
+            "2001:db8::/32",
+            "2001:db8::/64",
+            "2001:db8:1::/48",
+            "ff02::/16",
+        ];
+        let hnps: Vec<Hnp> = texts
+            .iter()
+            .map(|text| text.parse::<Ipv6Net>().unwrap().try_into().unwrap())
+            .collect();
+        for one in &hnps {
+            for other in &hnps {
+                assert_eq!(one.cmp(other), one.net().cmp(&other.net()));
+                let (a, b) = (one.addr(), other.addr());
+                assert_eq!(Lmaa(a).cmp(&Lmaa(b)), a.cmp(&b));
+                assert_eq!(ProxyCoa(a).partial_cmp(&ProxyCoa(b)), Some(a.cmp(&b)));
+            }
+        }
     }
 
     #[test]

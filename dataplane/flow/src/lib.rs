@@ -18,6 +18,7 @@ pub mod id;
 pub mod path;
 pub mod punt;
 pub mod selector;
+mod text;
 pub mod update;
 
 pub use crate::capture::{Direction, End, Filter, PacketNumber, Seen};
