@@ -34,13 +34,6 @@ impl<K: Ord> Changes<K> {
         }
     }
 
-    /// This one is as it was.
-    pub(crate) fn forget(&mut self, key: &K) {
-        if let Some(keys) = &mut self.0 {
-            keys.remove(key);
-        }
-    }
-
     /// Whether somebody wants to know.
     pub(crate) fn is_noting(&self) -> bool {
         self.0.is_some()

@@ -11,10 +11,17 @@ use crate::command::Command;
 /// Commands and events in the order they came up.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox<E> {
-    commands: VecDeque<Command>,
+    commands: VecDeque<Queued>,
     events: VecDeque<E>,
     /// Messages, advertisements and events there have been.
     said: u64,
+}
+
+/// Table updates are small, and there are as many as mobiles when an LMA begins; all else is large.
+#[derive(Clone, Debug)]
+enum Queued {
+    Table(TableUpdate),
+    Other(Box<Command>),
 }
 
 impl<E> Default for Outbox<E> {
@@ -29,8 +36,14 @@ impl<E> Default for Outbox<E> {
 
 impl<E> Outbox<E> {
     pub(crate) fn command(&mut self, command: Command) {
-        self.said += u64::from(!matches!(command, Command::Table(_)));
-        self.commands.push_back(command);
+        let queued = match command {
+            Command::Table(update) => Queued::Table(update),
+            Command::Send { .. } | Command::Advertise(_) => {
+                self.said += 1;
+                Queued::Other(Box::new(command))
+            }
+        };
+        self.commands.push_back(queued);
     }
 
     pub(crate) fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: Message) {
@@ -38,7 +51,7 @@ impl<E> Outbox<E> {
     }
 
     pub(crate) fn table(&mut self, update: TableUpdate) {
-        self.command(Command::Table(update));
+        self.commands.push_back(Queued::Table(update));
     }
 
     pub(crate) fn event(&mut self, event: E) {
@@ -66,7 +79,10 @@ impl<E> Outbox<E> {
     }
 
     pub(crate) fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        self.commands.pop_front().map(|queued| match queued {
+            Queued::Table(update) => Command::Table(update),
+            Queued::Other(command) => *command,
+        })
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<E> {

@@ -1,5 +1,6 @@
 //! The binding cache: mobiles, their sessions, and who owns which prefix.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -192,12 +193,15 @@ impl Mobile {
     }
 
     /// All prefixes of its sessions, ascending.
-    pub(crate) fn hnps(&self) -> BTreeSet<Hnp> {
-        self.sessions
-            .iter()
-            .flat_map(|s| &s.hnps)
-            .copied()
-            .collect()
+    pub(crate) fn hnps(&self) -> Cow<'_, [Hnp]> {
+        // As most mobiles have one session.
+        if let [only] = self.sessions.as_slice() {
+            return Cow::Borrowed(&only.hnps);
+        }
+        let mut hnps: Vec<Hnp> = self.sessions.iter().flat_map(|s| s.hnps.clone()).collect();
+        hnps.sort_unstable();
+        hnps.dedup();
+        Cow::Owned(hnps)
     }
 
     /// Adds a session under its BID.
@@ -267,6 +271,27 @@ impl Mobile {
     }
 }
 
+/// A mobile's name as it is put in order: its first octets, as a number that is ordered as they are, tell most apart,
+/// wherever the rest is in memory.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Name {
+    beginning: u128,
+    mn_id: MnId,
+}
+
+impl From<MnId> for Name {
+    fn from(mn_id: MnId) -> Self {
+        let mut beginning = [0; 16];
+        for (to, from) in beginning.iter_mut().zip(mn_id.as_str().bytes()) {
+            *to = from;
+        }
+        Self {
+            beginning: u128::from_be_bytes(beginning),
+            mn_id,
+        }
+    }
+}
+
 /// All mobiles, by number and by name, and the owner of each prefix in use.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct BindingCache {
@@ -285,7 +310,7 @@ impl BindingCache {
     }
 
     pub(crate) fn find(&self, mn_id: &MnId) -> Option<&Mobile> {
-        self.get(*self.by_name.get(mn_id)?)
+        self.get(self.id_of(mn_id)?)
     }
 
     pub(crate) fn id_of(&self, mn_id: &MnId) -> Option<MobileId> {
@@ -343,11 +368,6 @@ impl BindingCache {
         self.changes.pop()
     }
 
-    /// A mobile is as it was written down.
-    pub(super) fn is_unchanged(&mut self, id: MobileId) {
-        self.changes.forget(&id);
-    }
-
     /// Brings back a mobile that another cache had, without what leads to it; the caller checked that its number is not taken.
     pub(super) fn restore(&mut self, mobile: Box<Mobile>) {
         let place = mobile.id.0 as usize;
@@ -360,7 +380,7 @@ impl BindingCache {
     }
 
     /// Enters the names of mobiles that have been brought back; returns those whose name another one has.
-    pub(super) fn restore_names(&mut self, mut names: Vec<(MnId, MobileId)>) -> Vec<Mobile> {
+    pub(super) fn restore_names(&mut self, mut names: Vec<(Name, MobileId)>) -> Vec<Mobile> {
         names.sort_unstable();
         let mut twice = Vec::new();
         names.dedup_by(|(later, id), (name, _)| {
@@ -370,20 +390,18 @@ impl BindingCache {
             }
             same
         });
-        self.by_name = names.into_iter().collect();
+        let names = names.into_iter().map(|(name, id)| (name.mn_id, id));
+        self.by_name = names.collect();
         let gone = twice.into_iter().filter_map(|id| self.take(id));
         gone.map(|mobile| *mobile).collect()
     }
 
-    /// Enters the prefixes of mobiles that have been brought back; returns those that overlap with another one's, which
-    /// has the lower number.
-    pub(super) fn restore_owners(&mut self) -> BTreeSet<(Hnp, MobileId)> {
-        let mobiles = self.mobiles.iter().flatten();
-        let prefixes = mobiles.flat_map(|mobile| {
-            let own = mobile.sessions.iter().flat_map(|session| &session.hnps);
-            own.chain(&mobile.retiring).map(|hnp| (*hnp, mobile.id))
-        });
-        let mut prefixes: Vec<(Hnp, MobileId)> = prefixes.collect();
+    /// Enters the prefixes of mobiles that have been brought back, and are still there; returns those that overlap with
+    /// another one's, which has the lower number.
+    pub(super) fn restore_owners(
+        &mut self,
+        mut prefixes: Vec<(Hnp, MobileId)>,
+    ) -> BTreeSet<(Hnp, MobileId)> {
         // Prefixes are ordered by address, and of one address the shortest comes first: what overlaps with one comes right
         // behind it.
         prefixes.sort_unstable();
@@ -403,15 +421,22 @@ impl BindingCache {
                 }
             }
         }
-        let kept = prefixes.into_iter().filter(|one| !foreign.contains(one));
-        self.owners = kept.collect();
+        if !foreign.is_empty() {
+            prefixes.retain(|one| !foreign.contains(one));
+        }
+        self.owners = prefixes.into_iter().collect();
         foreign
     }
 
-    /// The numbers of all mobiles, ascending.
-    pub(super) fn ids(&self) -> Vec<MobileId> {
-        let mobiles = self.mobiles.iter().flatten();
-        mobiles.map(|mobile| mobile.id).collect()
+    /// The prefixes of all mobiles, ascending.
+    pub(super) fn owned(&self) -> impl Iterator<Item = Hnp> {
+        self.owners.keys().copied()
+    }
+
+    /// The numbers there are, ascending: those of all mobiles, and those between them.
+    pub(super) fn ids(&self) -> impl Iterator<Item = MobileId> + use<> {
+        let end = u32::try_from(self.mobiles.len()).unwrap_or(u32::MAX);
+        (0..end).map(MobileId)
     }
 
     /// Finds the numbers between those of restored mobiles.
@@ -451,5 +476,30 @@ impl BindingCache {
             Some(id) => self.owners.insert(hnp, id),
             None => self.owners.remove(&hnp),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_the_order_of_their_texts() {
+        let long = "a-name-of-more-than-16-octets";
+        let mut texts = [
+            "b",
+            "a",
+            "ab",
+            "\u{e9}",
+            long,
+            "a-name-of-more-t",
+            "a-name-of-more-than-17",
+        ];
+        let name = |text: &str| Name::from(MnId::new(text).unwrap());
+        let mut names: Vec<Name> = texts.iter().copied().map(name).collect();
+        names.sort();
+        texts.sort_unstable();
+        let sorted: Vec<&str> = names.iter().map(|name| name.mn_id.as_str()).collect();
+        assert_eq!(sorted, texts);
     }
 }

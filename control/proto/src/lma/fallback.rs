@@ -167,6 +167,7 @@ impl Mobile {
             Course::Default(defaults.next().map(|s| s.bid))
         };
         let courses: Vec<Course> = self.flows.iter().map(course).collect();
+        drop(hnps);
         let mut events = Vec::new();
         for (flow, course) in self.flows.iter_mut().zip(courses) {
             if std::mem::replace(&mut flow.course, course) == course {

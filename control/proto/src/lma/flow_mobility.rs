@@ -1,7 +1,7 @@
 //! The flow mobility cache of one mobile: which flow is on which access (RFC 7864 §5.2,
 //! RFC 6089 §4.3), and what that asks of the MAGs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flow::{Bid, Fid, FidPriority, Hnp, MnId, SelectorError, TrafficSelector};
@@ -162,7 +162,7 @@ impl Mobile {
     }
 
     /// What a session's MAG has to know about a flow: the prefixes its packets can be addressed to.
-    fn statement(&self, flow: &FmcEntry, hnps: &BTreeSet<Hnp>, at: &Bce) -> Statement {
+    fn statement(&self, flow: &FmcEntry, hnps: &[Hnp], at: &Bce) -> Statement {
         let matching = hnps.iter().filter(|hnp| can_match(&flow.selector, **hnp));
         Statement {
             priority: flow.priority,

@@ -118,7 +118,7 @@ impl LmaFollower {
         };
         // Records of a group come in any order: who had a prefix before may be heard of later. Then it must not be taken from
         // who has it now.
-        for hnp in mobile.hnps() {
+        for hnp in mobile.hnps().iter().copied() {
             if let Some(former) = self.owners.insert(hnp, id).filter(|former| *former != id)
                 && let Some(installed) = self.installed.get_mut(&former)
             {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use flow::{Bid, Hnp, MnId, MobileId, ProxyCoa};
 use serde::{Deserialize, Serialize};
 
-use super::binding_cache::{Bce, BceState, Interface, Mobile};
+use super::binding_cache::{Bce, BceState, Interface, Mobile, Name};
 use super::fallback::Rescue;
 use super::flow_mobility::FmcEntry;
 use super::ghosts::Ghost;
@@ -55,17 +55,30 @@ enum Key {
 #[derive(Debug)]
 pub struct LmaRecord(Read);
 
+/// Mobiles are many, so what is rare and large is elsewhere.
 #[derive(Debug)]
 enum Read {
-    Mobile(MobileId, Box<MobileImage>),
-    Peer(ProxyCoa, PeerImage),
+    Mobile(Arrival),
+    Peer(ProxyCoa, Box<PeerImage>),
     Heartbeat(Ipv6Addr, Box<heartbeat::Peer>),
     Pool(Hnp, u128),
     Service(MnId, bool),
-    Ghost(ProxyCoa, MnId, (Duration, Ghost)),
-    Recent(ProxyCoa, MnId, (Duration, Recent)),
+    Ghost(Box<Note<Ghost>>),
+    Recent(Box<Note<Recent>>),
     Draining(bool),
 }
+
+/// A mobile that comes back.
+#[derive(Debug)]
+struct Arrival {
+    mobile: Box<Mobile>,
+    name: Name,
+    timers: Vec<(Timer, Duration)>,
+}
+
+/// What is remembered of a MAG and a mobile, and until when.
+#[derive(Debug)]
+struct Note<T>((ProxyCoa, MnId), (Duration, T));
 
 impl LmaRecord {
     /// Reads a record.
@@ -78,14 +91,18 @@ impl LmaRecord {
         let read = match key.clone() {
             Key::Mobile(id) => {
                 let id = MobileId(u32::from_be_bytes(id));
-                decode(value).map(|image| Read::Mobile(id, image))
+                decode(value).map(|image: MobileImage| Read::Mobile(image.into_arrival(id)))
             }
             Key::Peer(coa) => decode(value).map(|image| Read::Peer(coa, image)),
             Key::Heartbeat(address) => decode(value).map(|peer| Read::Heartbeat(address, peer)),
             Key::Pool(range) => decode(value).map(|told| Read::Pool(range, told)),
             Key::Service(mn_id) => decode(value).map(|on| Read::Service(mn_id, on)),
-            Key::Ghost(coa, mn_id) => decode(value).map(|note| Read::Ghost(coa, mn_id, note)),
-            Key::Recent(coa, mn_id) => decode(value).map(|note| Read::Recent(coa, mn_id, note)),
+            Key::Ghost(coa, mn_id) => {
+                decode(value).map(|ghost| Read::Ghost(Box::new(Note((coa, mn_id), ghost))))
+            }
+            Key::Recent(coa, mn_id) => {
+                decode(value).map(|recent| Read::Recent(Box::new(Note((coa, mn_id), recent))))
+            }
             Key::Draining => decode(value).map(Read::Draining),
         };
         read.map(Self)
@@ -117,12 +134,15 @@ struct MobileImage {
 }
 
 impl MobileImage {
-    /// The mobile that was written down, and its timers. Of what the workers were told, records say nothing.
-    fn become_mobile(
-        self,
-        id: MobileId,
-        installed: Installed,
-    ) -> (Box<Mobile>, Vec<(Timer, Duration)>) {
+    /// The mobile that was written down, with its timers. Of what the workers were told, records say nothing.
+    fn into_arrival(mut self, id: MobileId) -> Arrival {
+        // As before it was written down: one identifier is in memory once.
+        for (interface, _) in &mut self.interfaces {
+            let mut known = self.sessions.iter().map(|session| &session.ll_id);
+            if let Some(known) = known.find(|known| **known == interface.ll_id) {
+                interface.ll_id.clone_from(known);
+            }
+        }
         let mobile = Mobile {
             id,
             mn_id: self.mn_id,
@@ -131,10 +151,14 @@ impl MobileImage {
             interfaces: self.interfaces,
             rescues: self.rescues,
             retiring: self.retiring,
-            installed,
+            installed: Installed::default(),
             deferred: None,
         };
-        (Box::new(mobile), self.timers)
+        Arrival {
+            name: mobile.mn_id.clone().into(),
+            mobile: Box::new(mobile),
+            timers: self.timers,
+        }
     }
 }
 
@@ -142,7 +166,7 @@ impl LmaRecord {
     /// The mobile that it is about, if it is about one.
     pub(super) fn into_mobile(self) -> Option<Box<Mobile>> {
         match self.0 {
-            Read::Mobile(id, image) => Some(image.become_mobile(id, Installed::default()).0),
+            Read::Mobile(arrival) => Some(arrival.mobile),
             Read::Peer(..)
             | Read::Heartbeat(..)
             | Read::Pool(..)
@@ -184,7 +208,8 @@ pub(super) struct Laid {
 /// What leads to mobiles that come back, before it is in order.
 #[derive(Default)]
 struct Arrivals {
-    names: Vec<(MnId, MobileId)>,
+    names: Vec<(Name, MobileId)>,
+    prefixes: Vec<(Hnp, MobileId)>,
     timers: Vec<((MobileId, Timer), Duration)>,
     /// Who is not as it was written down.
     changed: BTreeSet<MobileId>,
@@ -295,10 +320,10 @@ impl Lma {
         let mut arrivals = Arrivals::default();
         for record in records {
             match record {
-                Ok(LmaRecord(Read::Mobile(id, image))) => {
-                    let installed = installed.remove(&id).unwrap_or_default();
-                    let mobile = image.become_mobile(id, installed);
-                    lma.take_mobile(mobile, &mut arrivals, &mut restored);
+                Ok(LmaRecord(Read::Mobile(mut arrival))) => {
+                    let mobile = &mut arrival.mobile;
+                    mobile.installed = installed.remove(&mobile.id).unwrap_or_default();
+                    lma.take_mobile(arrival, &mut arrivals, &mut restored);
                 }
                 Ok(LmaRecord(read)) => lma.take_record(read, &mut told, &mut restored),
                 Err(spoilt) => restored.lose(spoilt),
@@ -341,22 +366,24 @@ impl Lma {
             Read::Draining(on) => self.draining.restore((), on),
             // Taken before.
             Read::Mobile(..) => {}
-            Read::Ghost(coa, mn_id, note) => {
-                self.ghosts.notes().restore((coa, mn_id), note);
+            Read::Ghost(note) => {
+                let Note(key, note) = *note;
+                self.ghosts.notes().restore(key, note);
             }
-            Read::Recent(coa, mn_id, note) => {
-                self.recent.notes().restore((coa, mn_id), note);
+            Read::Recent(note) => {
+                let Note(key, note) = *note;
+                self.recent.notes().restore(key, note);
             }
         }
     }
 
     /// Takes a mobile, without what leads to it.
-    fn take_mobile(
-        &mut self,
-        (mut mobile, timers): (Box<Mobile>, Vec<(Timer, Duration)>),
-        arrivals: &mut Arrivals,
-        restored: &mut Restored,
-    ) {
+    fn take_mobile(&mut self, arrival: Arrival, arrivals: &mut Arrivals, restored: &mut Restored) {
+        let Arrival {
+            mut mobile,
+            name,
+            timers,
+        } = arrival;
         let id = mobile.id;
         if self.cache.get(id).is_some() {
             restored.spoil(&mobile.mn_id, "there are two of its number");
@@ -376,9 +403,12 @@ impl Lma {
         if mobile.sessions.len() != before {
             arrivals.changed.insert(id);
         }
+        let own = mobile.sessions.iter().flat_map(|session| &session.hnps);
+        let own = own.chain(&mobile.retiring).map(|hnp| (*hnp, id));
+        arrivals.prefixes.extend(own);
         let timers = timers.into_iter().map(|(timer, at)| ((id, timer), at));
         arrivals.timers.extend(timers);
-        arrivals.names.push((mobile.mn_id.clone(), id));
+        arrivals.names.push((name, id));
         self.cache.restore(mobile);
     }
 
@@ -386,33 +416,39 @@ impl Lma {
     fn enter(&mut self, now: Duration, arrivals: Arrivals, restored: &mut Restored) {
         let Arrivals {
             names,
+            mut prefixes,
             timers,
             mut changed,
         } = arrivals;
         self.timers.fill(timers);
-        for mut mobile in self.cache.restore_names(names) {
+        let twice = self.cache.restore_names(names);
+        if !twice.is_empty() {
+            let gone: BTreeSet<MobileId> = twice.iter().map(|mobile| mobile.id).collect();
+            prefixes.retain(|(_, id)| !gone.contains(id));
+        }
+        for mut mobile in twice {
             restored.spoil(&mobile.mn_id, "there are two of it");
             self.tunnels
                 .withdraw(&mut mobile.installed, &mut self.outbox);
             self.timers
                 .cancel_between((mobile.id, Timer::FIRST), (mobile.id, Timer::LAST));
         }
-        for (hnp, id) in self.cache.restore_owners() {
+        for (hnp, id) in self.cache.restore_owners(prefixes) {
             changed.insert(id);
             self.give_up(id, hnp, restored);
         }
         self.cache.number_free();
+        for hnp in self.cache.owned() {
+            // One that no pool has is a profile's, or was in a pool that is gone.
+            let _ = self.pools.iter_mut().any(|pool| pool.take(hnp));
+        }
         for id in self.cache.ids() {
-            self.with_mobile(id, |lma, mobile| {
+            if let Some(mobile) = self.cache.take(id) {
                 for session in &mobile.sessions {
-                    lma.count(now, id, session);
+                    self.count(now, id, session);
                 }
-                for hnp in mobile.hnps().iter().chain(&mobile.retiring) {
-                    // One that no pool has is a profile's, or was in a pool that is gone.
-                    let _ = lma.pools.iter_mut().any(|pool| pool.take(*hnp));
-                }
-            });
-            self.resume(now, id, !changed.contains(&id));
+                self.resume(now, mobile, !changed.contains(&id));
+            }
         }
     }
 
@@ -432,7 +468,7 @@ impl Lma {
         let Some(mut mobile) = self.cache.take(id) else {
             return;
         };
-        let before = mobile.hnps();
+        let before = mobile.hnps().into_owned();
         let mn_id = &mobile.mn_id;
         mobile.sessions.retain(|session| {
             let stays = !session.owns(hnp);
@@ -444,11 +480,13 @@ impl Lma {
         });
         mobile.retiring.remove(&hnp);
         self.tunnels.forget(&mut mobile.installed, hnp);
-        for freed in before.difference(&mobile.hnps()) {
+        let left = mobile.hnps();
+        for freed in before.iter().filter(|hnp| !left.contains(hnp)) {
             if self.cache.owner(*freed) == Some(id) && !mobile.retiring.contains(freed) {
                 self.cache.set_owner(*freed, None);
             }
         }
+        drop(left);
         self.cache.restore(mobile);
     }
 
@@ -469,25 +507,25 @@ impl Lma {
 
     /// Goes on with a mobile: its bindings are in force, what was due is done. One that is not `whole` is not as it was
     /// written down.
-    fn resume(&mut self, now: Duration, id: MobileId, whole: bool) {
+    fn resume(&mut self, now: Duration, mut mobile: Box<Mobile>, whole: bool) {
         let said = self.outbox.said();
-        self.with_mobile(id, |lma, mobile| {
-            let revoked: Vec<(ProxyCoa, Bid)> = mobile
-                .sessions
-                .iter()
-                .filter(|s| s.state == BceState::Revoking)
-                .map(|s| (s.proxy_coa, s.bid))
-                .collect();
-            for (mag, bid) in revoked {
-                lma.note_ghost(now, mobile, mag, &[bid], RequestOutcome::NoAnswer);
-                lma.delete_session(now, mobile, bid, DeletionReason::Revoked);
-            }
-            lma.switch(now, mobile);
-            lma.signal_on(now, mobile);
-        });
+        let revoked: Vec<(ProxyCoa, Bid)> = mobile
+            .sessions
+            .iter()
+            .filter(|s| s.state == BceState::Revoking)
+            .map(|s| (s.proxy_coa, s.bid))
+            .collect();
+        for (mag, bid) in revoked {
+            self.note_ghost(now, &mobile, mag, &[bid], RequestOutcome::NoAnswer);
+            self.delete_session(now, &mut mobile, bid, DeletionReason::Revoked);
+        }
+        self.switch(now, &mut mobile);
+        self.signal_on(now, &mut mobile);
         // What follows from the records alone would follow from them again.
-        if whole && self.outbox.said() == said {
-            self.cache.is_unchanged(id);
+        if whole && self.outbox.said() == said && !mobile.is_idle() {
+            self.cache.restore(mobile);
+        } else {
+            self.cache.put(mobile);
         }
     }
 }

@@ -295,7 +295,7 @@ impl Lma {
         let session = exact::remove(&mut mobile.sessions, at);
         self.charge(Some(session.registrar), None);
         self.unbind(session.proxy_coa);
-        let left = mobile.hnps();
+        let left = mobile.hnps().into_owned();
         let gone = session.hnps.iter().copied().filter(|h| !left.contains(h));
         // RFC 5213 §5.3.5 frees the prefixes. One that another session's MAG routes for a moved flow
         // is withdrawn there first: the next mobile to get it may be at the same MAG.

@@ -33,7 +33,7 @@ impl Tunnels {
         let old = std::mem::replace(&mut self.configs, new.collect());
         let changed = |(lmaa, proxy_coa): (Lmaa, ProxyCoa)| {
             let options = self.configs.get(&proxy_coa)?;
-            (old.get(&proxy_coa) != Some(options)).then(|| self.tunnel(lmaa, proxy_coa))
+            (old.get(&proxy_coa) != Some(options)).then(|| tunnel(&self.configs, (lmaa, proxy_coa)))
         };
         self.paths.renew(changed, outbox);
     }
@@ -50,21 +50,18 @@ impl Tunnels {
 
     /// Brings what the workers know about a mobile's prefixes up to date, and says no more than needed.
     pub(crate) fn update(&mut self, mobile: &mut Mobile, outbox: &mut Outbox<LmaEvent>) {
+        let mut installed = std::mem::take(&mut mobile.installed);
         let hnps = mobile.hnps();
-        for hnp in &hnps {
+        for hnp in hnps.iter() {
             let binding = self.binding(mobile, *hnp, outbox);
-            mobile
-                .installed
-                .set(*hnp, Some(binding), &mut self.paths, outbox);
+            installed.set(*hnp, Some(binding), &mut self.paths, outbox);
         }
-        let gone: Vec<Hnp> = mobile
-            .installed
-            .hnps()
-            .filter(|h| !hnps.contains(h))
-            .collect();
+        let gone: Vec<Hnp> = installed.hnps().filter(|h| !hnps.contains(h)).collect();
+        drop(hnps);
         for hnp in gone {
-            mobile.installed.set(hnp, None, &mut self.paths, outbox);
+            installed.set(hnp, None, &mut self.paths, outbox);
         }
+        mobile.installed = installed;
         self.paths.sweep(outbox);
     }
 
@@ -130,17 +127,14 @@ impl Tunnels {
 
     fn path(&mut self, session: &Bce, outbox: &mut Outbox<LmaEvent>) -> Option<PathId> {
         let key = (session.lmaa, session.proxy_coa);
-        let tunnel = self.tunnel(session.lmaa, session.proxy_coa);
-        self.paths.resolve(key, || tunnel, outbox)
+        self.paths
+            .resolve(key, || tunnel(&self.configs, key), outbox)
     }
+}
 
-    fn tunnel(&self, lmaa: Lmaa, proxy_coa: ProxyCoa) -> Path {
-        let options = self.configs.get(&proxy_coa);
-        options
-            .copied()
-            .unwrap_or_default()
-            .path(lmaa.0, proxy_coa.0)
-    }
+fn tunnel(configs: &BTreeMap<ProxyCoa, TunnelConfig>, (lmaa, proxy_coa): (Lmaa, ProxyCoa)) -> Path {
+    let options = configs.get(&proxy_coa).copied();
+    options.unwrap_or_default().path(lmaa.0, proxy_coa.0)
 }
 
 /// The prefixes that may go back to their pool: nobody owns them, and no MAG may still route them to
