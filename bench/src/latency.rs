@@ -226,9 +226,7 @@ fn row(order: &Order, rates: [f64; 3], load: u32, stretch: &Stretch) -> Row {
 pub(crate) fn no_loss_rate(subject: &mut Subject, flood: f64, clock: Clock) -> Result<f64> {
     const TRIES: u32 = 20;
     const SHORT: Duration = Duration::from_millis(10);
-    let (mut low, mut high) = (0.0, flood);
-    for _ in 0..HALVINGS {
-        let rate = f64::midpoint(low, high);
+    let highest = highest(flood, HALVINGS, |rate| {
         let mut kept = false;
         for _ in 0..TRIES {
             let course = Stretch::run(subject, rate, SHORT, clock)?.course;
@@ -237,9 +235,22 @@ pub(crate) fn no_loss_rate(subject: &mut Subject, flood: f64, clock: Clock) -> R
                 break;
             }
         }
-        *(if kept { &mut low } else { &mut high }) = rate;
+        Ok(kept)
+    })?;
+    ensure!(highest > 0.0, "packets are lost at every rate");
+    Ok(highest)
+}
+
+/// The highest rate below `limit` that holds, after so many halvings of what is between; zero if none did.
+///
+/// # Errors
+/// The first of `holds`.
+fn highest(limit: f64, halvings: u32, mut holds: impl FnMut(f64) -> Result<bool>) -> Result<f64> {
+    let (mut low, mut high) = (0.0, limit);
+    for _ in 0..halvings {
+        let rate = f64::midpoint(low, high);
+        *(if holds(rate)? { &mut low } else { &mut high }) = rate;
     }
-    ensure!(low > 0.0, "packets are lost at every rate");
     Ok(low)
 }
 
@@ -258,6 +269,16 @@ impl Clock {
             tsc_hz,
             stall: 3.0 * precise(dataplane::BURST as u64) / flood,
         }
+    }
+
+    /// Packets at this rate for so long.
+    ///
+    /// # Errors
+    /// As [`Pace::new`].
+    fn pace(self, rate: f64, length: Duration) -> Result<Pace> {
+        let packets = whole(rate * length.as_secs_f64()).max(1);
+        let stall = whole(self.stall * self.tsc_hz);
+        Pace::new(self.tsc_hz / rate, packets, tsc(), stall)
     }
 }
 
@@ -284,25 +305,24 @@ impl Stretch {
         length: Duration,
         clock: Clock,
     ) -> Result<Self> {
-        let Clock { tsc_hz, stall } = clock;
-        let packets = whole(rate * length.as_secs_f64()).max(1);
         let (switches, start) = (involuntary_switches(), tsc());
-        let pace = Pace::new(tsc_hz / rate, packets, start, whole(stall * tsc_hz))?;
+        let pace = clock.pace(rate, length)?;
         let course = subject.forward_paced(pace)?;
         let stretch = Self {
-            seconds: precise(tsc() - start) / tsc_hz,
-            stall,
+            seconds: precise(tsc() - start) / clock.tsc_hz,
+            stall: clock.stall,
             switches: involuntary_switches() - switches,
             course,
         };
         ensure!(
-            stretch.course.largest_gap < whole(tsc_hz),
+            stretch.course.largest_gap < whole(clock.tsc_hz),
             "the thread did not run for a second"
         );
         Ok(stretch)
     }
 }
 
+/// The nearest whole number.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -386,4 +406,29 @@ pub(crate) fn table(rows: &[Row], old: Option<&[Row]>) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_rate_that_holds_is_found_from_below() {
+        for edge in [0.3, 1.0, 77.7, 99.9] {
+            let mut asked = 0;
+            let found = highest(100.0, 10, |rate| {
+                asked += 1;
+                Ok(rate <= edge)
+            });
+            let found = found.unwrap();
+            assert!(found <= edge && edge - found < 0.1, "{edge}: {found}");
+            assert_eq!(asked, 10);
+        }
+    }
+
+    #[test]
+    fn where_no_rate_holds_none_is_found() {
+        assert!(highest(100.0, 8, |_| Ok(false)).unwrap() <= 0.0);
+        assert!(highest(100.0, 8, |_| anyhow::bail!("no")).is_err());
+    }
 }

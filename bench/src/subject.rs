@@ -10,7 +10,7 @@ use flow::{Counters, DropReason, Report, ReportRequest, Role, Update};
 
 use crate::alloc;
 use crate::case::{Case, Memory, Work};
-use crate::clock::{precise, thread_time};
+use crate::clock::{precise, thread_time, tsc};
 use crate::floor::Floor;
 use crate::generator::{GeneratorIo, Sample};
 use crate::hostile::Intruder;
@@ -283,8 +283,9 @@ impl Subject {
     ///
     /// # Errors
     /// As [`Subject::forward`]; a packet that the schedule itself lost is none of the worker's.
-    pub(crate) fn forward_paced(&mut self, pace: Pace) -> Result<Course> {
+    pub(crate) fn forward_paced(&mut self, mut pace: Pace) -> Result<Course> {
         let before = self.worker.counters();
+        pace.begin(tsc());
         self.worker.io_mut().set_pace(pace);
         self.worker.io_mut().switch(true);
         let (calls, mut received) = (alloc::calls(), 0);
