@@ -209,11 +209,18 @@ mod tests {
             rounds: 2,
             milliseconds: 1,
             core: 0,
-            tsc_hz: 1e9,
+            // More than there are: a test may wait longer for its core than a measurement.
+            tsc_hz: 1e10,
         };
         let mut told = 0;
         let rows = hostile::measure_in(eal, pool, &order, || told += 1).unwrap();
         assert_eq!(told, hostile::steps(&order));
         assert!(rows.iter().map(|row| row.attack).eq(Attack::ALL));
+        for row in rows {
+            let loads = row.within.iter().map(|within| within.load_percent);
+            assert!(loads.eq([50, 90]), "{}", row.attack);
+            let mut losses = row.within.iter().flat_map(|within| &within.losses);
+            assert!(losses.all(|loss| loss.packets > 0 && loss.lost <= loss.packets));
+        }
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! One packet in four is hostile, anywhere in a burst; the others are an ordinary work's. The same worker
 //! does the work without them in the same round. All that it takes longer is charged to the hostile ones,
-//! also what they do to the bursts, the caches and the branches of the others.
+//! also what they do to the bursts, the caches and the branches of the others. [`within`] says how many of
+//! them the others bear.
+
+mod intruder;
+pub(crate) mod within;
 
 use std::fmt;
 use std::time::Duration;
@@ -11,13 +15,14 @@ use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use dataplane::BURST;
-use dpdk::{EalHandle, Mbuf, Mempool};
+use dpdk::{EalHandle, Mempool};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::intruder::Intruder;
+use self::within::Within;
 use crate::case::{Case, Memory, Size, Work};
 use crate::cell::{environment, pin};
 use crate::clock::precise;
-use crate::network::{self, HostileFrame};
 use crate::report::{median, rounded};
 use crate::subject::Subject;
 
@@ -85,60 +90,8 @@ impl fmt::Display for Attack {
     }
 }
 
-/// Hostile packets among those of a generator.
-#[derive(Debug)]
-pub(crate) struct Intruder {
-    frame: HostileFrame,
-    random: u64,
-    /// Packets so far.
-    sent: u64,
-}
-
-impl Intruder {
-    /// One who sends this.
-    pub(crate) fn new(attack: Attack) -> Self {
-        Self {
-            frame: network::hostile(attack),
-            random: 0x6a09_e667_f3bc_c909,
-            sent: 0,
-        }
-    }
-
-    /// Packets so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// Writes his own over one in four.
-    #[inline]
-    pub(crate) fn intrude(&mut self, burst: &mut [Mbuf]) {
-        // Whom it meets must not be predictable, and finding out must cost little beside what is measured.
-        let mut met = self.draw() & self.draw();
-        while met != 0 {
-            let place = met.trailing_zeros() as usize;
-            met &= met - 1;
-            let Some(packet) = burst.get_mut(place) else {
-                return;
-            };
-            let random = self.draw();
-            let template = &self.frame.template;
-            packet.extend_back(template.len() - packet.data().len());
-            let frame = packet.data_mut();
-            frame.copy_from_slice(template);
-            (self.frame.vary)(frame, random);
-            self.sent += 1;
-        }
-    }
-
-    /// A random number (xorshift64).
-    #[inline]
-    fn draw(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
-    }
-}
+/// The share of hostile packets in the flood.
+const ONE_IN_FOUR: f64 = 0.25;
 
 /// The number of the first port: those below may be others'.
 const FIRST_PORT: u16 = 100;
@@ -159,7 +112,7 @@ pub(crate) struct Order {
 }
 
 /// What one attack costs.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     /// What is sent.
     pub(crate) attack: Attack,
@@ -175,14 +128,17 @@ pub(crate) struct Row {
     pub(crate) ratio: f64,
     /// Of a million hostile packets, how many went to the control plane or were answered.
     pub(crate) heard_ppm: f64,
+    /// What the others bear of it, at each of their loads; none in a report of before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) within: Vec<Within>,
 }
 
 /// How often [`measure`] tells of progress.
 pub(crate) fn steps(order: &Order) -> u64 {
-    u64::from(order.rounds) * Attack::ALL.len() as u64
+    (u64::from(order.rounds) + within::STEPS) * Attack::ALL.len() as u64
 }
 
-/// Measures; calls `progress` after every attack of every round.
+/// Measures; calls `progress` after every attack of every round, and after every load beside it.
 ///
 /// # Errors
 /// A packet of those beside it that was not forwarded, or one of the attack that was.
@@ -202,48 +158,80 @@ pub(crate) fn measure_in(
     mut progress: impl FnMut(),
 ) -> Result<Vec<Row>> {
     pin(order.core)?;
-    let mut subjects = Vec::new();
+    let mut targets = Vec::new();
     for (index, attack) in (0..).zip(Attack::ALL) {
         let case = case(attack.beside());
         let mut subject = Subject::new(eal, pool, FIRST_PORT + index, case)
             .with_context(|| attack.to_string())?;
         let turns = subject.calibrate(Duration::from_millis(order.milliseconds))?;
-        subjects.push((attack, subject, turns, Rounds::default()));
+        targets.push(Target {
+            attack,
+            subject,
+            turns,
+            rounds: Rounds::default(),
+        });
     }
     for _ in 0..order.rounds {
-        for (attack, subject, turns, rounds) in &mut subjects {
-            let cycles = |took: Duration| took.as_secs_f64() * order.tsc_hz;
-            let packets = precise(*turns * BURST as u64);
-            subject.forward(*turns / 10)?;
-            let alone = cycles(subject.forward(*turns)?) / packets;
-            let mut intruder = Intruder::new(*attack);
-            let beside = |subject: &mut Subject, intruder, turns| {
-                subject
-                    .forward_beside(intruder, turns)
-                    .with_context(|| attack.to_string())
-            };
-            (_, intruder, _) = beside(subject, intruder, *turns / 10)?;
-            let before = intruder.sent();
-            let (took, intruder, heard) = beside(subject, intruder, *turns)?;
-            let hostile = precise(intruder.sent() - before);
-            let added = cycles(took) - alone * (packets - hostile);
-            rounds.alone.push(alone);
-            rounds.hostile.push(added / hostile);
-            rounds.ratio.push(added / hostile / alone);
-            rounds.heard.push(precise(heard) / hostile * 1e6);
+        for target in &mut targets {
+            target
+                .flood(order.tsc_hz)
+                .with_context(|| target.attack.to_string())?;
             progress();
         }
     }
-    let row = |(attack, subject, _, rounds): &(Attack, Subject, u64, Rounds)| Row {
-        attack: *attack,
-        beside: attack.beside(),
-        bindings: subject.case.bindings,
-        forwarded_cycles: rounded(median(&rounds.alone), 1),
-        hostile_cycles: rounded(median(&rounds.hostile), 1),
-        ratio: rounded(median(&rounds.ratio), 2),
-        heard_ppm: rounded(median(&rounds.heard), 1),
-    };
-    Ok(subjects.iter().map(row).collect())
+    let within = within::measure(order, &mut targets, progress)?;
+    let rows = targets.iter().zip(within);
+    Ok(rows.map(|(target, within)| target.row(within)).collect())
+}
+
+/// A worker that somebody attacks.
+struct Target {
+    attack: Attack,
+    subject: Subject,
+    /// Bursts of a stretch.
+    turns: u64,
+    rounds: Rounds,
+}
+
+impl Target {
+    /// One round, without hostile packets and with them.
+    fn flood(&mut self, tsc_hz: f64) -> Result<()> {
+        let Self {
+            attack,
+            subject,
+            turns,
+            rounds,
+        } = self;
+        let cycles = |took: Duration| took.as_secs_f64() * tsc_hz;
+        let packets = precise(*turns * BURST as u64);
+        subject.forward(*turns / 10)?;
+        let alone = cycles(subject.forward(*turns)?) / packets;
+        let intruder = Intruder::new(*attack, ONE_IN_FOUR);
+        let (_, intruder, _) = subject.forward_beside(intruder, *turns / 10)?;
+        let before = intruder.sent();
+        let (took, intruder, heard) = subject.forward_beside(intruder, *turns)?;
+        let hostile = precise(intruder.sent() - before);
+        let added = cycles(took) - alone * (packets - hostile);
+        rounds.alone.push(alone);
+        rounds.hostile.push(added / hostile);
+        rounds.ratio.push(added / hostile / alone);
+        rounds.heard.push(precise(heard) / hostile * 1e6);
+        Ok(())
+    }
+
+    fn row(&self, within: Vec<Within>) -> Row {
+        let rounds = &self.rounds;
+        Row {
+            attack: self.attack,
+            beside: self.attack.beside(),
+            bindings: self.subject.case.bindings,
+            forwarded_cycles: rounded(median(&rounds.alone), 1),
+            hostile_cycles: rounded(median(&rounds.hostile), 1),
+            ratio: rounded(median(&rounds.ratio), 2),
+            heard_ppm: rounded(median(&rounds.heard), 1),
+            within,
+        }
+    }
 }
 
 /// What the others do.

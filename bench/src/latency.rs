@@ -245,7 +245,11 @@ pub(crate) fn no_loss_rate(subject: &mut Subject, flood: f64, clock: Clock) -> R
 ///
 /// # Errors
 /// The first of `holds`.
-fn highest(limit: f64, halvings: u32, mut holds: impl FnMut(f64) -> Result<bool>) -> Result<f64> {
+pub(crate) fn highest(
+    limit: f64,
+    halvings: u32,
+    mut holds: impl FnMut(f64) -> Result<bool>,
+) -> Result<f64> {
     let (mut low, mut high) = (0.0, limit);
     for _ in 0..halvings {
         let rate = f64::midpoint(low, high);
@@ -275,7 +279,7 @@ impl Clock {
     ///
     /// # Errors
     /// As [`Pace::new`].
-    fn pace(self, rate: f64, length: Duration) -> Result<Pace> {
+    pub(crate) fn pace(self, rate: f64, length: Duration) -> Result<Pace> {
         let packets = whole(rate * length.as_secs_f64()).max(1);
         let stall = whole(self.stall * self.tsc_hz);
         Pace::new(self.tsc_hz / rate, packets, tsc(), stall)
@@ -328,7 +332,7 @@ impl Stretch {
     clippy::cast_sign_loss,
     reason = "not negative, and a cast saturates"
 )]
-fn whole(value: f64) -> u64 {
+pub(crate) fn whole(value: f64) -> u64 {
     value.round() as u64
 }
 

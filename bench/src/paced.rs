@@ -41,6 +41,8 @@ pub(crate) struct Pace {
     sent: usize,
     lost: u64,
     lost_to_stalls: u64,
+    /// Packets in the ring when the last one had come; none before.
+    waiting: Option<usize>,
     looked: u64,
     /// A gap between looks that counts as a stall.
     stall: u64,
@@ -65,6 +67,8 @@ pub(crate) struct Course {
     pub(crate) lost: u64,
     /// Of those, packets that did after a stall, before the ring was empty again.
     pub(crate) lost_to_stalls: u64,
+    /// Packets that were in the ring when the last one had come.
+    pub(crate) waiting: u64,
     /// The longest time between two looks into the ring.
     pub(crate) largest_gap: u64,
     /// Gaps longer than an undisturbed turn can take.
@@ -107,6 +111,7 @@ impl Pace {
             sent: 0,
             lost: 0,
             lost_to_stalls: 0,
+            waiting: None,
             looked: start,
             stall,
             largest_gap: 0,
@@ -160,7 +165,11 @@ impl Pace {
             self.left -= 1;
             self.next += self.gap();
         }
-        let count = room.min(self.arrived - self.handed);
+        let there = self.arrived - self.handed;
+        if self.left == 0 && self.waiting.is_none() {
+            self.waiting = Some(there);
+        }
+        let count = room.min(there);
         self.handed += count;
         count
     }
@@ -214,6 +223,7 @@ impl Pace {
             sent: self.sent as u64,
             lost: self.lost,
             lost_to_stalls: self.lost_to_stalls,
+            waiting: self.waiting.unwrap_or(0) as u64,
             largest_gap: self.largest_gap,
             stalls: self.stalls,
             stalled: self.stalled,
@@ -266,6 +276,7 @@ mod tests {
             assert_eq!((course.lost, course.stalls), (0, 0));
             // A look every hundred cycles: no packet waits for longer.
             assert!(course.latencies.max() <= 101);
+            assert!(course.waiting < 10, "{}", course.waiting);
         }
     }
 
@@ -380,5 +391,7 @@ mod tests {
         let course = pace.course().unwrap();
         assert!(course.lost > 30_000, "{}", course.lost);
         assert_eq!((course.lost_to_stalls, course.stalls), (0, 0));
+        // Some hundred come between two looks, and 64 are taken.
+        assert!(course.waiting > RING as u64 / 2, "{}", course.waiting);
     }
 }

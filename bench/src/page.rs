@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use self::figures::{Figure, Section, figures};
 use crate::compare::numbers;
+use crate::hostile::within;
 use crate::latency;
 use crate::report::{COLUMNS, Report, cells};
 use crate::spread;
@@ -114,6 +115,13 @@ fn render(value: &Value) -> Result<(String, Vec<Figure>)> {
         body += HOSTILE_TEXT;
         body += "</p>\n";
         body += &table(&grid(hostile, &HOSTILE_COLUMNS), &["attack", "beside"]);
+        let lines = within::cells(&report.hostile);
+        if !lines.is_empty() {
+            let warning = within::warning(&report.hostile).unwrap_or_default();
+            body += &["<p>", WITHIN_TEXT, " <strong>", &warning, "</strong></p>\n"].concat();
+            let lines: Vec<_> = [within::columns()].into_iter().chain(lines).collect();
+            body += &table(&lines, &["attack"]);
+        }
     }
     if !kernel.is_empty() {
         body += &section("Beside the kernel", KERNEL_TEXT, Section::Kernel, &figures);
@@ -161,6 +169,11 @@ const HOSTILE_COLUMNS: [&str; 7] = [
     "ratio",
     "heard_ppm",
 ];
+
+const WITHIN_TEXT: &str = "What the others bear: they are offered a share of their rate without loss in an open loop, and \
+    hostile packets come besides, at random as well. Borne are so many a second, at most, as leave the others 99 % of theirs, \
+    also in per cent of what the others are offered. Then what the others lose beside fixed rates, in per cent: the median of \
+    the stretches, and in brackets of all of them together what no stall explains.";
 
 const KERNEL_TEXT: &str = "The same traffic through the kernel's own forwarding.";
 

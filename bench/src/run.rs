@@ -190,6 +190,12 @@ fn show_rest(report: &Report, old: Option<&Report>) -> Result<()> {
     }
     if !report.hostile.is_empty() {
         println!("{}", hostile::table(&report.hostile));
+        if let Some(table) = hostile::within::table(&report.hostile) {
+            println!("{table}");
+        }
+        if let Some(warning) = hostile::within::warning(&report.hostile) {
+            println!("{warning}");
+        }
     }
     if let Some(spread) = &report.spread {
         println!("{}", spread::line(spread));

@@ -255,28 +255,78 @@ impl Subject {
             .io_mut()
             .take_intruder()
             .context("no intruder")?;
+        let hostile = intruder.sent() - earlier;
+        let others = turns * BURST as u64 - hostile;
+        let heard = self.check_beside(&before, others, hostile)?;
+        Ok((took, intruder, heard))
+    }
+
+    /// As [`Subject::forward_paced`], with somebody's packets among those of the schedule; the latencies are of no
+    /// use, as nobody notes whose arrival is whose.
+    ///
+    /// # Errors
+    /// As [`Subject::forward_beside`]; a packet that the schedule itself lost is none of the worker's.
+    pub(crate) fn forward_paced_beside(
+        &mut self,
+        intruder: Intruder,
+        mut pace: Pace,
+    ) -> Result<(Course, Intruder)> {
+        let (before, earlier) = (self.worker.counters(), intruder.sent());
+        self.worker.io_mut().set_intruder(intruder);
+        pace.begin(tsc());
+        self.worker.io_mut().set_pace(pace);
+        self.worker.io_mut().switch(true);
+        let mut received = 0;
+        while !self.worker.io().is_over() {
+            received += self.worker.turn();
+        }
+        self.worker.io_mut().switch(false);
+        let pace = self.worker.io_mut().take_pace().context("no schedule")?;
+        let intruder = self.worker.io_mut().take_intruder();
+        let intruder = intruder.context("no intruder")?;
+        let course = pace.course()?;
+        ensure!(
+            course.handed == received as u64,
+            "{}: {} packets handed out, {received} came in",
+            self.case,
+            course.handed
+        );
+        let hostile = intruder.sent() - earlier;
+        let others = course.handed - hostile;
+        self.check_beside(&before, others, hostile)?;
+        let originated = self.worker.counters().originated - before.originated;
+        ensure!(
+            course.sent == others + originated,
+            "{}: {} packets left, not {others} and {originated} of its own",
+            self.case,
+            course.sent
+        );
+        Ok((course, intruder))
+    }
+
+    /// So many packets of others went on a path since `before`, and so many hostile ones ended here. Returns how
+    /// many went to the control plane, whose part it plays, or were answered.
+    fn check_beside(&mut self, before: &Counters, others: u64, hostile: u64) -> Result<u64> {
         // As the control thread would.
         let control = self.control.as_mut().context(TAKEN)?;
         while control.pop_punt().is_some() {}
         let after = self.worker.counters();
-        let hostile = intruder.sent() - earlier;
-        let others = turns * BURST as u64 - hostile;
         let out = sum_of_paths(&after, |path| path.out_packets)
-            - sum_of_paths(&before, |path| path.out_packets);
+            - sum_of_paths(before, |path| path.out_packets);
         ensure!(
             out == others,
             "{}: {out} packets went on a path, not {others} beside {hostile} hostile ones",
             self.case
         );
         let ended = |c: &Counters| c.drops.iter().sum::<u64>() + c.punted + c.consumed + c.held;
-        let ended = ended(&after) - ended(&before);
+        let ended = ended(&after) - ended(before);
         ensure!(
             ended == hostile,
             "{}: {ended} of {hostile} hostile packets ended here",
             self.case
         );
         let heard = |c: &Counters| c.punted + c.originated;
-        Ok((took, intruder, heard(&after) - heard(&before)))
+        Ok(heard(&after) - heard(before))
     }
 
     /// Forwards what comes by a schedule, to its end.

@@ -81,7 +81,17 @@ fn report() -> Value {
         ],
         "hostile": [
             {"attack": "pool-scan", "beside": "lma-downlink", "bindings": 100_000,
-                "forwarded_cycles": 113.0, "hostile_cycles": 160.0, "ratio": 1.42, "heard_ppm": 40.0},
+                "forwarded_cycles": 113.0, "hostile_cycles": 160.0, "ratio": 1.42, "heard_ppm": 40.0,
+                "within": [
+                    {"no_loss_mpps": 16.0, "load_percent": 90, "offered_mpps": 14.4, "borne_mpps": 1.75,
+                        "borne_percent": 12.2, "losses": [
+                            {"hostile_pps": 10_000, "packets": 2_000_000, "lost": 3_000,
+                                "lost_to_stalls": 2_000, "lost_percent": 0.125},
+                        ]},
+                ]},
+            // As reports were before.
+            {"attack": "discovery", "beside": "lma-downlink", "bindings": 100_000,
+                "forwarded_cycles": 113.0, "hostile_cycles": 330.0, "ratio": 2.92, "heard_ppm": 20.0},
         ],
         "kernel": [
             kernel("flowmob-af_packet", 9e5),
@@ -155,7 +165,10 @@ fn the_page_is_well_formed_and_has_every_figure() {
     let elements = well_formed(&page);
     let count = |name| elements.iter().filter(|element| **element == name).count();
     assert_eq!((count("figure"), count("svg")), (12, 12));
-    assert_eq!(count("table"), 6);
+    assert_eq!(count("table"), 7);
+    // At other rates nothing was measured.
+    let line = "<td>1.75</td><td>12 %</td><td>-</td><td>0.12 (0.05)</td><td>-</td><td>-</td></tr>";
+    assert!(page.contains(line));
     assert!(
         page.contains("one alone 10.00 (1.75 x), 40.00 only received; shares 51.0 % and 49.0 %")
     );
@@ -222,6 +235,19 @@ fn a_report_of_less_has_a_page_of_less() {
     let (page, figures) = render(&value).unwrap();
     assert!(figures.is_empty());
     well_formed(&page);
+}
+
+#[test]
+fn a_report_of_before_has_no_table_of_what_others_bear() {
+    let mut value = report();
+    let hostile = value["hostile"].as_array_mut().unwrap();
+    hostile.remove(0);
+    let (page, _) = render(&value).unwrap();
+    assert_eq!(
+        well_formed(&page).iter().filter(|e| **e == "table").count(),
+        6
+    );
+    assert!(page.contains("<td class=\"n\">discovery</td>"));
 }
 
 #[test]
