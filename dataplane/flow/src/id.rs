@@ -587,7 +587,7 @@ mod tests {
             let id: MnLinkLayerId = text.parse().unwrap();
             let octets = text.split(':').map(|o| u8::from_str_radix(o, 16).unwrap());
             assert_eq!(id.octets(), octets.collect::<Vec<_>>());
-            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(id.to_string().parse::<MnLinkLayerId>(), Ok(id));
         }
         let long = vec!["7f"; 251].join(":");
         for wrong in ["", "00:0", "1:", ":1", "100", "1g", "+1", "1-2", &long] {
