@@ -19,7 +19,7 @@ use crate::simd::Compare;
 use crate::spread::{self, Spread};
 use crate::table::binding::Home;
 use crate::table::hash::{Seed, halves};
-use crate::table::path::NO_PATH;
+use crate::table::path::{Endpoint, NO_PATH};
 use crate::table::{Bindings, Slot};
 use zerocopy::FromBytes;
 
@@ -206,7 +206,8 @@ pub(crate) struct Ingress<'a> {
 impl Ingress<'_> {
     /// Looks at one frame and fetches the bucket of the address that decides where it goes.
     ///
-    /// What is said here about usual frames, [`Ingress::look_closely`] says again about all.
+    /// What is said here about usual frames, [`Ingress::look_closely`] says again about all, but that it leaves it to
+    /// [`Worker::local`](crate::worker::Worker) to find that there is no such tunnel.
     #[inline(always)]
     pub(crate) fn look<P: PacketBuf>(
         &self,
@@ -224,7 +225,7 @@ impl Ingress<'_> {
     }
 
     /// Puts a frame on its lane if it holds one packet and nothing else, and is on one of the four lanes
-    /// of mobiles' packets.
+    /// of mobiles' packets, or out of a tunnel that there is not.
     #[inline(always)]
     fn usual(
         &self,
@@ -250,9 +251,7 @@ impl Ingress<'_> {
             if leave(lane, role, frame, inner, passage) {
                 return true;
             }
-            // From a tunnel that there is not. It is to us all the same, and is told apart as such.
-            passage.set(Lane::Local);
-            return scope::is_plain(ip.source.get());
+            return is_turned_away(role, ip, passage);
         }
         if !scope::is_plain(ip.source.get()) {
             return false;
@@ -469,6 +468,24 @@ fn leave(lane: Lane, role: &RoleState, frame: &Frame, inner: &Ipv6, passage: &mu
     let [_, key] = halves(address.get());
     passage.look_up(lane, key, &role.table.bindings);
     true
+}
+
+/// Puts a tunnel packet on its lane that no tunnel of a role's leads here, unless there is something odd about its
+/// source.
+///
+/// Anybody can send such, so it ends as soon as it is known that there is no such tunnel. What is wrong
+/// with another one is told apart later.
+#[cold]
+#[inline(never)]
+fn is_turned_away(role: &RoleState, outer: &Ipv6, passage: &mut Passage) -> bool {
+    let (source, destination) = (outer.source.get(), outer.destination.get());
+    let paths = &role.table.paths;
+    if paths.knows(&Endpoint::Tunnel(destination, source)) {
+        passage.set(Lane::Local);
+    } else {
+        passage.drop(DropReason::NoTunnel);
+    }
+    scope::is_plain(source)
 }
 
 /// Octets of a frame without what Ethernet padded it with; all of them if it has no IPv6 header.

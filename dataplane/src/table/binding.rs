@@ -40,7 +40,7 @@ impl Slot {
     const MARK: NonZeroU32 = NonZeroU32::MIN.saturating_add(i32::MAX as u32);
 
     #[inline(always)]
-    fn new(place: u32) -> Self {
+    pub(crate) fn new(place: u32) -> Self {
         Self(Self::MARK | place)
     }
 

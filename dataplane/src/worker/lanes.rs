@@ -1,22 +1,92 @@
 //! Like beside like: each stage then goes straight through the packets it is for.
 
-use crate::ingress::Passage;
+use arrayvec::ArrayVec;
+
+use crate::ingress::{Lane, Passage};
 use crate::io::{BURST, Burst};
 
-/// Puts the packets of a burst that go the same way beside each other. They stay in order among
-/// themselves, and the ways in that of their first packets.
+/// Packets that were taken out of a burst, with what is known of each, in the order they came.
+#[derive(Debug)]
+pub(super) struct Strays<P> {
+    pub(super) packets: Burst<P>,
+    pub(super) passages: ArrayVec<Passage, BURST>,
+}
+
+impl<P> Default for Strays<P> {
+    fn default() -> Self {
+        Self {
+            packets: Burst::new(),
+            passages: ArrayVec::new(),
+        }
+    }
+}
+
+/// Whether a packet is on none of the lanes of mobiles' packets, or its mobile is unknown.
+#[inline(always)]
+pub(super) fn is_stray(passage: &Passage) -> bool {
+    let on_lane = matches!(
+        passage.lane,
+        Lane::Forward | Lane::LmaExit | Lane::MagExit | Lane::Access
+    );
+    !on_lane || passage.slot.is_none()
+}
+
+/// Takes the strays out of a burst and puts those of the others beside each other that go the same way. Packets stay in
+/// order among themselves, and the ways in that of their first packets.
 ///
 /// A processor cannot guess which of a burst's packets go another way than most. Asked for each of them in
-/// every stage, it would be wrong as often; here nothing depends on the answer but where a packet is put.
+/// every stage, it would be wrong as often; here nothing depends on the answer but where a packet is put. A single
+/// stray, which anyone can send, costs no more than closing its gap.
 #[cold]
 #[inline(never)]
-pub(super) fn gather<P>(burst: &mut Burst<P>, passages: &mut [Passage]) {
-    let mut ways = [0_u8; BURST];
-    for (way, passage) in ways.iter_mut().zip(&*passages) {
-        *way = way_of(passage);
+pub(super) fn sort<P>(burst: &mut Burst<P>, passages: &mut [Passage], strays: &mut Strays<P>) {
+    let ways = ways_of(passages);
+    let all = first(burst.len());
+    let stray = same_as(STRAY, &ways) & all;
+    let usual = all & !stray;
+    if stray != 0 {
+        take_out(stray, burst, passages, strays);
     }
-    let all = u32::MAX >> (BURST - passages.len().clamp(1, BURST));
-    let (mut order, mut placed, mut left) = ([0_u8; BURST], 0, all);
+    let leader = ways.get(usual.trailing_zeros() as usize);
+    if leader.is_some_and(|way| usual & !same_as(*way, &ways) != 0) {
+        gather(burst, passages);
+    }
+}
+
+/// Takes the packets out whose bits are set, and closes the gaps.
+fn take_out<P>(which: u32, burst: &mut Burst<P>, passages: &mut [Passage], strays: &mut Strays<P>) {
+    if which == first(burst.len()) {
+        std::mem::swap(burst, &mut strays.packets);
+        strays.passages.extend(passages.iter().copied());
+        return;
+    }
+    let mut left = which;
+    while left != 0 {
+        // Those before it have gone.
+        let (place, now) = (left.trailing_zeros() as usize, strays.packets.len());
+        left &= left - 1;
+        if let (Some(packet), Some(passage)) = (burst.pop_at(place - now), passages.get(place)) {
+            strays.packets.push(packet);
+            strays.passages.push(*passage);
+        }
+    }
+    let first = which.trailing_zeros() as usize;
+    let mut to = first;
+    for from in first..passages.len() {
+        if let Some(passage) = passages.get(from).copied()
+            && let Some(place) = passages.get_mut(to)
+        {
+            *place = passage;
+            to += usize::from(which >> from & 1 == 0);
+        }
+    }
+}
+
+/// Puts the packets of a burst beside each other that are on the same lane.
+fn gather<P>(burst: &mut Burst<P>, passages: &mut [Passage]) {
+    let passages = passages.get_mut(..burst.len()).unwrap_or_default();
+    let ways = ways_of(passages);
+    let (mut order, mut placed, mut left) = ([0_u8; BURST], 0, first(burst.len()));
     while let Some(way) = ways.get(left.trailing_zeros() as usize) {
         let mut same = left & same_as(*way, &ways);
         left &= !same;
@@ -32,10 +102,28 @@ pub(super) fn gather<P>(burst: &mut Burst<P>, passages: &mut [Passage]) {
     arrange(&order, burst, passages);
 }
 
-/// A number that packets share which go the same way: their lane, and whether a binding was found on it.
+/// No lane has this number.
+const STRAY: u8 = 0x7f;
+
+/// A number for each passage, which those share that go the same way.
 #[inline(always)]
-fn way_of(passage: &Passage) -> u8 {
-    (passage.lane as u8) << 1 | u8::from(passage.slot.is_none())
+fn ways_of(passages: &[Passage]) -> [u8; BURST] {
+    let mut ways = [0; BURST];
+    for (way, passage) in ways.iter_mut().zip(passages) {
+        *way = if is_stray(passage) {
+            STRAY
+        } else {
+            passage.lane as u8
+        };
+    }
+    ways
+}
+
+/// The lowest `count` bits.
+#[inline(always)]
+fn first(count: usize) -> u32 {
+    let count = u32::try_from(count).unwrap_or(u32::BITS);
+    u32::MAX.unbounded_shr(u32::BITS.saturating_sub(count))
 }
 
 /// One bit for each that is `way`, the first one's the lowest: eight at a time, on any processor.
@@ -78,7 +166,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ingress::Lane;
+    use crate::table::Slot;
 
     const LANES: [Lane; 8] = [
         Lane::Forward,
@@ -94,23 +182,35 @@ mod tests {
     proptest! {
         #[test]
         fn like_stands_beside_like_in_the_order_it_came(
-            lanes in prop::collection::vec(prop::sample::select(LANES.as_slice()), 0..=BURST),
+            lanes in prop::collection::vec(
+                (prop::sample::select(LANES.as_slice()), prop::option::weighted(0.8, 0..9_u32)),
+                0..=BURST,
+            ),
         ) {
-            let passage = |(key, lane)| Passage { key, lane, ..Passage::NEW };
+            let passage = |(key, (lane, slot)): (u64, (Lane, Option<u32>))| Passage {
+                key,
+                lane,
+                slot: slot.map(Slot::new),
+                ..Passage::NEW
+            };
             let mut passages: Vec<Passage> = (0..).zip(lanes).map(passage).collect();
             let mut burst: Burst<u64> = passages.iter().map(|passage| passage.key).collect();
+            let (out, stay): (Vec<Passage>, Vec<Passage>) = passages.iter().partition(|p| is_stray(p));
             let mut firsts: Vec<Lane> = Vec::new();
-            for passage in &passages {
+            for passage in &stay {
                 if !firsts.contains(&passage.lane) {
                     firsts.push(passage.lane);
                 }
             }
-            let of = |lane| passages.iter().filter(move |passage| passage.lane == lane);
+            let of = |lane| stay.iter().filter(move |passage| passage.lane == lane);
             let expected: Vec<u64> = firsts.into_iter().flat_map(of).map(|p| p.key).collect();
-            gather(&mut burst, &mut passages);
+            let mut strays = Strays::default();
+            sort(&mut burst, &mut passages, &mut strays);
+            let keys = |passages: &[Passage]| passages.iter().map(|p| p.key).collect::<Vec<_>>();
             prop_assert_eq!(&expected, burst.as_slice());
-            let moved: Vec<u64> = passages.iter().map(|passage| passage.key).collect();
-            prop_assert_eq!(expected, moved);
+            prop_assert_eq!(expected, keys(&passages[..burst.len()]));
+            prop_assert_eq!(strays.packets.as_slice(), keys(&out));
+            prop_assert_eq!(keys(&strays.passages), keys(&out));
         }
 
         #[test]

@@ -3,22 +3,24 @@
 //! ```text
 //! look      parse once, name the lane, fetch the bucket of the address that decides
 //! find      bucket -> place of the binding, fetch its record
-//! gather    only if they do not all go the same way: put like beside like
+//! sort      only if they do not all go the same way: strays out, like beside like
 //! choose    record -> first matching rule, count; at a MAG also the link, whose path is fetched
 //! rewrite   source checks, in place, runs on one lane, each in a straight loop
-//! part      only if they do not all leave by one port: send, and handle the odd ones between them
+//! part      only if they do not all leave by one port: handle the odd ones between the others, and send
 //! ```
 //!
 //! Each stage runs over the whole burst, so that the memory one packet waits for is on its way while
 //! the others are looked at. The stages know four lanes, the usual ones at an LMA and at a MAG, and
-//! leave whatever is odd about a packet to [`Worker::alone`]. What the last one does on each lane is in
-//! [`super::ways`]. Packets of a lane stay in order.
+//! leave whatever is odd about a packet to [`Worker::alone`]; packets that are on none of them, or whose
+//! mobile nobody knows, wait for it beside the burst, so that the others go on as if they were among themselves.
+//! What the last one does on each lane is in [`super::ways`]. Packets of a lane stay in order.
 
+use arrayvec::ArrayVec;
 use flow::PortId;
 use zerocopy::FromBytes;
 
 use super::Worker;
-use super::lanes;
+use super::lanes::{self, Strays, is_stray};
 use super::ways::{FromLink, FromMobile, ToLink, ToMobile, Way};
 use crate::classify;
 use crate::fate::{Arrival, Fate, Via};
@@ -57,27 +59,18 @@ impl<Io: PacketIo> Worker<Io> {
             burst,
             passages,
         });
-        if let Some(lma) = &mut self.lma {
-            let table = &mut lma.table;
-            self.level.run(AtLma {
-                table,
-                burst,
-                passages,
-            });
-        }
-        if let Some(mag) = &mut self.mag {
-            let table = &mut mag.table;
-            self.level.run(AtMag {
-                table,
-                burst,
-                passages,
-            });
-        }
-        let mut leaving = [NOWHERE; BURST];
-        let Some(leaving) = leaving.get_mut(..burst.len()) else {
-            return;
-        };
-        let (mut packets, mut rest, mut to) = (&mut **burst, &*passages, &mut *leaving);
+        let mut strays = Strays::default();
+        self.level.run(Choose {
+            lma: self.lma.as_mut().map(|lma| &mut lma.table),
+            mag: self.mag.as_mut().map(|mag| &mut mag.table),
+            burst,
+            passages,
+            strays: &mut strays,
+        });
+        let mut leaving = Leaving::from([NOWHERE; BURST]);
+        leaving.truncate(burst.len());
+        let (mut packets, mut to) = (&mut **burst, &mut *leaving);
+        let mut rest = passages.get(..packets.len()).unwrap_or_default();
         while let Some(first) = rest.first() {
             let others = rest.iter().position(|passage| passage.lane != first.lane);
             let run = others.unwrap_or(rest.len());
@@ -87,11 +80,15 @@ impl<Io: PacketIo> Worker<Io> {
             (to_now, to) = to.split_at_mut(run);
             self.rewrite(first.lane, packets_now, passages_now, to_now, arrived);
         }
-        match leaving {
+        match &*leaving {
+            [] => {}
             [port, others @ ..] if *port != NOWHERE && others.iter().all(|to| to == port) => {
                 self.send_all(*port, burst);
             }
-            _ => self.part(burst, passages, leaving, arrived),
+            _ => self.part(burst, passages, &mut leaving, arrived),
+        }
+        if !strays.packets.is_empty() {
+            self.part_strays(&mut strays, arrived);
         }
     }
 
@@ -164,35 +161,84 @@ impl<Io: PacketIo> Worker<Io> {
         }
     }
 
-    /// Sends the packets of a burst that do not all leave by one port, and handles the odd ones between
-    /// them.
+    /// Handles the odd ones of a burst between the others, and sends what goes on.
+    ///
+    /// Nothing is done here for each packet that is not an odd one, so that a single one costs the others little.
     #[inline(never)]
     fn part(
         &mut self,
         burst: &mut Burst<Io::Packet>,
         passages: &[Passage],
-        leaving: &[PortId],
+        leaving: &mut Leaving,
         arrived: PortId,
     ) {
-        let (mut port, mut together) = (NOWHERE, Burst::new());
-        for ((mut packet, passage), to) in burst.drain(..).zip(passages).zip(leaving) {
-            let mut to = *to;
-            if to == NOWHERE {
-                let (fate, arrival) = self.odd(&mut packet, passage, arrived);
-                if let Fate::Send(by) = fate {
-                    to = by;
-                } else {
-                    // What goes on in another form stays in order; what ends does not part the others.
-                    if let Fate::Cut { .. } | Fate::Gather | Fate::Hold { .. } = fate {
-                        self.send_together(port, &mut together);
-                    }
-                    self.end(packet, fate, &arrival);
-                    continue;
-                }
+        // Passages stay where they are when packets before theirs have gone.
+        let (mut place, mut gone) = (0, 0);
+        while let Some(next) = next_odd(leaving, place) {
+            place = next;
+            let (Some(packet), Some(passage), Some(to)) = (
+                burst.get_mut(place),
+                passages.get(place + gone),
+                leaving.get_mut(place),
+            ) else {
+                break;
+            };
+            let (fate, arrival) = self.odd(packet, passage, arrived);
+            if let Fate::Send(by) = fate {
+                *to = by;
+                place += 1;
+                continue;
             }
-            if to != port {
+            if goes_on(fate) {
+                let mut before: Burst<Io::Packet> = burst.drain(..place).collect();
+                let ways: Leaving = leaving.drain(..place).collect();
+                self.send_by(&ways, &mut before);
+                gone += std::mem::take(&mut place);
+            }
+            if let (Some(packet), Some(_)) = (burst.pop_at(place), leaving.pop_at(place)) {
+                gone += 1;
+                self.end(packet, fate, &arrival);
+            }
+        }
+        self.send_by(leaving, burst);
+    }
+
+    /// Handles what was taken out of a burst.
+    #[inline(never)]
+    fn part_strays(&mut self, strays: &mut Strays<Io::Packet>, arrived: PortId) {
+        let (mut port, mut together) = (NOWHERE, Burst::new());
+        for (mut packet, passage) in strays.packets.drain(..).zip(&strays.passages) {
+            let (fate, arrival) = self.alone(passage, &mut packet, arrived);
+            if let Fate::Send(by) = fate {
+                if by != port {
+                    self.send_together(port, &mut together);
+                    port = by;
+                }
+                // There is room for a whole burst.
+                together.push(packet);
+                continue;
+            }
+            if goes_on(fate) {
                 self.send_together(port, &mut together);
-                port = to;
+            }
+            self.end(packet, fate, &arrival);
+        }
+        self.send_together(port, &mut together);
+    }
+
+    /// Sends packets by the ports that are said for each, those together that leave by the same one.
+    fn send_by(&mut self, leaving: &[PortId], packets: &mut Burst<Io::Packet>) {
+        let Some((first, others)) = leaving.split_first() else {
+            return;
+        };
+        if others.iter().all(|to| to == first) {
+            return self.send_all(*first, packets);
+        }
+        let (mut port, mut together) = (*first, Burst::new());
+        for (packet, to) in packets.drain(..).zip(leaving) {
+            if *to != port {
+                self.send_together(port, &mut together);
+                port = *to;
             }
             // There is room for a whole burst.
             together.push(packet);
@@ -213,6 +259,9 @@ impl<Io: PacketIo> Worker<Io> {
         passage: &Passage,
         arrived: PortId,
     ) -> (Fate, Arrival) {
+        if is_stray(passage) {
+            return self.alone(passage, packet, arrived);
+        }
         let (fate, tunnel) = match (passage.lane, &mut self.lma, &mut self.mag) {
             (Lane::Forward, Some(lma), _) => {
                 let (_, paths) = lma.table.parts();
@@ -269,6 +318,21 @@ impl<Io: PacketIo> Worker<Io> {
 /// In place of a port: a packet is not one of the usual ones.
 const NOWHERE: PortId = PortId(u16::MAX);
 
+/// By which ports packets leave, or [`NOWHERE`].
+type Leaving = ArrayVec<PortId, BURST>;
+
+/// Whether a packet goes on in another form, and so has to stay in order: what ends does not part the others.
+fn goes_on(fate: Fate) -> bool {
+    matches!(fate, Fate::Cut { .. } | Fate::Gather | Fate::Hold { .. })
+}
+
+/// The first odd one from `place` on.
+#[inline(always)]
+fn next_odd(leaving: &[PortId], place: usize) -> Option<usize> {
+    let mut rest = leaving.get(place..)?.iter();
+    Some(place + rest.position(|to| *to == NOWHERE)?)
+}
+
 /// The first stage.
 struct Look<'a, P> {
     ingress: Ingress<'a>,
@@ -286,65 +350,65 @@ impl<P: PacketBuf> Stages for Look<'_, P> {
     }
 }
 
-/// What an LMA does with a burst before packets are rewritten.
-struct AtLma<'a, P> {
-    table: &'a mut Table,
+/// What is done with a burst before packets are rewritten, at an LMA and at a MAG.
+struct Choose<'a, P> {
+    lma: Option<&'a mut Table>,
+    mag: Option<&'a mut Table>,
     burst: &'a mut Burst<P>,
     passages: &'a mut [Passage],
+    strays: &'a mut Strays<P>,
 }
 
-impl<P: PacketBuf> Stages for AtLma<'_, P> {
+impl<P: PacketBuf> Stages for Choose<'_, P> {
     #[inline(always)]
     fn run(self, compare: impl Compare + Copy) {
         let Self {
-            table,
+            mut lma,
+            mut mag,
             burst,
             passages,
+            strays,
         } = self;
-        let (down, up) = (Lane::Forward, Lane::LmaExit);
-        let found = find(&table.bindings, down, up, burst, passages, compare);
-        if found.mixed {
-            lanes::gather(burst, passages);
+        let mut found = Found {
+            to_mobiles: false,
+            mixed: false,
+        };
+        if let Some(table) = &lma {
+            let (down, up) = (Lane::Forward, Lane::LmaExit);
+            let at_lma = find(&table.bindings, down, up, burst, passages, compare);
+            found.to_mobiles = at_lma.to_mobiles;
+            found.mixed |= at_lma.mixed;
         }
-        if found.down {
+        if let Some(table) = &mag {
+            let (down, up) = (Lane::MagExit, Lane::Access);
+            found.mixed |= find(&table.bindings, down, up, burst, passages, compare).mixed;
+            if table.bindings.has_local() {
+                found.mixed |= keep_local(&table.bindings, burst, passages);
+            }
+        }
+        // Those that are all strays are all on one lane, too.
+        found.mixed |= passages.first().is_some_and(is_stray);
+        if found.mixed {
+            lanes::sort(burst, passages, strays);
+        }
+        let passages = passages.get_mut(..burst.len()).unwrap_or_default();
+        if let Some(table) = &mut lma
+            && found.to_mobiles
+        {
             let (mut records, _) = table.parts();
             find_rules(&records, passages);
             choose(&mut records, burst, passages, compare);
         }
-    }
-}
-
-/// The same at a MAG.
-struct AtMag<'a, P> {
-    table: &'a mut Table,
-    burst: &'a mut Burst<P>,
-    passages: &'a mut [Passage],
-}
-
-impl<P: PacketBuf> Stages for AtMag<'_, P> {
-    #[inline(always)]
-    fn run(self, compare: impl Compare + Copy) {
-        let Self {
-            table,
-            burst,
-            passages,
-        } = self;
-        let (down, up) = (Lane::MagExit, Lane::Access);
-        let found = find(&table.bindings, down, up, burst, passages, compare);
-        if table.bindings.has_local() {
-            keep_local(&table.bindings, burst, passages);
+        if let Some(table) = &mut mag {
+            find_links(table, burst, passages, compare);
         }
-        if found.mixed {
-            lanes::gather(burst, passages);
-        }
-        find_links(table, burst, passages, compare);
     }
 }
 
 /// What [`find`] came across.
 struct Found {
-    /// A binding on the first lane.
-    down: bool,
+    /// A binding on the first lane, which leads to mobiles.
+    to_mobiles: bool,
     /// Packets that do not all go the same way.
     mixed: bool,
 }
@@ -360,7 +424,7 @@ fn find<P: PacketBuf>(
     compare: impl Compare + Copy,
 ) -> Found {
     let mut found = Found {
-        down: false,
+        to_mobiles: false,
         mixed: false,
     };
     let (uniform, search) = (bindings.is_uniform(), bindings.search());
@@ -379,7 +443,7 @@ fn find<P: PacketBuf>(
         };
         match passage.slot {
             Some(slot) if lane == down => {
-                found.down = true;
+                found.to_mobiles = true;
                 search.prefetch_downlink(slot);
             }
             Some(slot) => search.prefetch_uplink(slot),
@@ -421,18 +485,21 @@ fn choose<P: PacketBuf>(
     }
 }
 
-/// Takes packets between mobiles of this MAG off their lane, if they need not go by their LMA.
+/// Takes packets between mobiles of this MAG off their lane, if they need not go by their LMA; says whether there are any.
 #[cold]
 #[inline(never)]
-fn keep_local<P: PacketBuf>(bindings: &Bindings, packets: &[P], passages: &mut [Passage]) {
+fn keep_local<P: PacketBuf>(bindings: &Bindings, packets: &[P], passages: &mut [Passage]) -> bool {
+    let mut any = false;
     for (packet, passage) in packets.iter().zip(passages) {
         if passage.lane == Lane::Access
             && let Some(frame) = Frame::of(packet)
             && bindings.lookup_local(frame.ip.destination.get()).is_some()
         {
             passage.lane = Lane::Stranger;
+            any = true;
         }
     }
+    any
 }
 
 /// Finds the links of packets at a MAG and fetches their paths, which are as many as mobiles.
