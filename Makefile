@@ -126,6 +126,8 @@ TESTED = --locked --workspace --exclude flowmob-bench
 test: export FLOWMOB_REQUIRE_TOOLS = 1
 test: check
 	.ci/helm
+	@# All at once, so that no core waits for another one's last crate.
+	$(CARGO) test $(TESTED) --lib --bins --test '*' --no-run
 	$(CARGO) test $(TESTED) --lib --bins
 	$(CARGO) test $(TESTED) --test '*'
 
