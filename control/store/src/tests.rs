@@ -247,10 +247,7 @@ fn old_files_go_and_nothing_with_them() {
                 changes.insert((Space::Lma, key(k)), value);
             }
             for ((_, key), value) in &changes {
-                match value {
-                    Some(value) => oracle.insert(key.clone(), value.clone()),
-                    None => oracle.remove(key),
-                };
+                note(&mut oracle, key, value.as_deref());
             }
             files.write(&changes, clocks(n)).unwrap();
             if restart == 0 {
@@ -270,6 +267,14 @@ fn old_files_go_and_nothing_with_them() {
             assert!(octets < 2 * live as u64 + 8 * SMALL, "{octets} for {live}");
         }
     });
+}
+
+/// Has an oracle know of a change.
+fn note(oracle: &mut BTreeMap<Vec<u8>, Vec<u8>>, key: &[u8], value: Option<&[u8]>) {
+    match value {
+        Some(value) => oracle.insert(key.to_vec(), value.to_vec()),
+        None => oracle.remove(key),
+    };
 }
 
 /// Keys short and long, some of them the beginning of others, or with zeros at their end, in files that are as small as a
@@ -294,11 +299,7 @@ fn keys_of_all_lengths_are_told_apart() {
                 changes.insert((space, key), value);
             }
             for ((space, key), value) in &changes {
-                let oracle = oracles.entry(*space).or_default();
-                match value {
-                    Some(value) => oracle.insert(key.clone(), value.clone()),
-                    None => oracle.remove(key),
-                };
+                note(oracles.entry(*space).or_default(), key, value.as_deref());
             }
             files.write(&changes, clocks(n)).unwrap();
             if restart == 0 {
