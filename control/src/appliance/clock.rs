@@ -1,8 +1,9 @@
 //! The process's monotonic clock, which goes on where that of its former self was.
 //!
 //! What outlives a process has times in it. So the clock begins where the last one would be now. Until the machine is
-//! started again the kernel's own monotonic clock tells, which nobody sets. After that, and on another machine, it is where
-//! the last one was written down, plus what the wall clock says has passed since; if that went back meanwhile, nothing has.
+//! started again the kernel's own monotonic clock tells, which nobody sets; who stands by for a process hears its readings as they
+//! are written. Of any other one, it is where the last one was written down, plus what the wall clock says has passed since; if
+//! that went back meanwhile, nothing has.
 
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,11 +37,9 @@ impl Clock {
         Self { start, base }
     }
 
-    /// Goes on where another process's clock was, if that is later.
-    pub(super) fn go_on_from(&mut self, last: Clocks) {
-        let since = wall().saturating_sub(last.wall);
-        let now = last.monotonic.saturating_add(since);
-        self.base = self.base.max(now.saturating_sub(self.start.elapsed()));
+    /// Goes ahead by so much.
+    pub(super) fn go_ahead(&mut self, by: Duration) {
+        self.base = self.base.saturating_add(by);
     }
 
     /// What tells the next process where this clock is, for as long as the machine runs: which start of the machine it is,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
 use config::{Config, Durability};
@@ -19,6 +20,11 @@ use crate::server::Answer;
 const DIRECTORY: &str = "records";
 /// Lines about records that cannot be used: the first ones tell what is wrong.
 pub(super) const LINES: usize = 20;
+
+/// How often whoever leads a pair writes what time it is, also if nothing else changes.
+const BEAT: Duration = Duration::from_secs(1);
+/// The key of that: who stands by hears the clocks that come with every change.
+const CLOCK: &[u8] = b"clock";
 
 /// Answers that may wait for the disk: what comes then is not begun.
 pub(super) const MOST_ANSWERS: usize = 1024;
@@ -37,6 +43,8 @@ pub(super) struct Keeping {
     store: Option<Store>,
     /// Whether messages wait for the disk.
     waits: bool,
+    /// When it is to be written next what time it is, if somebody wants to know.
+    next_beat: Option<Duration>,
     promises: VecDeque<Promise>,
 }
 
@@ -79,6 +87,7 @@ impl Keeping {
         let keeping = Self {
             store: Some(store),
             waits: durability == Durability::AcknowledgeAfterCommit,
+            next_beat: None,
             promises: VecDeque::new(),
         };
         Ok((keeping, contents))
@@ -89,6 +98,7 @@ impl Keeping {
         Self {
             store: Some(store),
             waits: true,
+            next_beat: Some(Duration::ZERO),
             promises: VecDeque::new(),
         }
     }
@@ -168,6 +178,13 @@ impl Keeping {
     /// Hands over what has changed.
     fn submit(&mut self, now: Now) {
         if let Some(store) = &mut self.store {
+            if self.next_beat.is_some_and(|next| next <= now.monotonic) {
+                let micros = u64::try_from(now.monotonic.as_micros()).unwrap_or(u64::MAX);
+                let value = Some(micros.to_be_bytes().to_vec());
+                // No message waits for that.
+                store.put(Space::Process, CLOCK.to_vec(), value, false);
+                self.next_beat = Some(now.monotonic + BEAT);
+            }
             store.submit(clocks(now));
         }
         let mark = self.mark();

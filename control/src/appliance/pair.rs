@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
 use config::{Config, Store as Place};
@@ -55,11 +56,49 @@ struct Following {
     has_all: bool,
     /// What the one that leads keeps of the process as a whole.
     process: BTreeMap<Vec<u8>, Vec<u8>>,
-    clocks: Option<Clocks>,
+    /// How far its clock is ahead of this process's.
+    ahead: Ahead,
     /// For the records.
     store: Store,
     /// For what cannot wait for them.
     notes: Store,
+}
+
+/// How far the monotonic clock of the one that leads is ahead of this process's.
+#[derive(Clone, Copy, Default)]
+struct Ahead {
+    /// So much at least: what is heard was written before. Whoever leads writes every second.
+    at_least: Duration,
+    /// So much by the wall clocks, as long as nothing was heard while it was written.
+    guessed: Option<Duration>,
+}
+
+impl Ahead {
+    /// Takes in what has just been written.
+    fn hear(&mut self, last: Clocks, now: Now) {
+        *self = Self {
+            at_least: self
+                .at_least
+                .max(last.monotonic.saturating_sub(now.monotonic)),
+            guessed: None,
+        };
+    }
+
+    /// Takes in what was written at some time. `knew` is whether something was heard before.
+    fn hear_late(&mut self, last: Clocks, now: Now, knew: bool) {
+        self.at_least = self
+            .at_least
+            .max(last.monotonic.saturating_sub(now.monotonic));
+        if !knew || self.guessed.is_some() {
+            let since = now.wall.saturating_sub(last.wall);
+            let then = last.monotonic.saturating_add(since);
+            self.guessed = Some(then.saturating_sub(now.monotonic));
+        }
+    }
+
+    fn by(self) -> Duration {
+        self.at_least.max(self.guessed.unwrap_or_default())
+    }
 }
 
 /// How a pair stands, for metrics.
@@ -101,7 +140,7 @@ impl Pair {
             lma,
             has_all: false,
             process: BTreeMap::new(),
-            clocks: None,
+            ahead: Ahead::default(),
             store: Store::stand_by(place.clone())?,
             notes: Store::stand_by(place)?,
         };
@@ -163,9 +202,16 @@ impl Pair {
 }
 
 impl Following {
+    /// Takes in what has just been written; the time is by this process's clock.
+    fn hear_now(&mut self, changes: Vec<Change>, clocks: Option<Clocks>, now: Now) {
+        if let Some(clocks) = clocks {
+            self.ahead.hear(clocks, now);
+        }
+        self.hear(changes);
+    }
+
     /// Takes in what has been written.
-    fn hear(&mut self, changes: Vec<Change>, clocks: Option<Clocks>) {
-        self.clocks = clocks.or(self.clocks);
+    fn hear(&mut self, changes: Vec<Change>) {
         for Change { space, key, value } in changes {
             match (space, value) {
                 (Space::Lma, value) => {
@@ -186,7 +232,10 @@ impl Following {
     }
 
     /// Takes all there is in place of what was heard.
-    fn hear_all(&mut self, records: Vec<Change>, clocks: Option<Clocks>) {
+    fn hear_all(&mut self, records: Vec<Change>, clocks: Option<Clocks>, now: Now) {
+        if let Some(clocks) = clocks {
+            self.ahead.hear_late(clocks, now, self.has_all);
+        }
         let of_lma = records.iter().filter(|change| change.space == Space::Lma);
         let there: HashSet<&[u8]> = of_lma.map(|change| change.key.as_slice()).collect();
         let gone = self
@@ -201,8 +250,8 @@ impl Following {
             })
             .collect();
         self.process.clear();
-        self.hear(gone, None);
-        self.hear(records, clocks);
+        self.hear(gone);
+        self.hear(records);
         self.has_all = true;
     }
 }
@@ -236,19 +285,19 @@ impl Control {
             pair.state = match (pair.state, news) {
                 (State::Follows(mut following), News::Everything(records, clocks)) => {
                     let count = records.len();
-                    following.hear_all(records, clocks);
+                    following.hear_all(records, clocks, now);
                     self.lay_tables(&mut following);
                     let mobiles = following.lma.mobiles();
                     tracing::info!(records = count, mobiles, "knows what is in the store");
                     State::Follows(following)
                 }
                 (State::Follows(mut following), News::Changed(changes, clocks)) => {
-                    following.hear(changes, clocks);
+                    following.hear_now(changes, clocks, now);
                     self.lay_tables(&mut following);
                     State::Follows(following)
                 }
                 (State::Follows(following), News::Lead(term)) => {
-                    match self.lead(now, *following, term) {
+                    match self.lead(*following, term) {
                         Ok(()) => State::Leads,
                         Err(error) => {
                             tracing::error!("cannot lead, and ends: {error:#}");
@@ -296,25 +345,20 @@ impl Control {
     }
 
     /// Goes on where the one that led has left it.
-    fn lead(&mut self, now: Now, following: Following, term: Term) -> anyhow::Result<()> {
+    fn lead(&mut self, following: Following, term: Term) -> anyhow::Result<()> {
         let Following {
             lma,
             has_all: _,
             process,
-            clocks,
+            ahead,
             store,
             notes,
         } = following;
         store.lead(term);
         notes.lead(term);
         // The first thing that is written: a clock that went back would wake timers late.
-        let now = match clocks {
-            Some(clocks) => {
-                self.clock.go_on_from(clocks);
-                self.now()
-            }
-            None => now,
-        };
+        self.clock.go_ahead(ahead.by());
+        let now = self.now();
         let config = self.reloads.running().clone();
         let used = process.get(SEQUENCE_NUMBERS);
         self.protection = Protection::shared(Source::all(&config), notes, used.map(Vec::as_slice))

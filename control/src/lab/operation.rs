@@ -92,8 +92,8 @@ impl Operation {
             | Self::Storm(_)
             | Self::StormAndKill(..)
             | Self::FillDisk(_)
-            | Self::Rot(..)
-            | Self::Pair(_) => self.kind(),
+            | Self::Rot(..) => self.kind(),
+            Self::Pair(what) => what.title(),
         }
     }
 

@@ -17,7 +17,9 @@ use crate::client::Client;
 pub(crate) enum ToPair {
     /// `kill -9` of the LMA that leads; then it is started, and stands by.
     Kill,
-    /// The same, while all guests attach to a gateway at once, or leave it.
+    /// The same, while the clock of the one that stands by is wrong by so many seconds; set right when that one leads.
+    KillForWrongClock(i64),
+    /// The same as the first, while all guests attach to a gateway at once, or leave it.
     StormAndKill(Mag),
     /// The LMA that leads is asked to end.
     End,
@@ -36,6 +38,9 @@ impl ToPair {
     pub(crate) fn kind(&self) -> String {
         match self {
             Self::Kill => "kill -9 the LMA that leads".to_owned(),
+            Self::KillForWrongClock(_) => {
+                "clock of the LMA that stands by wrong, kill -9 the LMA that leads".to_owned()
+            }
             Self::StormAndKill(mag) => {
                 format!("storm at {}, kill -9 the LMA that leads", mag.name())
             }
@@ -44,6 +49,22 @@ impl ToPair {
             Self::CutOff(_) => "cut the LMA that leads off from etcd".to_owned(),
             Self::KillNode(..) => "kill -9 a node of etcd, start".to_owned(),
             Self::KillStore(_) => "kill -9 all nodes of etcd, start".to_owned(),
+        }
+    }
+
+    /// What is done, exactly.
+    pub(crate) fn title(&self) -> String {
+        match self {
+            Self::KillForWrongClock(seconds) => format!(
+                "clock of the LMA that stands by wrong by {seconds:+} s, kill -9 the LMA that leads"
+            ),
+            Self::Kill
+            | Self::StormAndKill(_)
+            | Self::End
+            | Self::KillStandby
+            | Self::CutOff(_)
+            | Self::KillNode(..)
+            | Self::KillStore(_) => self.kind(),
         }
     }
 
@@ -62,6 +83,13 @@ impl ToPair {
                 network.kill(leads);
                 Ok(())
             }),
+            Self::KillForWrongClock(seconds) => {
+                let other = other_lma(network.anchor().context("no LMA leads")?);
+                network.set_clock(other, *seconds, progress)?;
+                let killed = Self::Kill.carry_out(network, model, progress);
+                network.set_clock(other, 0, progress)?;
+                killed
+            }
             Self::StormAndKill(mag) => {
                 model.storm(network, *mag)?;
                 Self::Kill.carry_out(network, model, progress)

@@ -60,6 +60,7 @@ fn everything_is_drawn_for_a_pair_too() {
         "access link of mag1 down",
         "kill -9 the LMA that leads",
         "storm at mag1, kill -9 the LMA that leads",
+        "clock of the LMA that stands by wrong, kill -9 the LMA that leads",
         "end the LMA that leads",
         "cut the LMA that leads off from etcd",
         "kill -9 the LMA that stands by",
@@ -131,12 +132,18 @@ fn what_is_wrong_is_told_with_the_seed() {
     assert!(said.ends_with(expected), "{said}");
 }
 
-/// What the documents show has to have the three ways in which an LMA stops to lead.
+/// What the documents show has to have the ways in which an LMA stops to lead.
 #[test]
 fn the_documented_seed_does_to_a_pair_what_it_is_for() {
-    let mut dice = ChaCha8Rng::seed_from_u64(983);
+    let mut dice = ChaCha8Rng::seed_from_u64(5308);
     let drawn: Vec<String> = (1..8).map(|_| draw_for_pair(&mut dice).kind()).collect();
-    for what in ["kill -9 the LMA that leads", "end the LMA", "cut the LMA"] {
+    for what in [
+        "kill -9 the LMA that leads",
+        "clock of the LMA that stands by",
+        "storm at",
+        "end the LMA",
+        "cut the LMA",
+    ] {
         assert!(drawn.iter().any(|kind| kind.contains(what)), "{drawn:?}");
     }
 }
