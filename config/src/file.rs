@@ -1,6 +1,7 @@
 //! A configuration as a file says it, with nothing left to defaults.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use flow::PortId;
@@ -10,7 +11,7 @@ use crate::device::Device;
 use crate::roles::{
     Heartbeat, Lma, LmaMobile, Mag, MagMobile, Mn, MnAccess, Peer, Protection, TunnelOptions,
 };
-use crate::schema::{Config, Log, Management, Port, Process, Route, User};
+use crate::schema::{Config, Log, Management, Port, Process, Route, Tls, User};
 
 impl Config {
     /// The configuration in the words of its file. [`parse`](crate::parse) makes the same of it, but for
@@ -34,6 +35,16 @@ impl Config {
     }
 }
 
+fn tls(tls: &Tls) -> Value {
+    let path = |path: &Path| Some(text(path.display()));
+    let own = tls.identity.as_ref();
+    Value::Table(table([
+        ("ca", path(&tls.ca)),
+        ("certificate", own.and_then(|own| path(&own.certificate))),
+        ("key", own.and_then(|own| path(&own.key))),
+    ]))
+}
+
 fn process(process: &Process) -> Value {
     let fragments = &process.fragments;
     let fragments = table([
@@ -46,6 +57,7 @@ fn process(process: &Process) -> Value {
         ("address", process.pair.address.map(text)),
         ("addresses", list(process.pair.addresses.iter().map(text))),
         ("lease", seconds(process.pair.lease)),
+        ("tls", process.pair.tls.as_ref().map(tls)),
     ]);
     let directory = process.state_directory.as_ref();
     let user = process.user.as_ref().map(|user| match user {
@@ -358,6 +370,7 @@ mod tests {
             store = "etcd://a:1,[::1]:2/x/y"
             pair.address = "[::1]:3"
             pair.addresses = ["2001:db8::1"]
+            pair.tls = { ca = "ca.pem", certificate = "lma.pem", key = "lma.key" }
             [[port]]
             name = "a"
             vdev = "net_null0,size=64"

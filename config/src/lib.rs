@@ -44,8 +44,8 @@ pub use crate::roles::{
     PrefixModel, Protection, Signalling, TunnelOptions,
 };
 pub use crate::schema::{
-    Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Pair, Port,
-    Process, Route, Seccomp, Spread, User,
+    Config, Durability, Fragments, Identity, Idle, Log, LogFormat, LogLevel, Management, Memory,
+    Pair, Port, Process, Route, Seccomp, Spread, Tls, User,
 };
 pub use crate::store::Store;
 

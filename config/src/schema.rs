@@ -80,10 +80,17 @@ impl Config {
         u16::try_from(index).ok().map(PortId)
     }
 
-    /// Takes the relative paths of key files from `directory`.
+    /// Takes the relative paths of files with keys, tokens and certificates from `directory`.
     pub(crate) fn resolve(&mut self, directory: &Path) {
         if let Some(file) = &mut self.management.token_file {
             *file = directory.join(&*file);
+        }
+        if let Some(tls) = &mut self.process.pair.tls {
+            let identity = tls.identity.iter_mut();
+            let identity = identity.flat_map(|own| [&mut own.certificate, &mut own.key]);
+            for file in std::iter::once(&mut tls.ca).chain(identity) {
+                *file = directory.join(&*file);
+            }
         }
         let anchored = self.lma.iter_mut().flat_map(|lma| &mut lma.peers);
         let anchored = anchored.map(|peer| &mut peer.protection);
@@ -264,6 +271,27 @@ pub struct Pair {
     pub addresses: Vec<Ipv6Addr>,
     /// For how long nobody else serves when nothing is heard of this process; whole seconds.
     pub lease: Duration,
+    /// How the connections to etcd are protected; `None` if they are not.
+    pub tls: Option<Tls>,
+}
+
+/// What the connections to etcd are protected with (TLS): `[process.pair.tls]`. All files are PEM; [`load`](crate::load) takes
+/// relative paths from where the configuration is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Tls {
+    /// Certificates, one of which has signed those of etcd's members.
+    pub ca: PathBuf,
+    /// What this process shows to etcd; `None` if etcd does not ask.
+    pub identity: Option<Identity>,
+}
+
+/// Who this process is to etcd.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Identity {
+    /// The file with its certificate, and with those in between that etcd does not know.
+    pub certificate: PathBuf,
+    /// The file with its private key.
+    pub key: PathBuf,
 }
 
 /// What fragments may take up in each worker: `[process.fragments]`.

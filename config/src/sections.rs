@@ -13,8 +13,8 @@ use crate::roles::{
     Protection, Signalling, TunnelOptions,
 };
 use crate::schema::{
-    Config, Durability, Fragments, Idle, Log, LogFormat, LogLevel, Management, Memory, Pair, Port,
-    Process, Route, Seccomp, Spread, User,
+    Config, Durability, Fragments, Identity, Idle, Log, LogFormat, LogLevel, Management, Memory,
+    Pair, Port, Process, Route, Seccomp, Spread, Tls, User,
 };
 use crate::store::Store;
 use crate::value::{
@@ -92,6 +92,30 @@ fn pair(t: &mut Table<'_>) -> Pair {
             .map(|Unicast(address)| address)
             .collect(),
         lease: t.seconds("lease", 2, 2..=60),
+        tls: t.table("tls", tls),
+    }
+}
+
+fn tls(t: &mut Table<'_>) -> Tls {
+    let ca: Option<PathBuf> = t.optional("ca");
+    if !t.has("ca") {
+        t.missing("ca", "\"ca.pem\"");
+    }
+    let (certificate, key) = (t.optional("certificate"), t.optional("key"));
+    // One without the other says who this is, or proves it: neither will do.
+    for (one, other, example) in [
+        ("certificate", "key", "\"lma1.key\""),
+        ("key", "certificate", "\"lma1.pem\""),
+    ] {
+        if t.has(one) && !t.has(other) {
+            t.missing(other, example);
+        }
+    }
+    Tls {
+        ca: ca.unwrap_or_default(),
+        identity: certificate
+            .zip(key)
+            .map(|(certificate, key)| Identity { certificate, key }),
     }
 }
 

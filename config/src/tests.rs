@@ -116,6 +116,13 @@ fn the_reference_shows_the_defaults() {
     let address = shown.pair.address.take();
     assert_eq!(address, Some("192.0.2.3:7864".parse().unwrap()));
     assert_eq!(shown.pair.addresses.drain(..).count(), 1);
+    assert!(
+        shown
+            .pair
+            .tls
+            .take()
+            .is_some_and(|tls| tls.identity.is_some())
+    );
     assert_eq!(shown, without.process);
     let mut shown = with.management;
     assert_eq!(shown.tcp.take(), Some("127.0.0.1:8090".parse().unwrap()));

@@ -6,7 +6,7 @@ mod mn;
 mod network;
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use flow::{Hnp, PortId};
@@ -16,6 +16,7 @@ use crate::machine::Machine;
 use crate::notes::{Draft, Notes};
 use crate::roles::{Heartbeat, TunnelOptions};
 use crate::schema::{Config, Durability, Idle, Management};
+use crate::store::Store;
 
 pub(crate) fn config(config: &Config, machine: &Machine, notes: &mut Notes) {
     roles(config, notes);
@@ -128,6 +129,17 @@ fn pair(config: &Config, notes: &mut Notes) {
                 .help("leave `durability` out"),
         );
     }
+    if let Store::Etcd { endpoints, .. } = &process.store
+        && process.pair.tls.is_none()
+        && config.lma.is_some()
+        && !endpoints.iter().all(|endpoint| is_here(endpoint))
+    {
+        notes.push(
+            Draft::warning("process.store", "the connections to etcd are not protected")
+                .label("who is on their way can read and change everything")
+                .help("add [process.pair.tls], or keep etcd on a network where only LMAs and etcd are"),
+        );
+    }
     for (i, address) in process.pair.addresses.iter().enumerate() {
         let at = format!("process.pair.addresses[{i}]");
         if config.port_of(*address).is_none() && !notes.is_tainted(&at) {
@@ -148,6 +160,13 @@ fn pair(config: &Config, notes: &mut Notes) {
             .help("leave it out: a MAG keeps its records in the state directory"),
         );
     }
+}
+
+/// Whether a host and port is this machine's own.
+fn is_here(endpoint: &str) -> bool {
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Checks against the cores that there are.

@@ -9,6 +9,8 @@ mod appliance;
 mod capabilities;
 #[cfg(feature = "dpdk")]
 mod capture;
+#[cfg(feature = "dpdk")]
+mod certificates;
 mod cli;
 mod client;
 mod confinement;
@@ -217,11 +219,13 @@ fn check(path: &Path) -> anyhow::Result<ExitCode> {
     ))
 }
 
-/// What is wrong with the key files.
+/// What is wrong with the files of keys and certificates.
 #[cfg(feature = "dpdk")]
 fn wrong_keys(config: &Config) -> Vec<secret::SecretError> {
     let keys = keys::load_all(&keys::Source::all(config));
-    keys.err().unwrap_or_default()
+    let mut wrong = keys.err().unwrap_or_default();
+    wrong.extend(certificates::load(config).err());
+    wrong
 }
 
 /// Of an LMA or MAG; a mobile node has none.

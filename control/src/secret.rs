@@ -76,6 +76,9 @@ pub(crate) enum What {
     /// Keys of protected signalling.
     #[cfg(feature = "dpdk")]
     Keys,
+    /// The private key of what a process shows to etcd.
+    #[cfg(feature = "dpdk")]
+    PrivateKey,
     /// What those have to bear who ask over TCP.
     Token,
 }
@@ -85,6 +88,8 @@ impl What {
         match self {
             #[cfg(feature = "dpdk")]
             Self::Keys => "key file",
+            #[cfg(feature = "dpdk")]
+            Self::PrivateKey => "private key",
             Self::Token => "token file",
         }
     }
@@ -94,6 +99,8 @@ impl What {
         match self {
             #[cfg(feature = "dpdk")]
             Self::Keys => "`flowmob keys generate` makes key files".to_owned(),
+            #[cfg(feature = "dpdk")]
+            Self::PrivateKey => "docs/pair.md has the commands that make one".to_owned(),
             Self::Token => format!(
                 "(umask 077; openssl rand -hex 32 > {}) makes one",
                 path.display()

@@ -77,8 +77,9 @@ pub(super) fn measure(order: &Order) -> Result<Option<Shared>> {
         return Ok(None);
     };
     let place = Place {
-        endpoints: vec![format!("http://{address}")],
+        endpoints: vec![address.to_string()],
         prefix: "/bench".to_owned(),
+        tls: None,
     };
     pin(order.core)?;
     let (_member, news) = Member::join(Membership {

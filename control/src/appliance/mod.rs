@@ -68,6 +68,7 @@ use self::setup::Setup;
 use self::workers::WorkerSet;
 use crate::Signals;
 use crate::api::config::Reload;
+use crate::certificates;
 use crate::confinement::{Confinement, Thread};
 use crate::feed::{EventMaker, feed};
 use crate::keys::Source;
@@ -114,6 +115,8 @@ pub(crate) fn run(
     let state = config.state_directory().unwrap_or_default();
     let keys =
         || Protection::new(Source::all(config), &state).context("the keys of the signalling");
+    // What is wrong with a file is said before anything is taken from another process.
+    let certificates = certificates::load(config).context("[process.pair.tls]")?;
     // Numbers that were used with them are the other process's until it ends, or until this one leads.
     let early = if takes_over || config.is_paired() {
         protection::load(&Source::all(config)).context("the keys of the signalling")?;
@@ -158,7 +161,7 @@ pub(crate) fn run(
 
     let (events, listeners) = feed();
     let (calls, requests) = crossbeam::channel::bounded::<Call>(MAX_CALLS);
-    let pair = Pair::join(config)?;
+    let pair = Pair::join(config, certificates)?;
     let fixed = Fixed {
         pair,
         infos,

@@ -110,17 +110,18 @@ pub(super) struct Standing {
 }
 
 impl Pair {
-    /// Joins the pair that a configuration names; `None` if it names none.
+    /// Joins the pair that a configuration names; `None` if it names none. `tls` protects the connections to etcd.
     ///
     /// # Errors
     /// If nobody could connect to this process, or there can be no thread.
-    pub(super) fn join(config: &Config) -> anyhow::Result<Option<Self>> {
+    pub(super) fn join(config: &Config, tls: Option<store::Tls>) -> anyhow::Result<Option<Self>> {
         let Place::Etcd { endpoints, prefix } = &config.process.store else {
             return Ok(None);
         };
         let place = store::Place {
-            endpoints: endpoints.iter().map(|at| format!("http://{at}")).collect(),
+            endpoints: endpoints.clone(),
             prefix: prefix.clone(),
+            tls,
         };
         let lma = config
             .lma

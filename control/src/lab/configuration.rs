@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flow::MacAddr;
 
-use super::nodes::NODES;
+use super::nodes::{NODES, certificate};
 use super::topology::{
     Host, LIF, LMA_CN_ADDRESS, LMAA, MN_ID, MN2_ID, Mag, POOL, Scenario, Setting, guest_id,
 };
@@ -50,7 +50,7 @@ pub(crate) fn config(host: Host, setting: Setting, directory: &Path) -> Option<S
             "[process]\nmemory = \"anonymous\"\nmemory_mib = {memory}\nworkers = {workers}\n\
              idle = \"adaptive\"\nstate_directory = \"{}\"\n{}\n",
             state(directory, host).display(),
-            pair_config(host, setting)
+            pair_config(host, setting, directory)
         )
     };
     let socket = socket.display();
@@ -73,14 +73,19 @@ fn protection(keys: Option<&PathBuf>) -> String {
 }
 
 /// What makes an LMA one of two.
-fn pair_config(host: Host, setting: Setting) -> String {
+fn pair_config(host: Host, setting: Setting, directory: &Path) -> String {
     let Some(address) = host.store_address().filter(|_| setting.pair) else {
         return String::new();
     };
     let nodes: Vec<String> = NODES.iter().map(|node| node.client()).collect();
+    let [ca, own, key] = ["ca.pem", "lma.pem", "lma.key"].map(|file| {
+        let path = certificate(directory, file);
+        path.display().to_string()
+    });
     format!(
         "store = \"etcd://{}/lma\"\n\n[process.pair]\naddress = \"{address}:7864\"\n\
-         addresses = [\"{LMA_CN_ADDRESS}\"]\n",
+         addresses = [\"{LMA_CN_ADDRESS}\"]\n\n[process.pair.tls]\nca = \"{ca}\"\n\
+         certificate = \"{own}\"\nkey = \"{key}\"\n",
         nodes.join(",")
     )
 }

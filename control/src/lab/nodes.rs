@@ -1,6 +1,6 @@
 //! The etcd of a lab with a pair: three nodes, so that it survives the end of one.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -39,6 +39,45 @@ impl Node {
     }
 }
 
+/// A file with a certificate, or with a key, of those that etcd and its clients show each other.
+pub(super) fn certificate(directory: &Path, file: &str) -> PathBuf {
+    directory.join(format!("etcd-{file}"))
+}
+
+/// Makes the certificates of an authority, of etcd, and of the LMAs.
+fn certify(directory: &Path) -> anyhow::Result<()> {
+    let file = |name: &str| certificate(directory, name);
+    let config = file("openssl.cnf");
+    fs::write(&config, "[req]\ndistinguished_name = dn\n[dn]\n")
+        .with_context(|| config.display().to_string())?;
+    for name in ["ca", "node", "lma"] {
+        let is_authority = name == "ca";
+        let what = if is_authority { "TRUE" } else { "FALSE" };
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-days", "30", "-nodes", "-newkey", "ec"]);
+        command.args(["-pkeyopt", "ec_paramgen_curve:P-256"]);
+        command.args(["-subj", &format!("/CN={name}")]);
+        command.args(["-addext", &format!("subjectAltName=IP:{STORE_ADDRESS}")]);
+        command.args(["-addext", &format!("basicConstraints=critical,CA:{what}")]);
+        command.arg("-config").arg(&config);
+        command.arg("-keyout").arg(file(&format!("{name}.key")));
+        command.arg("-out").arg(file(&format!("{name}.pem")));
+        if !is_authority {
+            command.arg("-CA").arg(file("ca.pem"));
+            command.arg("-CAkey").arg(file("ca.key"));
+        }
+        let done = command
+            .output()
+            .context("cannot run openssl: install openssl")?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        anyhow::ensure!(
+            done.status.success(),
+            "openssl makes no certificate: {said}"
+        );
+    }
+    Ok(())
+}
+
 /// The nodes that run; they end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -62,6 +101,7 @@ impl Cluster {
             directory: directory.to_owned(),
             nodes: [const { None }; NODES.len()],
         };
+        certify(directory)?;
         for node in NODES {
             cluster.start_node(node)?;
         }
@@ -81,12 +121,20 @@ impl Cluster {
             .iter()
             .map(|node| format!("{}={}", node.name(), node.peer()))
             .collect();
-        let (client, peer) = (format!("http://{}", node.client()), node.peer());
+        let (client, peer) = (format!("https://{}", node.client()), node.peer());
+        let file = |name: &str| certificate(&self.directory, name);
         let child = Command::new("nsenter")
             .arg(format!("--net={}", netns::path(&self.namespace).display()))
             .args(["setpriv", "--pdeathsig", "KILL", "--", "etcd"])
             .args(["--name", &name, "--data-dir"])
             .arg(self.directory.join(&name))
+            .arg("--cert-file")
+            .arg(file("node.pem"))
+            .arg("--key-file")
+            .arg(file("node.key"))
+            .arg("--trusted-ca-file")
+            .arg(file("ca.pem"))
+            .arg("--client-cert-auth")
             .args(["--listen-client-urls", &client])
             .args(["--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer])
@@ -122,12 +170,20 @@ impl Cluster {
     pub(crate) fn wait(&self, progress: &Progress) -> anyhow::Result<()> {
         let running = NODES.iter().zip(&self.nodes);
         let running = running.filter(|(_, child)| child.is_some());
-        let all: Vec<String> = running.map(|(node, _)| node.client()).collect();
+        let url = |node: &Node| format!("https://{}", node.client());
+        let all: Vec<String> = running.map(|(node, _)| url(node)).collect();
+        let file = |name: &str| certificate(&self.directory, name);
         progress.wait_for("an etcd that answers", PATIENCE, || {
             let done = Command::new("nsenter")
                 .arg(format!("--net={}", netns::path(&self.namespace).display()))
                 .args(["etcdctl", "endpoint", "health", "--endpoints"])
                 .arg(all.join(","))
+                .arg("--cacert")
+                .arg(file("ca.pem"))
+                .arg("--cert")
+                .arg(file("lma.pem"))
+                .arg("--key")
+                .arg(file("lma.key"))
                 .env("ETCDCTL_API", "3")
                 .output()
                 .context("cannot run nsenter: install util-linux")?;

@@ -22,7 +22,7 @@ mod shared;
 mod writer;
 
 #[cfg(feature = "etcd")]
-pub use shared::{Change, Member, Membership, News, Place, Standing, Term};
+pub use shared::{Change, Member, Membership, News, Place, Standing, Term, Tls};
 
 use std::collections::BTreeMap;
 use std::io;

@@ -16,6 +16,7 @@ mod engine;
 mod leader;
 mod link;
 mod member;
+mod tls;
 
 use std::time::Duration;
 
@@ -25,17 +26,20 @@ use crate::{Clocks, Space};
 
 pub(crate) use engine::Shared;
 pub use member::{Member, Membership, News, Standing};
+pub use tls::Tls;
 
 /// How long etcd may take to answer; then it is asked again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a pair keeps its records.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Place {
-    /// The members of the etcd cluster, each as `http://HOST:PORT`.
+    /// The members of the etcd cluster, each as `HOST:PORT`.
     pub endpoints: Vec<String>,
     /// What all keys begin with, without a slash at the end.
     pub prefix: String,
+    /// `None` for connections that anyone on their way can read and change.
+    pub tls: Option<Tls>,
 }
 
 impl Place {
@@ -83,6 +87,10 @@ impl Place {
             .with_keep_alive_while_idle(true)
             // A member that has lost the others says so, and does not stay silent.
             .with_require_leader(true);
+        let options = match &self.tls {
+            Some(tls) => tls.protect(options),
+            None => options,
+        };
         Client::connect(&self.endpoints, Some(options)).await
     }
 }
@@ -141,6 +149,7 @@ mod tests {
         let place = Place {
             endpoints: Vec::new(),
             prefix: "/flowmob/lma".to_owned(),
+            tls: None,
         };
         for key in [b"".as_slice(), b"/", b"\x00\xff", b"leader"] {
             let octets = place.record(Space::Lma, key);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::Etcd;
 use crossbeam::channel::Receiver;
-use store::{Change, Clocks, Member, Membership, News, Place, Space, Store, Term};
+use store::{Change, Clocks, Member, Membership, News, Place, Space, Store, Term, Tls};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -174,6 +174,65 @@ fn who_leads_no_more_can_write_nothing() {
     assert_eq!(records, [change(b"key", Some(b"mine"))]);
 }
 
+/// Both show who they are, and who cannot is told nothing.
+#[test]
+fn etcd_and_who_asks_it_show_certificates() {
+    let Some(etcd) = Etcd::protected() else {
+        return;
+    };
+    let place = etcd.place("/flowmob/tls");
+    let (_member, news) = Member::join(membership(&place, "a", None)).unwrap();
+    let mut store = leading(&place, lead(&news));
+    put(&mut store, b"key", Some(b"1"));
+    wait_kept(&store);
+    assert_eq!(etcd.get("/flowmob/tls/lead/term"), "1");
+
+    let [ca, stranger, key] = ["ca.pem", "stranger.pem", "stranger.key"].map(|name| etcd.pem(name));
+    let without_any = Tls::new(&ca, None).unwrap();
+    let with_anothers = Tls::new(&ca, Some((&stranger, &key))).unwrap();
+    let of_another_authority = Tls::new(&stranger, None).unwrap();
+    let refused = [
+        None,
+        Some(without_any),
+        Some(with_anothers),
+        Some(of_another_authority),
+    ]
+    .map(|tls| {
+        let place = Place {
+            tls,
+            ..place.clone()
+        };
+        Member::join(membership(&place, "b", None)).unwrap()
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    for (member, news) in refused {
+        assert!(news.try_recv().is_err());
+        assert!(!member.standing().is_reached.load(Ordering::Relaxed));
+    }
+}
+
+#[test]
+fn what_is_no_certificate_is_refused_before_it_is_used() {
+    let Some(etcd) = Etcd::protected() else {
+        return;
+    };
+    let [ca, own, key, other] =
+        ["ca.pem", "lma.pem", "lma.key", "etcd.key"].map(|name| etcd.pem(name));
+    let wrong = |authorities: &str, own| Tls::new(authorities, own).unwrap_err().to_string();
+    assert!(wrong("", None).contains("no certificate"));
+    for (certificate, key, why) in [
+        (&own, &other, "KeyMismatch"),
+        (&own, &own, "private key"),
+        (&key, &key, "no certificates"),
+    ] {
+        let error = wrong(&ca, Some((certificate, key)));
+        assert!(error.contains(why) && !error.contains("BEGIN"), "{error}");
+    }
+    let broken = own.replace("MI", "..");
+    wrong(&broken, None);
+    assert!(Tls::new(&ca, Some((&own, &key))).is_ok());
+}
+
 #[test]
 fn what_etcd_could_not_take_is_written_when_it_is_back() {
     let Some(mut etcd) = Etcd::start() else {
@@ -249,7 +308,7 @@ fn a_process_that_ends_while_etcd_is_away_is_followed_when_it_is_back() {
     let leads = Hollow::lead(&etcd, "/flowmob/both");
     let wire = common::Wire::to(etcd.address());
     let through = Place {
-        endpoints: vec![format!("http://{}", wire.address())],
+        endpoints: vec![wire.address().to_string()],
         ..etcd.place("/flowmob/both")
     };
     let (member, news) = Member::join(membership(&through, "a", None)).unwrap();
@@ -273,7 +332,7 @@ fn whose_lease_runs_out_is_followed_by_another() {
     let place = etcd.place("/flowmob/lease");
     let wire = common::Wire::to(etcd.address());
     let through = Place {
-        endpoints: vec![format!("http://{}", wire.address())],
+        endpoints: vec![wire.address().to_string()],
         ..place.clone()
     };
     let (_first, news) = Member::join(membership(&through, "a", None)).unwrap();

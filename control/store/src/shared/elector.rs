@@ -22,12 +22,15 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::leader::{Leader, Watched};
 use super::member::{Membership, News, Standing};
+use super::tls::whole;
 use super::{Change, PATIENCE, Term, read_clocks};
 
 /// When etcd is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 /// How often a lease is made longer while it lasts.
 const RENEWALS: u32 = 5;
+/// Different errors that are told of until etcd is reached again.
+const LINES: usize = 8;
 /// Records that are asked for at once.
 const PAGE: i64 = 1000;
 /// Octets of an answer: what was written while this process was away comes in one piece.
@@ -97,7 +100,8 @@ impl Elector {
     /// Until the member is dropped, or leads no more.
     pub(super) async fn run(&mut self) {
         let mut stopped = self.stopped.clone();
-        let mut is_first = true;
+        // Since it was reached last: one thing may be wrong after the other.
+        let mut said: Vec<String> = Vec::new();
         loop {
             let end = tokio::select! {
                 end = self.session() => end,
@@ -112,14 +116,19 @@ impl Elector {
                 Err(End::Anew) => continue,
                 Err(End::Failed(error)) => error,
             };
+            let error = whole(&error);
             let was_reached = self.standing.is_reached.swap(false, Ordering::Relaxed);
-            let is_first = std::mem::take(&mut is_first);
+            let is_new = !said.contains(&error) && said.len() < LINES;
             if was_reached {
                 tracing::error!(%error, "etcd is lost: nothing new is acknowledged until it is back");
-            } else if is_first {
+                said.clear();
+            } else if is_new {
                 tracing::error!(%error, "etcd does not answer: nobody can lead without it");
             } else {
                 tracing::debug!(%error, "no etcd");
+            }
+            if is_new {
+                said.push(error);
             }
             sleep(AGAIN).await;
         }

@@ -82,7 +82,7 @@ impl Member {
             if let Some(listener) = listener {
                 tokio::spawn(link::serve(listener, term));
             }
-            elector.run().await;
+            Box::pin(elector.run()).await;
         };
         let thread = std::thread::Builder::new()
             .name("pair".into())

@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use store::Place;
+use store::{Place, Tls};
 
 /// A node, which ends with the test.
 pub(crate) struct Etcd {
@@ -16,6 +17,7 @@ pub(crate) struct Etcd {
     peers: SocketAddr,
     child: Option<Child>,
     operations: &'static str,
+    is_protected: bool,
 }
 
 impl Etcd {
@@ -41,9 +43,72 @@ impl Etcd {
             peers,
             child: None,
             operations: "128",
+            is_protected: false,
         };
         etcd.restart();
         Some(etcd)
+    }
+
+    /// One that shows a certificate, and asks for one.
+    pub(crate) fn protected() -> Option<Self> {
+        let mut etcd = Self::start()?;
+        let mut version = Command::new("openssl");
+        let is_there = version.arg("version").stdout(Stdio::null()).status();
+        if !is_there.is_ok_and(|status| status.success()) {
+            assert!(
+                std::env::var_os("FLOWMOB_REQUIRE_TOOLS").is_none(),
+                "openssl is needed: `.ci/setup tests` installs it"
+            );
+            return None;
+        }
+        etcd.kill();
+        etcd.certify("ca", None);
+        etcd.certify("etcd", Some("ca"));
+        etcd.certify("lma", Some("ca"));
+        etcd.certify("stranger", None);
+        etcd.is_protected = true;
+        etcd.restart();
+        Some(etcd)
+    }
+
+    /// Makes a certificate that another one has signed, or itself.
+    fn certify(&self, name: &str, signer: Option<&str>) {
+        let file = |name: &str, suffix: &str| self.file(&format!("{name}.{suffix}"));
+        let config = file("openssl", "cnf");
+        std::fs::write(&config, "[req]\ndistinguished_name = dn\n[dn]\n").unwrap();
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-days", "2", "-nodes", "-newkey", "ec"]);
+        command.args([
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+        ]);
+        command.args(["-subj", &format!("/CN={name}")]);
+        command.arg("-config").arg(config);
+        command.arg("-keyout").arg(file(name, "key"));
+        command.arg("-out").arg(file(name, "pem"));
+        if let Some(signer) = signer {
+            command.arg("-CA").arg(file(signer, "pem"));
+            command.arg("-CAkey").arg(file(signer, "key"));
+        }
+        let is_signer = if signer.is_some() { "FALSE" } else { "TRUE" };
+        command.args([
+            "-addext",
+            &format!("basicConstraints=critical,CA:{is_signer}"),
+        ]);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// A file of this etcd's.
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A certificate, or a key, as text.
+    pub(crate) fn pem(&self, name: &str) -> String {
+        std::fs::read_to_string(self.file(name)).unwrap()
     }
 
     /// One that takes larger transactions than others do.
@@ -55,13 +120,25 @@ impl Etcd {
         Some(etcd)
     }
 
+    fn url(&self) -> String {
+        let scheme = if self.is_protected { "https" } else { "http" };
+        format!("{scheme}://{}", self.clients)
+    }
+
     pub(crate) fn restart(&mut self) {
-        let (clients, peers) = (self.clients, self.peers);
-        let child = Command::new("etcd")
+        let (clients, peers) = (self.url(), self.peers);
+        let mut command = Command::new("etcd");
+        if self.is_protected {
+            command.arg("--cert-file").arg(self.file("etcd.pem"));
+            command.arg("--key-file").arg(self.file("etcd.key"));
+            command.arg("--trusted-ca-file").arg(self.file("ca.pem"));
+            command.arg("--client-cert-auth");
+        }
+        let child = command
             .arg("--data-dir")
-            .arg(self.directory.path())
-            .args([format!("--listen-client-urls=http://{clients}")])
-            .args([format!("--advertise-client-urls=http://{clients}")])
+            .arg(self.file("data"))
+            .args([format!("--listen-client-urls={clients}")])
+            .args([format!("--advertise-client-urls={clients}")])
             .args([format!("--listen-peer-urls=http://{peers}")])
             .args([format!("--initial-advertise-peer-urls=http://{peers}")])
             .args([format!("--initial-cluster=default=http://{peers}")])
@@ -91,9 +168,15 @@ impl Etcd {
     }
 
     pub(crate) fn place(&self, prefix: &str) -> Place {
+        let tls = self.is_protected.then(|| {
+            let own = [self.pem("lma.pem"), self.pem("lma.key")];
+            let [certificate, key] = &own;
+            Tls::new(&self.pem("ca.pem"), Some((certificate, key))).unwrap()
+        });
         Place {
-            endpoints: vec![format!("http://{}", self.clients)],
+            endpoints: vec![self.clients.to_string()],
             prefix: prefix.to_owned(),
+            tls,
         }
     }
 
@@ -106,9 +189,15 @@ impl Etcd {
     }
 
     fn ctl(&self, words: &[&str]) -> (bool, String) {
-        let done = Command::new("etcdctl")
+        let mut command = Command::new("etcdctl");
+        if self.is_protected {
+            command.arg("--cacert").arg(self.file("ca.pem"));
+            command.arg("--cert").arg(self.file("lma.pem"));
+            command.arg("--key").arg(self.file("lma.key"));
+        }
+        let done = command
             .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints={}", self.clients))
+            .arg(format!("--endpoints={}", self.url()))
             .args(words)
             .output()
             .unwrap();
