@@ -44,9 +44,6 @@ use crate::server::Call;
 const HOP_LIMIT: u8 = 64;
 /// Most punts and requests handled in one turn, so that neither starves the timers.
 const BUDGET: usize = 256;
-/// Updates that may wait for room in a worker's ring before nothing more is taken in: what then floods
-/// in fills the punt rings, and is dropped and counted there.
-pub(super) const MAX_BACKLOG: usize = 65_536;
 /// Turns without work before the thread sleeps between them.
 const SPIN: u32 = 64;
 /// How long it then sleeps: far below any timer of the protocol.
@@ -170,9 +167,6 @@ impl Control {
     fn take_punts(&mut self, now: Now) -> bool {
         let mut any = false;
         for _ in 0..BUDGET {
-            if self.workers.backlog() > MAX_BACKLOG {
-                break;
-            }
             let Some(punt) = self.workers.pop_punt() else {
                 break;
             };

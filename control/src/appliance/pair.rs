@@ -276,7 +276,7 @@ impl Control {
         let mut any = false;
         for _ in 0..BUDGET {
             // The workers' tables are not filled faster than they can take it.
-            if self.workers.backlog() > super::control::MAX_BACKLOG {
+            if self.workers.is_behind() {
                 break;
             }
             let Ok(news) = pair.news.try_recv() else {

@@ -68,6 +68,8 @@ pub(super) struct FlightTape {
     ended: Arc<AtomicBool>,
     /// Somebody waits for what is kept.
     taking: Arc<AtomicBool>,
+    /// What may wait for the thread.
+    most: usize,
 }
 
 impl FlightTape {
@@ -75,7 +77,7 @@ impl FlightTape {
         if self.ended.load(Ordering::Relaxed) {
             return;
         }
-        let note = if self.to.len() > MOST_WAITING {
+        let note = if self.to.len() > self.most {
             self.ended.store(true, Ordering::Relaxed);
             tracing::error!("the flight recorder does not keep up, and ends here");
             Note::Ended("the recorder did not keep up".to_owned())
@@ -225,7 +227,12 @@ fn start(
             keeper.run(&notes);
         })
         .context("no thread for the flight recorder")?;
-    Ok(FlightTape { to, ended, taking })
+    Ok(FlightTape {
+        to,
+        ended,
+        taking,
+        most: MOST_WAITING,
+    })
 }
 
 /// What the thread keeps.

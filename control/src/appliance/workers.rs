@@ -9,6 +9,10 @@ use std::collections::VecDeque;
 use dataplane::ring::ControlRings;
 use flow::{Punt, Report, Seen, Update};
 
+/// Updates that may wait for a worker. While there are more, what would make yet others is left where it is: in the rings, which
+/// are bounded.
+const MAX_BACKLOG: usize = 65_536;
+
 /// A point in the stream of updates of every worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark(Vec<u64>);
@@ -118,8 +122,13 @@ impl WorkerSet {
         }
     }
 
+    /// Whether a worker has so much to catch up with that nothing more should be begun.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.backlog() > MAX_BACKLOG
+    }
+
     /// Most updates that wait for room in one ring.
-    pub(crate) fn backlog(&self) -> usize {
+    fn backlog(&self) -> usize {
         let waiting = self.ends.iter().map(|end| end.waiting.len());
         waiting.max().unwrap_or(0)
     }
@@ -129,8 +138,11 @@ impl WorkerSet {
         self.ends.iter().any(|end| !end.waiting.is_empty())
     }
 
-    /// The next packet or question from a worker.
+    /// The next packet or question from a worker; none while one is behind.
     pub(crate) fn pop_punt(&mut self) -> Option<Punt> {
+        if self.is_behind() {
+            return None;
+        }
         for _ in 0..self.ends.len() {
             self.turn = (self.turn + 1) % self.ends.len();
             if let Some(punt) = self
@@ -174,6 +186,40 @@ mod tests {
 
     use super::*;
 
+    fn punt() -> Punt {
+        Punt::Resolve {
+            port: PortId(0),
+            next_hop: std::net::Ipv6Addr::LOCALHOST,
+        }
+    }
+
+    #[test]
+    fn nothing_is_begun_while_a_worker_is_behind() {
+        let sizes = RingSizes {
+            updates: 4,
+            punts: 4,
+            ..RingSizes::default()
+        };
+        let ends = [(); 2].map(|()| rings(sizes));
+        let [(mut first, one), (mut second, other)] = ends;
+        let mut workers = WorkerSet::new(vec![one, other]);
+        for _ in 0..4 {
+            assert!(first.push_punt(punt(), 0).is_ok());
+            assert!(second.push_punt(punt(), 0).is_ok());
+        }
+        for _ in 0..4 + MAX_BACKLOG {
+            workers.broadcast(&Update::Stop);
+        }
+        assert!(!workers.is_behind());
+        assert!(workers.pop_punt().is_some());
+        workers.broadcast(&Update::Stop);
+        assert!(workers.is_behind());
+        assert!(workers.pop_punt().is_none());
+        // What comes in fills the rings, and is dropped and counted there: one has room for what was taken.
+        let [one, other] = [first, second].map(|mut end| end.push_punt(punt(), 0).is_ok());
+        assert_ne!(one, other);
+    }
+
     #[test]
     fn what_does_not_fit_a_ring_waits_and_is_counted() {
         let sizes = RingSizes {
@@ -187,16 +233,12 @@ mod tests {
             workers.broadcast(&Update::Stop);
         }
         assert_eq!((workers.backlog(), workers.is_waiting()), (0, false));
-        for _ in 0..70_000 {
+        for _ in 0..7_000 {
             workers.broadcast(&Update::Stop);
         }
         workers.flush();
-        assert_eq!((workers.backlog(), workers.is_waiting()), (70_000, true));
+        assert_eq!((workers.backlog(), workers.is_waiting()), (7_000, true));
 
-        let punt = || Punt::Resolve {
-            port: PortId(0),
-            next_hop: std::net::Ipv6Addr::LOCALHOST,
-        };
         assert!(worker.push_punt(punt(), 0).is_ok());
         assert!(!workers.is_crowded());
         assert!(worker.push_punt(punt(), 0).is_ok());

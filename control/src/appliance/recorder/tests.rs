@@ -57,6 +57,32 @@ fn register(lma: &mut RecordedLma, number: u8) {
     while lma.poll_event().is_some() {}
 }
 
+#[test]
+fn a_recorder_that_does_not_keep_up_ends_and_says_so() {
+    let (to, notes) = unbounded();
+    let mut tape = FlightTape {
+        to,
+        ended: Arc::default(),
+        taking: Arc::default(),
+        most: 8,
+    };
+    let (_, coa) = addresses();
+    let error = Message::decode(&[59, 0], coa, coa).unwrap_err();
+    for _ in 0..100 {
+        tape.rejected(at(4).wall, coa, &error, &[0; 2 * MOST_OCTETS]);
+    }
+    let notes: Vec<Note> = notes.try_iter().collect();
+    let (last, kept) = notes.split_last().unwrap();
+    assert!(
+        matches!(last, Note::Ended(why) if why.contains("did not keep up")),
+        "{last:?}"
+    );
+    assert_eq!(kept.len(), 9);
+    let is_short =
+        |note: &Note| matches!(note, Note::Rejected(.., octets) if octets.len() == MOST_OCTETS);
+    assert!(kept.iter().all(is_short));
+}
+
 fn recorded(turns: usize) -> (RecordedLma, FlightTape) {
     let lma = lma();
     let tape = start("test", (Some(&lma), None), turns, None).unwrap();

@@ -74,3 +74,37 @@ pub(super) async fn ended(address: SocketAddr, term: u64) {
         sleep(AGAIN).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hears the term, if it is told soon.
+    async fn hears(stream: &mut TcpStream) -> Option<u64> {
+        timeout(AGAIN, stream.read_u64()).await.ok()?.ok()
+    }
+
+    #[test]
+    fn so_many_connections_are_served_and_others_wait() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (_leads, term) = watch::channel(7);
+            tokio::spawn(serve(listener, term));
+            let mut served = Vec::new();
+            for _ in 0..MOST {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                assert_eq!(hears(&mut stream).await, Some(7));
+                served.push(stream);
+            }
+            let mut late = TcpStream::connect(address).await.unwrap();
+            assert_eq!(hears(&mut late).await, None);
+            served.pop();
+            assert_eq!(hears(&mut late).await, Some(7));
+        });
+    }
+}
