@@ -1,6 +1,7 @@
 //! Where records are kept.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::Serialize;
 use toml::de::DeValue;
@@ -19,6 +20,22 @@ pub enum Store {
         /// What its keys begin with; begins with a slash, and does not end with one.
         prefix: String,
     },
+}
+
+impl Store {
+    /// Whether it is on this machine, as far as addresses tell.
+    pub(crate) fn is_here(&self) -> bool {
+        let is_own = |host: &str| {
+            let address = host.parse();
+            host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
+        };
+        match self {
+            Self::Files => true,
+            Self::Etcd { endpoints, .. } => endpoints
+                .iter()
+                .all(|endpoint| host(endpoint).is_some_and(is_own)),
+        }
+    }
 }
 
 /// What keys begin with if nothing is said of it.
@@ -54,7 +71,7 @@ impl Value for Store {
             None => (place, PREFIX),
         };
         let endpoints: Vec<String> = hosts.split(',').map(str::to_owned).collect();
-        if !endpoints.iter().all(|endpoint| is_endpoint(endpoint)) {
+        if !endpoints.iter().all(|endpoint| host(endpoint).is_some()) {
             return fault("not all of them are a host and a port");
         }
         let usable = |c: char| c.is_ascii_graphic() && c != '\\';
@@ -72,20 +89,16 @@ impl Value for Store {
     }
 }
 
-/// Whether it is a name or an address, and a port.
-fn is_endpoint(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let is_port = port.parse().is_ok_and(|port: u16| port != 0);
+/// The host of a host and port, without the brackets of an IPv6 address; `None` if it is not one.
+fn host(endpoint: &str) -> Option<&str> {
+    let (host, port) = endpoint.rsplit_once(':')?;
+    port.parse().ok().filter(|port: &u16| *port != 0)?;
     let in_brackets = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
-    let is_host = if let Some(address) = in_brackets {
-        address.parse::<std::net::Ipv6Addr>().is_ok()
-    } else {
-        let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-        !host.is_empty() && host.chars().all(usable)
-    };
-    is_port && is_host
+    if let Some(address) = in_brackets {
+        return address.parse::<Ipv6Addr>().is_ok().then_some(address);
+    }
+    let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    (!host.is_empty() && host.chars().all(usable)).then_some(host)
 }

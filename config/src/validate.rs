@@ -6,7 +6,7 @@ mod mn;
 mod network;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::path::Path;
 
 use flow::{Hnp, PortId};
@@ -16,7 +16,6 @@ use crate::machine::Machine;
 use crate::notes::{Draft, Notes};
 use crate::roles::{Heartbeat, TunnelOptions};
 use crate::schema::{Config, Durability, Idle, Management};
-use crate::store::Store;
 
 pub(crate) fn config(config: &Config, machine: &Machine, notes: &mut Notes) {
     roles(config, notes);
@@ -115,6 +114,13 @@ fn process(config: &Config, machine: &Machine, notes: &mut Notes) {
 fn pair(config: &Config, notes: &mut Notes) {
     let process = &config.process;
     if !config.is_paired() {
+        if process.pair.tls.is_some() {
+            notes.push(
+                Draft::warning("process.pair.tls", "there is no connection to protect")
+                    .label("for the connections to etcd")
+                    .help("say where etcd is, `store = \"etcd://...\"` in [process], or leave the table out"),
+            );
+        }
         return;
     }
     if process.durability != Durability::AcknowledgeAfterCommit {
@@ -129,11 +135,7 @@ fn pair(config: &Config, notes: &mut Notes) {
                 .help("leave `durability` out"),
         );
     }
-    if let Store::Etcd { endpoints, .. } = &process.store
-        && process.pair.tls.is_none()
-        && config.lma.is_some()
-        && !endpoints.iter().all(|endpoint| is_here(endpoint))
-    {
+    if process.pair.tls.is_none() && config.lma.is_some() && !process.store.is_here() {
         notes.push(
             Draft::warning("process.store", "the connections to etcd are not protected")
                 .label("who is on their way can read and change everything")
@@ -160,13 +162,6 @@ fn pair(config: &Config, notes: &mut Notes) {
             .help("leave it out: a MAG keeps its records in the state directory"),
         );
     }
-}
-
-/// Whether a host and port is this machine's own.
-fn is_here(endpoint: &str) -> bool {
-    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Checks against the cores that there are.

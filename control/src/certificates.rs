@@ -25,7 +25,7 @@ fn read(tls: &Tls) -> Result<store::Tls, SecretError> {
         wrong(
             &tls.ca,
             &error,
-            "it has certificates of whoever signs those of etcd's members, as PEM",
+            "name a file, as PEM, with certificates of whoever signs those of etcd's members",
         )
     })?;
     let Some(own) = &tls.identity else {

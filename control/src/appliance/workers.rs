@@ -186,6 +186,15 @@ mod tests {
 
     use super::*;
 
+    /// Rings with four places for updates, and four for punts.
+    fn small() -> RingSizes {
+        RingSizes {
+            updates: 4,
+            punts: 4,
+            ..RingSizes::default()
+        }
+    }
+
     fn punt() -> Punt {
         Punt::Resolve {
             port: PortId(0),
@@ -195,12 +204,7 @@ mod tests {
 
     #[test]
     fn nothing_is_begun_while_a_worker_is_behind() {
-        let sizes = RingSizes {
-            updates: 4,
-            punts: 4,
-            ..RingSizes::default()
-        };
-        let ends = [(); 2].map(|()| rings(sizes));
+        let ends = [(); 2].map(|()| rings(small()));
         let [(mut first, one), (mut second, other)] = ends;
         let mut workers = WorkerSet::new(vec![one, other]);
         for _ in 0..4 {
@@ -222,12 +226,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_a_ring_waits_and_is_counted() {
-        let sizes = RingSizes {
-            updates: 4,
-            punts: 4,
-            ..RingSizes::default()
-        };
-        let (mut worker, control) = rings(sizes);
+        let (mut worker, control) = rings(small());
         let mut workers = WorkerSet::new(vec![control]);
         for _ in 0..4 {
             workers.broadcast(&Update::Stop);

@@ -259,9 +259,6 @@ impl<Io: PacketIo> Worker<Io> {
         passage: &Passage,
         arrived: PortId,
     ) -> (Fate, Arrival) {
-        if is_stray(passage) {
-            return self.alone(passage, packet, arrived);
-        }
         let (fate, tunnel) = match (passage.lane, &mut self.lma, &mut self.mag) {
             (Lane::Forward, Some(lma), _) => {
                 let (_, paths) = lma.table.parts();

@@ -118,10 +118,12 @@ impl Elector {
             };
             let error = whole(&error);
             let was_reached = self.standing.is_reached.swap(false, Ordering::Relaxed);
+            if was_reached {
+                said.clear();
+            }
             let is_new = !said.contains(&error) && said.len() < LINES;
             if was_reached {
                 tracing::error!(%error, "etcd is lost: nothing new is acknowledged until it is back");
-                said.clear();
             } else if is_new {
                 tracing::error!(%error, "etcd does not answer: nobody can lead without it");
             } else {

@@ -55,18 +55,13 @@ impl fmt::Debug for Tls {
 
 /// What an error says, with what is behind it: of a connection that fails, it says itself no more than that.
 pub(super) fn whole(error: &EtcdError) -> String {
-    let mut said = error.to_string();
-    let mut next = if let EtcdError::TransportError(error) = error {
-        error.source()
-    } else {
-        error.source()
+    let EtcdError::TransportError(error) = error else {
+        return error.to_string();
     };
-    while let Some(cause) = next {
-        let why = cause.to_string();
-        if !said.contains(&why) {
-            said = format!("{said}: {why}");
-        }
-        next = cause.source();
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    if causes.is_empty() {
+        return error.to_string();
     }
-    said
+    causes.join(": ")
 }
