@@ -9,9 +9,9 @@
 //! * `<!-- run by: docker/tests/package.rs -->`: that test runs it, after whose name a remark may follow.
 //! * `<!-- dry run: reason -->`: each door of make is asked what it would do (`make -n`). Another command is one that the
 //!   last door would run.
-//! * `<!-- not run: reason -->`: the block is not run.
 //!
-//! Figures and mere output are in `text` blocks, parts of files in `toml` ones. Others are refused.
+//! There is no block that nobody runs. Figures and mere output are in `text` blocks, parts of files in `toml` ones. Others
+//! are refused.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,5 +1,5 @@
 //! The Helm chart: linted, rendered with every example, validated by the schemas of Kubernetes' API, and its scripts run
-//! with the files that a pod would have, around a real process. No cluster takes part.
+//! with the files that a pod would have, around a real process. No cluster takes part, but there is a stand-in for one.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -7,6 +7,10 @@
     reason = "tests"
 )]
 
+mod common;
+
+#[path = "chart/cluster.rs"]
+mod cluster;
 #[path = "chart/node.rs"]
 mod node;
 #[path = "chart/pod.rs"]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::machine::{Machine, Seed, TOOLS};
 use common::namespace::{Namespace, Process};
 use common::packages::packages;
-use common::page::run_by;
+use common::page::{self, file, run_by};
 use common::traffic::Echo;
 use common::{can_run, kept, ok};
 use deploy::{leave_out, wait_for};
@@ -73,7 +73,7 @@ impl Appliance {
     }
 }
 
-/// A request to the API of a machine, from the namespace where its port is forwarded to.
+/// A request to the API of a machine, from where its bridge for management is.
 fn ask(namespace: &Namespace, path: &str, body: Option<&Value>) -> Option<Value> {
     let mut command = namespace.command("curl");
     command.args(["-sS", "--fail-with-body", "--max-time", "20"]);
@@ -81,7 +81,9 @@ fn ask(namespace: &Namespace, path: &str, body: Option<&Value>) -> Option<Value>
     if let Some(body) = body {
         command.args(["--json", &body.to_string()]);
     }
-    let output = command.arg(format!("http://127.0.0.1:8090{path}")).output();
+    let output = command
+        .arg(format!("http://192.0.2.10:8090{path}"))
+        .output();
     let output = output.unwrap();
     (output.status.success()).then(|| serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
 }
@@ -124,21 +126,26 @@ fn an_anchor_in_a_machine_moves_a_flow_between_gateways_outside() {
         "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set br0 up",
     );
 
+    // The host's bridge for management.
+    core.ip("link add mgmt up type bridge\naddress add 192.0.2.1/24 dev mgmt");
+    let page = include_str!("../../docs/virtual-machine.md");
+    let [qemu, _] = run_by(page, file!());
+    let [list, bind, driverctl, near, slot] = on_cards(IOMMU);
     let seed = Seed::default()
+        .network(&file(page, "network-config"))
         .file("/etc/flowmob/lma.toml", LMA)
         .file("/etc/flowmob/token", TOKEN)
         // All but the one for management.
         .file("/etc/flowmob/cards", "virtio-net\n")
+        .unpacked(&["dpdk", "driverctl"])
+        .told(&list)
+        .told(&bind)
+        .told(&driverctl)
+        .told(&near)
+        .told(&slot)
         .start("lma");
-    // QEMU's own back ends, which filter multicast as cards do; an IOMMU for VFIO.
-    let card = "disable-legacy=on,iommu_platform=on";
-    let options = format!(
-        "-machine q35 -device intel-iommu \
-         -netdev user,id=n0,hostfwd=tcp:127.0.0.1:8090-:8090 -device virtio-net-pci,netdev=n0,addr=10 \
-         -netdev tap,id=n1,ifname=core0,script=no,downscript=no -device virtio-net-pci,netdev=n1,addr=11,mac=02:00:00:00:0c:00,{card} \
-         -netdev tap,id=n2,ifname=net0,script=no,downscript=no -device virtio-net-pci,netdev=n2,addr=12,mac=02:00:00:00:0d:00,{card}"
-    );
-    let mut machine = Machine::boot(&core, directory.path(), &seed, &options);
+    // QEMU's own back ends, which filter multicast as cards do.
+    let mut machine = Machine::boot_as_told(&core, directory.path(), seed, &qemu, CARD);
     wait_for("the machine's interfaces", PATIENCE, || {
         (core.has("core0") && core.has("net0")).then_some(())
     });
@@ -256,23 +263,28 @@ fn an_anchor_serves_a_machine_whose_kernel_is_the_gateway() {
     ));
 
     // Beside its kernel it has a flowmob, on a card that is behind no IOMMU, as docs/virtual-machine.md says.
-    let [no_iommu] = run_by(include_str!("../../docs/virtual-machine.md"), file!());
+    let [_, no_iommu] = run_by(include_str!("../../docs/virtual-machine.md"), file!());
+    let [uio, vfio] = on_cards(NO_IOMMU);
     let seed = Seed::default()
         .interface("core", KERNELS_CORE, "2001:db8:f::11/64")
         .file("/root/mag.py", include_str!("machine/mag.py"))
         .file("/etc/flowmob/lma1.toml", OTHER)
         .file("/etc/flowmob/cards", "# the third\n0000:00:13.0\n")
         .run_all(&no_iommu)
+        .unpacked(&["dpdk"])
+        .told(&uio)
+        .told(&vfio)
         .start("lma1")
         .run(&format!("python3 /root/mag.py {MN} core {KERNELS_ACCESS}"));
     // No message-signalled interrupts for the card that is ours: QEMU 7.2 falls over them without KVM.
     let options = format!(
         "-machine q35 -bios {UEFI} {},addr=11,mac={KERNELS_CORE},vectors=0 \
          -netdev tap,id=n2,ifname=access0,script=no,downscript=no -device virtio-net-pci,netdev=n2,addr=12,mac={KERNELS_ACCESS} \
-         -netdev tap,id=n3,ifname=other0,script=no,downscript=no -device virtio-net-pci,netdev=n3,addr=13,disable-legacy=on",
+         -netdev tap,id=n3,ifname=other0,script=no,downscript=no -device virtio-net-pci,netdev=n3,addr=13,disable-legacy=on \
+         {CARD}",
         card_behind(&socket)
     );
-    let mut machine = Machine::boot(&host, directory.path(), &seed, &options);
+    let mut machine = Machine::boot(&host, directory.path(), seed, &options);
     wait_for("the machine's interfaces", PATIENCE, || {
         (host.has("access0") && host.has("other0")).then_some(())
     });
@@ -321,6 +333,28 @@ fn card_behind(socket: &Path) -> String {
         .replace("/run/flowmob/vm1.vhost", socket.to_str().unwrap());
     assert!(options.contains("size=2G"), "{options}");
     options.replace("size=2G", "size=1024M")
+}
+
+/// A card of two ports, in a slot of its own.
+const CARD: &str = "-device pcie-root-port,id=card,chassis=1,addr=1c \
+                    -device virtio-net-pci,bus=card,addr=0.0,multifunction=on,disable-legacy=on,iommu_platform=on,ats=on,vectors=0 \
+                    -device virtio-net-pci,bus=card,addr=0.1,disable-legacy=on,iommu_platform=on,ats=on,vectors=0";
+
+/// Which blocks of docs/hardware.md are for a machine with an IOMMU, and for one without.
+const IOMMU: [usize; 5] = [0, 1, 4, 5, 6];
+const NO_IOMMU: [usize; 2] = [2, 3];
+
+/// These blocks of docs/hardware.md, for a card in another slot, whose driver in the kernel is another one.
+fn on_cards<const N: usize>(which: [usize; N]) -> [Vec<page::Command>; N] {
+    let mut blocks: [Vec<page::Command>; 7] =
+        run_by(include_str!("../../docs/hardware.md"), file!());
+    for command in blocks.iter_mut().flatten() {
+        for text in command.output.iter_mut().chain([&mut command.text]) {
+            *text = (text.replace("0000:3b:00", "0000:01:00"))
+                .replace("--bind=ice", "--bind=virtio-pci");
+        }
+    }
+    which.map(|number| blocks[number].clone())
 }
 
 /// A firmware of QEMU's that is no BIOS: the disk boots with both.

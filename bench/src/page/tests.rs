@@ -57,6 +57,7 @@ fn report() -> Value {
             "rate_drop_percent": 9.1,
             "under_load": {
                 "no_loss_mpps": 12.0, "offered_mpps": 10.8, "updates_per_second": 100_000.0,
+                "stretches": 70, "stretches_without_loss": 60, "stretches_without_loss_without_updates": 61,
                 "packets": 75_000_000, "lost": 10, "lost_to_stalls": 10,
                 "packets_without_updates": 75_000_000, "lost_without_updates": 20,
                 "lost_to_stalls_without_updates": 20, "p50_us": 2.0, "p99_us": 9.0,

@@ -24,7 +24,8 @@ const RATE: f64 = 100_000.0;
 const LOAD: f64 = 0.9;
 
 /// A worker at 90 % of its rate without loss. Percentiles are medians of stretches, with updates and
-/// without in turn; counts are of all stretches together, which are equally long.
+/// without in turn; counts are of all stretches together, which are equally long. They are short, so that
+/// a machine that takes the core away now and then leaves some alone.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct UnderLoad {
     /// The highest rate without updates at which none of a short stretch was lost.
@@ -33,6 +34,15 @@ pub(crate) struct UnderLoad {
     pub(crate) offered_mpps: f64,
     /// Bindings replaced.
     pub(crate) updates_per_second: f64,
+    /// Stretches of each kind; absent from old reports, as the next two are.
+    #[serde(default)]
+    pub(crate) stretches: u64,
+    /// Of those with updates, the ones in which nothing was lost.
+    #[serde(default)]
+    pub(crate) stretches_without_loss: u64,
+    /// As `stretches_without_loss`.
+    #[serde(default)]
+    pub(crate) stretches_without_loss_without_updates: u64,
     /// Packets offered with updates.
     pub(crate) packets: u64,
     /// Of those, packets that found the ring full.
@@ -161,6 +171,8 @@ fn flood(order: &Order, subject: &mut Subject, updater: &Updater) -> Result<Floo
 /// Stretches of one kind.
 #[derive(Default)]
 struct Side {
+    stretches: u64,
+    kept_all: u64,
     packets: u64,
     lost: u64,
     lost_to_stalls: u64,
@@ -174,6 +186,8 @@ struct Side {
 impl Side {
     fn add(&mut self, stretch: &Stretch, tsc_hz: f64) {
         let course = &stretch.course;
+        self.stretches += 1;
+        self.kept_all += u64::from(course.lost == 0);
         self.packets += course.handed + course.lost;
         self.lost += course.lost;
         self.lost_to_stalls += course.lost_to_stalls;
@@ -206,14 +220,16 @@ fn paced(
     length: Duration,
     cycles: f64,
 ) -> Result<UnderLoad> {
-    const ROUNDS: usize = 7;
+    // Together as long as seven of the given length.
+    const PAIRS: u32 = 70;
+    let length = length * 7 / PAIRS;
     let tsc_hz = order.tsc_hz;
     let clock = Clock::of_flood(tsc_hz, tsc_hz / cycles);
     let no_loss = no_loss_rate(subject, tsc_hz / cycles, clock)?;
     let rate = no_loss * LOAD;
     let (mut without, mut with) = (Side::default(), Side::default());
     let (mut given, warm) = (vec![], length / 10);
-    for _ in 0..ROUNDS {
+    for _ in 0..PAIRS {
         updater.prepare()?;
         Stretch::run(subject, rate, warm, clock)?;
         without.add(&Stretch::run(subject, rate, length, clock)?, tsc_hz);
@@ -231,6 +247,9 @@ fn paced(
         no_loss_mpps: rounded(no_loss / 1e6, 2),
         offered_mpps: rounded(rate / 1e6, 2),
         updates_per_second: rounded(median(&given), 0),
+        stretches: with.stretches,
+        stretches_without_loss: with.kept_all,
+        stretches_without_loss_without_updates: without.kept_all,
         packets: with.packets,
         lost: with.lost,
         lost_to_stalls: with.lost_to_stalls,

@@ -72,7 +72,6 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum About {
     File(String),
-    NotRun,
     DryRun,
     RunBy(String),
     Within(Duration),
@@ -186,13 +185,12 @@ fn fences<'a>(document: &'a str, wrong: &mut Vec<(usize, String)>) -> Vec<Fence<
 fn said(comment: &str) -> Result<About, String> {
     let unknown = || {
         format!(
-            "expected `file: NAME`, `within: N s`, `run by: TEST`, `dry run: REASON` or `not run: REASON`: {comment}"
+            "expected `file: NAME`, `within: N s`, `run by: TEST` or `dry run: REASON`: {comment}"
         )
     };
     let (key, value) = comment.split_once(": ").ok_or_else(unknown)?;
     match key {
         "file" if !value.contains('/') => Ok(About::File(value.to_owned())),
-        "not run" => Ok(About::NotRun),
         "dry run" => Ok(About::DryRun),
         // After the file there may be a remark.
         "run by" => {
@@ -218,7 +216,6 @@ fn understood(fence: &Fence<'_>) -> Result<Vec<Step>, (usize, String)> {
     };
     let misplaced = || Err((line, "that cannot be said of such a block".to_owned()));
     match (fence.info, &fence.about) {
-        ("console" | "console fails", Some(About::NotRun)) => not_run(fence),
         ("console" | "console fails", None) => commands(fence, &By::Documents, ONCE),
         ("console", Some(About::Within(time))) => commands(fence, &By::Documents, *time),
         ("console", Some(About::DryRun)) => commands(fence, &By::DryRun, ONCE),
@@ -244,19 +241,6 @@ fn understood(fence: &Fence<'_>) -> Result<Vec<Step>, (usize, String)> {
         (_, Some(_)) => misplaced(),
         (other, None) => Err((line, format!("a block with an unknown label: {other}"))),
     }
-}
-
-/// Leaves a block out, unless one could do better.
-fn not_run(fence: &Fence<'_>) -> Result<Vec<Step>, (usize, String)> {
-    for step in commands(fence, &By::DryRun, ONCE)? {
-        if let Step::Run(command) = step
-            && command.text.starts_with("make ")
-        {
-            let better = "a door of make, which a `dry run` would find";
-            return Err((command.line, better.to_owned()));
-        }
-    }
-    Ok(Vec::new())
 }
 
 fn commands(fence: &Fence<'_>, by: &By, patience: Duration) -> Result<Vec<Step>, (usize, String)> {

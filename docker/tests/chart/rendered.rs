@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The chart, from the project's directory.
 pub(crate) const CHART: &str = "docker/helm/flowmob";
 
-const HOW: &str = ".ci/helm brings it";
+pub(crate) const HOW: &str = ".ci/helm brings it";
 
 /// Runs helm, if it is there.
 pub(crate) fn helm(arguments: &[&str]) -> Option<Output> {

@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use deploy::wait_for;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -15,7 +17,8 @@ use super::{as_told, kept, ok, page};
 /// What DPDK looks at is not in the part of /sys that such a container has.
 const SYS: &str = "--bind-ro=/sys/module";
 
-/// A root directory, not booted.
+/// A root directory, not booted. It is in memory, and only its thread and what that starts can see it: so it is made and
+/// removed quickly, and none of its files can be left behind.
 #[derive(Debug)]
 pub struct System {
     root: TempDir,
@@ -25,7 +28,7 @@ impl System {
     /// A minimal system with systemd, where these packages, files that are with `root`, can be installed: what they depend
     /// on is downloaded, as there is no network once it is booted.
     pub fn ready_for(packages: &[&Path]) -> Self {
-        let root = tempfile::tempdir_in(kept()).unwrap();
+        let root = in_memory();
         ok(Command::new("tar")
             .arg("-xf")
             .arg(base())
@@ -36,12 +39,16 @@ impl System {
         let answers = "APT::Get::Assume-Yes \"true\";\nAPT::Install-Recommends \"false\";\n";
         std::fs::write(system.path("etc/apt/apt.conf.d/answers"), answers).unwrap();
         let names: Vec<String> = packages.iter().map(|path| system.bring(path)).collect();
-        ok(&mut system.command(&format!(
-            "export DEBIAN_FRONTEND=noninteractive
-             apt-get update -q && apt-get install -q systemd systemd-sysv dbus && apt-get install -q --download-only {}",
-            names.join(" ")
-        )));
+        system.apt("update");
+        system.apt("install systemd systemd-sysv dbus");
+        system.apt(&format!("install --download-only {}", names.join(" ")));
         system
+    }
+
+    /// Has apt-get do something in it, before it is booted.
+    pub fn apt(&self, arguments: &str) {
+        let shell = format!("DEBIAN_FRONTEND=noninteractive apt-get -q {arguments}");
+        ok(&mut self.command(&shell));
     }
 
     /// Copies a file into it; its name there.
@@ -87,6 +94,29 @@ impl System {
         });
         booted
     }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        let _ = umount2(self.root.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+fn in_memory() -> TempDir {
+    let directory = tempfile::tempdir_in(kept()).unwrap();
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    let tmpfs = Some("tmpfs");
+    mount(
+        tmpfs,
+        directory.path(),
+        tmpfs,
+        MsFlags::empty(),
+        Some("mode=755"),
+    )
+    .unwrap();
+    directory
 }
 
 fn nspawn(root: &Path) -> Command {

@@ -39,8 +39,8 @@ fn commands_come_with_what_they_print() {
 
 #[test]
 fn files_are_written_and_figures_left_alone() {
-    let document = "<!-- file: a.toml -->\n```toml\nx = 1\n```\n```text\nfigure\n```\n```toml\ny = 2\n```\n\
-                    <!-- not run: it never ends -->\n```console\n$ sleep infinity\n```\n";
+    let document =
+        "<!-- file: a.toml -->\n```toml\nx = 1\n```\n```text\nfigure\n```\n```toml\ny = 2\n```\n";
     let write = Step::Write {
         line: 2,
         name: "a.toml".into(),
@@ -105,11 +105,11 @@ fn what_nobody_could_execute_is_refused() {
             "1: no block follows this comment",
         ),
         (
-            "<!-- not run: why -->\n",
+            "<!-- dry run: why -->\n",
             "1: no block follows this comment",
         ),
         ("<!-- file: a/b -->\n", "1: expected `file: NAME`"),
-        ("<!-- not run -->\n", "1: expected `file: NAME`"),
+        ("<!-- dry run -->\n", "1: expected `file: NAME`"),
         ("<!-- within: ever -->\n", "1: expected `file: NAME`"),
         (
             "<!-- within: 1 s -->\n```text\n```\n",
@@ -120,8 +120,8 @@ fn what_nobody_could_execute_is_refused() {
             "2: that cannot be said",
         ),
         (
-            "<!-- not run: hours -->\n```console\n$ a\n$ make b\n```\n",
-            "4: a door of make",
+            "<!-- not run: no card -->\n```console\n$ a\n```\n",
+            "1: expected `file: NAME`",
         ),
         (
             "<!-- run by: a -->\n```console fails\n$ a\n```\n",
