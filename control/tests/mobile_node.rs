@@ -225,6 +225,18 @@ fn interfaces_come_go_and_change() {
     let switched = "others had switched on the kernel's IPv6";
     assert_eq!(logged(&mobile, switched), 1, "{}", mobile.log());
 
+    // Others take the logical interface for theirs: it has its addresses and route again, and that is said once, too.
+    for change in ["address flush dev lif0", "link set lif0 down"] {
+        network.mn.ip(&format!("{change}\n"));
+        wait_for("the address and the route again", PATIENCE, || {
+            let addresses = network.mn.ip_says("-6 address show dev lif0 up");
+            let route = network.mn.ip_says("-6 route show default");
+            (addresses.contains(ADDRESS) && route.contains("lif0")).then_some(())
+        });
+    }
+    let taken = "others had set it down, or taken its addresses";
+    assert_eq!(logged(&mobile, taken), 1, "{}", mobile.log());
+
     let events = mobile.command(["events"]).ok();
     for text in [
         "WARN  access modem (wwan0) is down",

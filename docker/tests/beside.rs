@@ -202,11 +202,19 @@ fn network_manager(system: &Booted, mobile: &Path) {
     let is_ipv4 = access.contains(" 192.0.2.2/24") && !access.contains("::");
     assert!(is_ipv4, "{access}");
 
-    // Told otherwise while lif0 is there, it takes that for its own.
+    // Told otherwise while lif0 is there, it takes that for its own, and its addresses away; they come back.
     let lif0 = "ip -brief address show dev lif0";
     assert!(system.ok(lif0).contains("2001:db8:100::100/64"));
     system.ok("rm /etc/NetworkManager/conf.d/flowmob.conf && nmcli general reload");
-    soon(system, lif0, |_, printed| !printed.contains("2001:"));
+    soon_says(
+        system,
+        log,
+        "others had set it down, or taken its addresses",
+    );
+    soon_says(system, lif0, "2001:db8:100::100/64");
+    soon(system, "ping -c 1 -W 1 2001:db8:c::5", |answered, _| {
+        answered
+    });
 
     // What it does to an access by itself.
     system.ok("systemctl stop flowmob-mn");

@@ -38,8 +38,8 @@ pub(super) const STEPS: u64 = 1 + LOADS.len() as u64;
 /// Others at one load, with hostile packets besides.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Within {
-    /// The highest offered rate at which none of a short stretch was lost, when nobody attacks: the highest that any
-    /// worker of that work had.
+    /// The highest offered rate at which most stretches of a tenth of a second lost nothing, when nobody attacks: the median of
+    /// the workers of that work.
     pub(crate) no_loss_mpps: f64,
     /// The share of it that the others are offered.
     pub(crate) load_percent: u32,
@@ -261,11 +261,9 @@ pub(super) fn measure(
         .map(|target| target.attack.beside())
         .collect();
     let no_loss = |work: Work| {
-        let same = works
-            .iter()
-            .zip(&speeds)
-            .filter(|(other, _)| **other == work);
-        same.map(|(_, speed)| speed.no_loss).fold(0.0, f64::max)
+        let same = (works.iter().zip(&speeds)).filter(|(other, _)| **other == work);
+        let rates: Vec<f64> = same.map(|(_, speed)| speed.no_loss).collect();
+        median(&rates)
     };
     let mut all = Vec::new();
     for (target, speed) in targets.iter_mut().zip(&speeds) {

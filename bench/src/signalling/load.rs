@@ -28,7 +28,7 @@ const LOAD: f64 = 0.9;
 /// a machine that takes the core away now and then leaves some alone.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct UnderLoad {
-    /// The highest rate without updates at which none of a short stretch was lost.
+    /// The highest rate without updates at which most stretches of a tenth of a second lost nothing.
     pub(crate) no_loss_mpps: f64,
     /// What was offered.
     pub(crate) offered_mpps: f64,

@@ -1,5 +1,6 @@
 //! The logical interface on Linux: a TUN device, packet sockets, and the `ip` command.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Ipv6Addr;
@@ -11,7 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use flow::DropReason;
 use netdev::Tun;
+use nix::net::if_::InterfaceFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::SockaddrIn6;
 
 use super::access::{Access, ip};
 use super::kernel::{KernelIpv6, sysctl};
@@ -70,6 +73,9 @@ pub(crate) fn run(
         buffer: vec![0; MAX_FRAME],
         requests,
         events,
+        addresses: BTreeSet::new(),
+        default_route: false,
+        has_told: false,
     };
     tracing::info!(interface = %settings.interface, accesses = links.len(), "logical interface up");
     up();
@@ -85,6 +91,11 @@ struct Node {
     buffer: Vec<u8>,
     requests: StatusRequests,
     events: EventMaker,
+    /// What the logical interface is to have.
+    addresses: BTreeSet<Ipv6Addr>,
+    default_route: bool,
+    /// Others have taken something of that, which was said.
+    has_told: bool,
 }
 
 impl Node {
@@ -184,8 +195,11 @@ impl Node {
         Ok(())
     }
 
-    /// Looks at the interfaces of the accesses.
+    /// Looks at the interfaces: at those of the accesses, and whether the logical one has what it is to have.
     fn look(&mut self, now: Instant) {
+        if let Err(error) = self.keep() {
+            tracing::error!(interface = %self.interface, "{error:#}");
+        }
         for (number, access) in self.accesses.iter_mut().enumerate() {
             for link in access.look(&mut self.kernel, now) {
                 self.machine.handle_link(AccessId(number), link, now);
@@ -203,15 +217,22 @@ impl Node {
                     }
                     Ok(())
                 }
-                Output::AddAddress(address) => self.address("replace", address),
-                Output::RemoveAddress(address) => self.address("del", address),
+                Output::AddAddress(address) => {
+                    self.addresses.insert(address);
+                    self.add_address(address)
+                }
+                Output::RemoveAddress(address) => {
+                    self.addresses.remove(&address);
+                    let address = format!("{address}/64");
+                    ip(&["-6", "addr", "del", &address, "dev", &self.interface])
+                }
                 Output::SetMtu(mtu) => {
                     let mtu = mtu.to_string();
                     ip(&["link", "set", "dev", &self.interface, "mtu", &mtu])
                 }
                 Output::DefaultRoute(on) => {
-                    let verb = if on { "replace" } else { "del" };
-                    ip(&["-6", "route", verb, "default", "dev", &self.interface])
+                    self.default_route = on;
+                    self.route(if on { "replace" } else { "del" })
                 }
             };
             if let Err(error) = result {
@@ -224,13 +245,53 @@ impl Node {
         }
     }
 
-    fn address(&self, verb: &str, address: Ipv6Addr) -> anyhow::Result<()> {
-        let text = format!("{address}/64");
-        // No duplicate address detection: the prefix is this mobile's alone (RFC 5213 §4.1).
-        let detection: &[&str] = if verb == "del" { &[] } else { &["nodad"] };
-        let command = ["-6", "addr", verb, &text, "dev", &self.interface];
-        ip(&[&command[..], detection].concat())
+    /// Puts back what others have taken from the logical interface. Managers of networks do so when they begin to think it
+    /// theirs.
+    fn keep(&mut self) -> anyhow::Result<()> {
+        let (is_up, there) = addresses(&self.interface)?;
+        let missing: Vec<_> = self.addresses.difference(&there).copied().collect();
+        if is_up && missing.is_empty() {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.has_told, true) {
+            tracing::warn!(
+                interface = %self.interface,
+                "others had set it down, or taken its addresses; it has them again: tell NetworkManager, or whoever it was"
+            );
+        }
+        ip(&["link", "set", "dev", &self.interface, "up"])?;
+        for address in missing {
+            self.add_address(address)?;
+        }
+        if self.default_route {
+            self.route("replace")?;
+        }
+        Ok(())
     }
+
+    fn add_address(&self, address: Ipv6Addr) -> anyhow::Result<()> {
+        let address = format!("{address}/64");
+        // No duplicate address detection: the prefix is this mobile's alone (RFC 5213 §4.1).
+        let what = ["replace", &address, "dev", &self.interface, "nodad"];
+        ip(&[&["-6", "addr"], &what[..]].concat())
+    }
+
+    fn route(&self, verb: &str) -> anyhow::Result<()> {
+        ip(&["-6", "route", verb, "default", "dev", &self.interface])
+    }
+}
+
+/// Whether an interface is up, and the addresses that it has.
+fn addresses(interface: &str) -> anyhow::Result<(bool, BTreeSet<Ipv6Addr>)> {
+    let all = nix::ifaddrs::getifaddrs().context("cannot list interfaces")?;
+    let its = all.filter(|entry| entry.interface_name == interface);
+    let (mut is_up, mut addresses) = (false, BTreeSet::new());
+    for entry in its {
+        is_up |= entry.flags.contains(InterfaceFlags::IFF_UP);
+        let address = entry.address.as_ref().and_then(|a| a.as_sockaddr_in6());
+        addresses.extend(address.map(SockaddrIn6::ip));
+    }
+    Ok((is_up, addresses))
 }
 
 /// Moves of flows are the network's daily work.
