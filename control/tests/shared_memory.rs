@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::appliances::{LMAA, MN1, PROCESS};
-use common::kernel::{CN, Namespace, PATIENCE, Watch, arrives, datagrams_go_both_ways, ip};
+use common::kernel::{
+    CN, Namespace, PATIENCE, Watch, arrives, datagrams_go_both_ways, ip, uninterrupted,
+};
 use common::process::Appliance;
 use common::{is_root, wait_for};
 use nix::sys::signal::Signal;
@@ -208,7 +210,7 @@ fn comes_by(from: &UdpSocket, to: &UdpSocket, watch: &Watch, text: &str) {
     let arrived = arrives(watch, text.as_bytes(), PATIENCE);
     assert!(arrived.is_some(), "{text}");
     let mut buffer = [0; 64];
-    let len = to.recv(&mut buffer).unwrap();
+    let len = uninterrupted(|| to.recv(&mut buffer)).unwrap();
     assert_eq!(buffer.get(..len), Some(text.as_bytes()));
 }
 

@@ -9,7 +9,7 @@
 //! `End.DT6` behaviour (§4.6) takes it off.
 
 use etherparse::{Ipv6Header, PacketBuilder, SlicedPacket};
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
@@ -189,7 +189,7 @@ fn ip_command(arguments: &[&str], input: &str) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments:?}: {said}\n{input}");
@@ -284,7 +284,8 @@ pub fn datagrams_go_both_ways(one: &UdpSocket, other: &UdpSocket) {
         for (from, to) in [(one, other), (other, one)] {
             let octets: Vec<u8> = (0..=255).cycle().take(len).collect();
             from.send_to(&octets, to.local_addr().unwrap()).unwrap();
-            let (received, source) = to.recv_from(&mut buffer).unwrap_or_else(|error| {
+            let received = uninterrupted(|| to.recv_from(&mut buffer));
+            let (received, source) = received.unwrap_or_else(|error| {
                 panic!("{len} octets from {from:?} to {to:?}: {error}");
             });
             assert_eq!(source, from.local_addr().unwrap());
@@ -293,14 +294,24 @@ pub fn datagrams_go_both_ways(one: &UdpSocket, other: &UdpSocket) {
     }
 }
 
+/// Waits again when a signal has ended the wait: TAP ports of DPDK in this process have it sent some.
+pub fn uninterrupted<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match wait() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            ended => return ended,
+        }
+    }
+}
+
 /// A datagram that must not arrive.
 pub fn datagram_is_lost(from: &UdpSocket, to: &UdpSocket) {
     from.send_to(b"lost", to.local_addr().unwrap()).unwrap();
     to.set_read_timeout(Some(SILENCE)).unwrap();
-    let received = to.recv_from(&mut [0; 64]);
+    let received = uninterrupted(|| to.recv_from(&mut [0; 64]));
     to.set_read_timeout(Some(PATIENCE)).unwrap();
     let error = received.unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
 }
 
 /// A raw ICMPv6 socket: `ping` and more.
