@@ -86,7 +86,8 @@ fn mobiles_are_small() {
     assert_eq!(lma.mobiles(), MOBILES as usize);
     assert_eq!(lma.bindings().count(), 2 * MOBILES as usize);
     assert!(attached < 900, "{attached} octets after attachment");
-    assert!(moved < 900, "{moved} octets after a handoff");
+    // As long as the MAG that was left says nothing of it.
+    assert!(moved < 1000, "{moved} octets after a handoff");
     assert!(twice < 1400, "{twice} octets with two sessions");
 
     register(&mut lma, 4, 1, 1, HandoffIndicator::NO_CHANGE);

@@ -93,15 +93,11 @@ impl Lma {
                 moving.initiated.get_or_insert(now);
             }
         }
-        let leaves_out = matches!(request, Request::List { .. });
         if let Some(recent) = Recent::of(&request) {
             self.recent.note(now, key, now + LINGER, recent);
         }
-        if let Some(session) = mobile.session_mut(bid) {
-            session.sync.begin(request, sequence, now);
-        }
-        // A list leaves out what failed, even if the MAG serves some of that still: not any more.
-        if leaves_out {
+        let session = mobile.session_mut(bid);
+        if session.is_some_and(|session| session.sync.begin(request, sequence, now)) {
             self.switch(now, mobile);
         }
         self.send_fmi(now, mobile, bid);

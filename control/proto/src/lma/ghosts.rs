@@ -5,6 +5,7 @@
 //! flows: its next refresh shows that, and is answered by revoking once more. A mobile that attaches anew is
 //! let in.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flow::{Bid, HandoffIndicator, Hnp, Lmaa, MnId, ProxyCoa};
@@ -76,6 +77,15 @@ impl Lma {
         }
     }
 
+    /// MAGs without sessions, of some that were revoked there and may not have heard so: perhaps of all at once.
+    pub(super) fn bare(&mut self) -> BTreeSet<ProxyCoa> {
+        let notes = self.ghosts.notes().iter();
+        let unheard = notes.filter(|(_, (_, ghost))| !ghost.heard);
+        let mags = unheard.map(|((mag, _), _)| *mag);
+        mags.filter(|mag| self.bound.get(mag).is_none_or(|count| *count == 0))
+            .collect()
+    }
+
     /// Whether a PBU that would begin a session is not let in: because a revocation that names the mobile
     /// is under way, or because it only keeps a session alive that was revoked, or is a copy of what began it.
     pub(super) fn is_revoked(
@@ -98,10 +108,12 @@ impl Lma {
                 .timestamp
                 .filter(|last| self.may_have_been(now, *last));
             let copy = timestamp.is_some() && timestamp <= last;
-            if !copy {
+            // What a former self has sent would end the session that begins.
+            let awaited = !ghost.heard && self.revocations.may_be_under_way(now.monotonic);
+            if !copy && !awaited {
                 self.ghosts.take(now.monotonic, &key);
             }
-            return copy;
+            return copy || awaited;
         }
         let known = |hnp: &Hnp| ghost.hnps.contains(hnp);
         let meant = request.hnps.is_empty() || request.hnps.iter().any(known);

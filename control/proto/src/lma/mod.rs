@@ -32,7 +32,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use flow::{Bid, Fid, Hnp, Lmaa, MnId, MobileId, PathId, ProxyCoa};
@@ -122,12 +121,16 @@ enum Timer {
     FlowState(Bid),
     /// When failed signalling is tried again.
     Resync(Bid),
+    /// Until when the MAG that a session left last may route for it, as it has not said that it does not.
+    Left,
+    /// Until when others may, that nobody expects to say so any more.
+    Forsaken,
 }
 
 impl Timer {
     /// No timer of a mobile comes before this one in their order, and none after [`Timer::LAST`].
     const FIRST: Self = Self::Deferred;
-    const LAST: Self = Self::Resync(Bid(NonZeroU16::MAX));
+    const LAST: Self = Self::Forsaken;
 }
 
 /// A local mobility anchor: a state machine without clock, socket or thread.
@@ -292,7 +295,9 @@ impl Lma {
         while let Some((id, timer)) = self.timers.pop_due(now.monotonic) {
             match timer {
                 Timer::Deferred => self.resume_deferred(now, id),
-                Timer::Drain(_) => self.with_mobile(id, |lma, m| lma.settle(now.monotonic, m)),
+                Timer::Drain(_) | Timer::Left | Timer::Forsaken => {
+                    self.with_mobile(id, |lma, m| lma.settle(now.monotonic, m));
+                }
                 Timer::Expiry(bid) => self.with_mobile(id, |lma, m| {
                     lma.delete_session(now.monotonic, m, bid, DeletionReason::Expired);
                 }),

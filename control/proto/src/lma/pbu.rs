@@ -277,7 +277,7 @@ impl Lma {
         (found, turn): (Lookup, Turn),
     ) -> Result<(), Stop> {
         let ends = arrival.pbu.lifetime.is_zero();
-        if !ends && self.revocations.is_global(arrival.proxy_coa) {
+        if !ends && self.revocations.is_global(now.monotonic, arrival.proxy_coa) {
             return Err(Stop::Revoking);
         }
         let id = self.cache.id_of(mn_id);
@@ -306,7 +306,9 @@ impl Lma {
                 self.place(now, arrival, mn_id, turn)?;
                 Err(Stop::Ignore)
             }
-            Lookup::New if self.is_revoked(now, mn_id, request, arrival.pbu.timestamp) => {
+            Lookup::New | Lookup::Share(_)
+                if self.is_revoked(now, mn_id, request, arrival.pbu.timestamp) =>
+            {
                 Err(Stop::Revoking)
             }
             Lookup::Wait => Err(Stop::Wait),

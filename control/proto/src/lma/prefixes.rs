@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use flow::Hnp;
+use flow::{Hnp, MobileId};
 use pmip_wire::BindingStatus;
 
-use super::binding_cache::Mobile;
+use super::binding_cache::{Bce, BceState, Mobile};
 use super::pbu::Stop;
-use super::{Lma, tables};
+use super::{Lma, Timer, tables};
 use crate::config::{MobileProfile, PrefixModel};
 
 impl Lma {
@@ -88,8 +88,31 @@ impl Lma {
         Ok(asked.iter().copied().collect())
     }
 
-    /// Gives back the prefixes that nobody can be sent packets for any more.
+    /// A session leaves its MAG, which may route for it as long as it was granted.
+    pub(super) fn leave(&mut self, id: MobileId, session: &Bce) {
+        if session.state == BceState::Active || session.state == BceState::Unreachable {
+            let left = (id, Timer::Left);
+            if let Some(before) = self.timers.deadline(left) {
+                self.forsake(id, before);
+            }
+            self.timers.set(left, session.expires);
+        }
+    }
+
+    /// A MAG may route a mobile's prefixes until then, unheard.
+    pub(super) fn forsake(&mut self, id: MobileId, until: Duration) {
+        let key = (id, Timer::Forsaken);
+        let until = until.max(self.timers.deadline(key).unwrap_or_default());
+        self.timers.set(key, until);
+    }
+
+    /// Gives back the prefixes that nobody can be sent packets for any more, and that no MAG may still have: the next
+    /// mobile could be at that.
     pub(super) fn release_retired(&mut self, now: Duration, mobile: &mut Mobile) {
+        let mut held = [Timer::Left, Timer::Forsaken].into_iter();
+        if held.any(|timer| self.timers.deadline((mobile.id, timer)).is_some()) {
+            return;
+        }
         for hnp in tables::retired(mobile) {
             mobile.retiring.remove(&hnp);
             self.release_prefix(now, hnp);

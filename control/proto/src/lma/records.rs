@@ -12,7 +12,8 @@
 //!
 //! Left out is what can be asked for again, or comes again: a PBU that waits for another session's end, requests to
 //! register anew, and revocations under way. A session that was being revoked is over for the LMA that goes on; if its MAG
-//! has not heard of it, it will when it refreshes the session.
+//! has not heard of it, it will when it refreshes the session; and no session of that mobile begins there before what is under
+//! way has arrived.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -26,11 +27,12 @@ use super::fallback::Rescue;
 use super::flow_mobility::FmcEntry;
 use super::ghosts::Ghost;
 use super::peers::{Peer, PeerImage};
+use super::revocation::PATIENCE;
 use super::sync::Recent;
 use super::tables::Tunnels;
 use super::{Lma, Timer};
 use crate::config::LmaConfig;
-use crate::event::{DeletionReason, LmaEvent, RequestOutcome};
+use crate::event::{LmaEvent, RequestOutcome};
 use crate::heartbeat;
 use crate::outbox::Outbox;
 use crate::record::{Record, Restored, Spoilt, decode, decode_key};
@@ -339,6 +341,8 @@ impl Lma {
                 None => restored.spoil(&range, "there is no such pool any more"),
             }
         }
+        let bare = lma.bare();
+        lma.revocations.go_on(now.monotonic + PATIENCE, bare);
         lma.use_windows(now.monotonic);
         restored.mobiles = lma.cache.len();
         restored.sessions = lma.bindings().count();
@@ -516,8 +520,7 @@ impl Lma {
             .map(|s| (s.proxy_coa, s.bid))
             .collect();
         for (mag, bid) in revoked {
-            self.note_ghost(now, &mobile, mag, &[bid], RequestOutcome::NoAnswer);
-            self.delete_session(now, &mut mobile, bid, DeletionReason::Revoked);
+            self.delete_revoked(now, &mut mobile, mag, &[bid], RequestOutcome::NoAnswer);
         }
         self.switch(now, &mut mobile);
         self.signal_on(now, &mut mobile);

@@ -30,6 +30,9 @@ const MAX_DELAY: Duration = Duration::from_secs(2);
 /// BRIMaxRetriesNumber (RFC 5846 §11).
 const RETRIES: u32 = 1;
 
+/// How long an acknowledgement is waited for, with all copies.
+pub(super) const PATIENCE: Duration = FIRST_DELAY.saturating_add(MAX_DELAY);
+
 /// Number of no mobile: nothing is left here of what is revoked.
 const NOBODY: MobileId = MobileId(u32::MAX);
 
@@ -408,7 +411,7 @@ impl Lma {
     }
 
     /// Deletes the sessions that are still being revoked.
-    fn delete_revoked(
+    pub(super) fn delete_revoked(
         &mut self,
         now: Duration,
         mobile: &mut Mobile,
@@ -420,6 +423,11 @@ impl Lma {
         revoked.retain(|bid| bids.contains(bid));
         self.note_ghost(now, mobile, mag, &revoked, outcome);
         for bid in revoked {
+            if let Some(session) = mobile.session(bid)
+                && !matches!(outcome, RequestOutcome::Answered(_))
+            {
+                self.forsake(mobile.id, session.expires);
+            }
             self.delete_session(now, mobile, bid, DeletionReason::Revoked);
         }
     }

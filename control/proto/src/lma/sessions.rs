@@ -138,6 +138,7 @@ impl Lma {
             || request.handoff != HandoffIndicator::NO_CHANGE;
         if from != arrival.proxy_coa {
             let to = arrival.proxy_coa;
+            self.leave(mobile.id, session);
             self.outbox.event(LmaEvent::Handoff {
                 mn_id,
                 bid,
@@ -246,8 +247,12 @@ impl Lma {
         let mobile = self.cache.find(mn_id).ok_or(Stop::Ignore)?;
         let id = mobile.id;
         let session = mobile.session(bid).ok_or(Stop::Ignore)?;
-        // The session has moved on; the MAG it left has nothing to say about it.
+        // The session has moved on; the MAG it left has nothing to say about it but that it is over there.
         if session.proxy_coa != arrival.proxy_coa {
+            self.with_mobile(id, |lma, mobile| {
+                lma.timers.cancel((id, Timer::Left));
+                lma.release_retired(now.monotonic, mobile);
+            });
             return Err(Stop::Ignore);
         }
         self.with_mobile(id, |lma, mobile| {

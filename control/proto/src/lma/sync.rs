@@ -183,13 +183,14 @@ impl Sync {
         }
     }
 
-    /// Notes that a message was sent.
-    pub(crate) fn begin(&mut self, request: Request, sequence: u16, now: Duration) {
-        if let Request::Change(Change::Add(fid, statement)) = &request {
-            // To the MAG a flow is its selector: what an earlier flow left there is replaced.
-            self.held
-                .retain(|f, held| f == fid || held.statement.selector != statement.selector);
-        }
+    /// Notes that a message was sent, and returns whether it changes at once what the MAG may be sent: a list leaves
+    /// out what failed, even if the MAG serves some of that still, and what is added may be there for another flow.
+    pub(crate) fn begin(&mut self, request: Request, sequence: u16, now: Duration) -> bool {
+        let changes = match &request {
+            Request::List { .. } => true,
+            Request::Change(Change::Add(fid, added)) => self.adopt(*fid, &added.selector),
+            Request::Change(Change::Refresh(..) | Change::Delete(..)) => false,
+        };
         self.outstanding = Some(Box::new(Outstanding {
             request,
             sequence,
@@ -197,6 +198,38 @@ impl Sync {
             copies: 1,
             jumps: 0,
         }));
+        changes
+    }
+
+    /// To a MAG of the draft a flow is its selector: what an earlier flow left there is this one's, until it is
+    /// replaced. Returns whether there was any.
+    fn adopt(&mut self, fid: Fid, selector: &TrafficSelector) -> bool {
+        let held = self.held.iter();
+        let same = held.filter(|(f, held)| **f != fid && held.statement.selector == *selector);
+        let others: Vec<Fid> = same.map(|(f, _)| *f).collect();
+        let mut adopted = false;
+        for other in others {
+            let Some(former) = self.held.remove(&other) else {
+                continue;
+            };
+            adopted = true;
+            if let Some(held) = self.held.get_mut(&fid) {
+                held.certain = false;
+                held.expires = held.expires.max(former.expires);
+                held.under_way = held.under_way.max(former.under_way);
+                add_missing(&mut held.confirmed, former.confirmed);
+                add_missing(&mut held.statement.hnps, former.statement.hnps);
+            } else {
+                let held = Held {
+                    certain: false,
+                    parked: false,
+                    refresh: None,
+                    ..*former
+                };
+                self.held.insert(fid, Box::new(held));
+            }
+        }
+        adopted
     }
 
     /// Notes how the exchange ended, and returns what it was about.
@@ -273,11 +306,7 @@ impl Sync {
                 held.refresh = None;
                 let granted = |hnp: &Hnp| statement.grants(*hnp);
                 held.confirmed.retain(granted);
-                for stated in statement.hnps {
-                    if !held.statement.hnps.contains(&stated) {
-                        held.statement.hnps.push(stated);
-                    }
-                }
+                add_missing(&mut held.statement.hnps, statement.hnps);
             }
             None => {
                 self.held.insert(fid, Box::new(Held::uncertain(statement)));
@@ -433,6 +462,14 @@ impl Sync {
     fn changes(&self) -> impl Iterator<Item = &Change> {
         let outstanding = self.outstanding.iter();
         outstanding.flat_map(|o| o.request.changes())
+    }
+}
+
+fn add_missing<T: PartialEq>(to: &mut Vec<T>, from: Vec<T>) {
+    for item in from {
+        if !to.contains(&item) {
+            to.push(item);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! §5.4.1): by every handoff indicator, and whichever MAG the LMA hears of first.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use flow::{Fid, HandoffIndicator, Hnp};
 use pmip_proto::lma::FlowState;
@@ -327,7 +328,7 @@ fn what_the_old_mag_said_before_is_refused() {
     // A copy of MAG1 as it was refreshes now with the time it had then.
     let mut ghost = refresh;
     let late = pmip_proto::Now {
-        monotonic: old.monotonic + std::time::Duration::from_secs(150),
+        monotonic: old.monotonic + Duration::from_secs(150),
         wall: old.wall,
     };
     ghost.handle_timeout(late);
@@ -450,5 +451,45 @@ fn what_a_session_that_is_over_left_at_its_mag_is_withdrawn() {
     assert!(!off_link(&world, 0).contains(&third));
     assert_eq!(world.mag_of(pref1, X), Some(0));
     world.run_ms(200_000);
+    world.check_agreement();
+}
+
+/// A MAG that has not noticed that a mobile left refreshes its session, and so takes it back; then it notices. The
+/// MAG where the mobile is has heard of none of this: nobody else gets the prefix that it routes, and its next
+/// refresh brings the session back.
+#[test]
+fn nobody_gets_a_prefix_that_a_forgotten_mag_may_route() {
+    let only = LmaConfig {
+        pools: vec![pool("2001:db8::/64")],
+        ..lma_config()
+    };
+    let mags = [0, 1].map(|mag| MagConfig {
+        lifetime: Duration::from_secs(40),
+        refused_retry: Duration::from_secs(5),
+        ..mag_config(mag)
+    });
+    let mut world = World::new(1, only, mags);
+    let at = |world: &World, n| {
+        let view = world.lma.binding(&mn(n));
+        view.and_then(|view| view.sessions.first().map(|s| s.proxy_coa))
+    };
+    world.attach(&mn(1), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(15_000);
+    world.attach(&mn(1), 0, 1, HandoffIndicator::UNKNOWN);
+    world.run_ms(1000);
+    assert_eq!(at(&world, 1), Some(COAS[1]));
+    world.run_ms(5000);
+    assert_eq!(at(&world, 1), Some(COAS[0]));
+    world.leave(&mn(1), 0, 0);
+    world.run_ms(13_000);
+    assert_eq!(at(&world, 1), None);
+    world.attach(&mn(2), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(500);
+    assert_eq!(at(&world, 2), None);
+    world.run_ms(1000);
+    assert_eq!(at(&world, 1), Some(COAS[1]));
+    world.detach(&mn(1), 0);
+    world.run_ms(60_000);
+    assert_eq!(at(&world, 2), Some(COAS[0]));
     world.check_agreement();
 }

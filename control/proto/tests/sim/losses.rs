@@ -1,7 +1,7 @@
 //! What is lost, late or gone at the worst moment of a move.
 
 use flow::{HandoffIndicator, Hnp};
-use pmip_proto::{LmaEvent, MoveFailure};
+use pmip_proto::{FlowRequest, LmaEvent, MoveFailure};
 use pmip_wire::{Fmi, Message};
 
 use crate::world::{COAS, LMAA, World, bid, fid, mn, udp};
@@ -269,5 +269,46 @@ fn a_whole_session_takes_its_moved_flows_along() {
         2
     );
     world.run_ms(20_000);
+    world.check_agreement();
+}
+
+/// To a MAG of the draft a flow is its selector. One that is defined again, before the MAG has heard that the last one
+/// is over, is served as that was, and all the while.
+#[test]
+fn a_flow_that_is_defined_again_is_not_interrupted() {
+    let (mut world, pref2) = ready();
+    world.move_flow(&mn(1), fid(1), bid(1)).unwrap();
+    world.run_ms(100);
+    assert_eq!(world.mag_of(pref2, Y), Some(0));
+    // Something else is under way, so that neither end nor beginning is told.
+    world.lose = Box::new(|sent| matches!(sent.message, Message::Fmi(_)));
+    world
+        .add_flow(&mn(1), udp(Some(pref2), Y + 1), bid(1))
+        .unwrap();
+    world.delete_flow(&mn(1), fid(1));
+    let now = world.now();
+    let again = FlowRequest {
+        mn_id: mn(1),
+        fid: Some(fid(7)),
+        priority: None,
+        selector: udp(Some(pref2), Y),
+        bid: bid(1),
+    };
+    world.lma.add_flow(now, again).unwrap();
+    world.drain();
+    let sources = |world: &World| world.lma_tables.sources(pref2).len();
+    assert_eq!(sources(&world), 2);
+    world.lose = Box::new(|sent| matches!(sent.message, Message::Fma(_)));
+    let told = fmis(&world).len();
+    // The other one is given up; then it is this one's turn.
+    while fmis(&world).last().unwrap().selectors != [udp(Some(pref2), Y).into()] {
+        world.run_ms(100);
+    }
+    assert!(fmis(&world).len() > told);
+    assert_eq!((world.mag_of(pref2, Y), sources(&world)), (Some(0), 2));
+    world.kill_lma();
+    world.lose = Box::new(|_| false);
+    world.run_ms(100_000);
+    assert_eq!(world.mag_of(pref2, Y), Some(0));
     world.check_agreement();
 }

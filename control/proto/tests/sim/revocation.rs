@@ -8,7 +8,7 @@ use pmip_wire::{Message, Pbu, RevocationFlags, RevocationStatus, RevocationTrigg
 
 use crate::liveness::{lma, mags, mixed};
 use crate::seeds::for_seeds;
-use crate::world::{COAS, LMAA, Sent, Weather, World, bid, mn, udp};
+use crate::world::{COAS, LMAA, Sent, Weather, World, attachment, bid, mn, udp};
 
 const Y: u16 = 5004;
 
@@ -401,6 +401,57 @@ fn a_mag_ends_what_its_unanswered_registration_may_have_begun() {
     let ends = |sent: &&Sent| matches!(&sent.message, Message::Pbu(pbu) if pbu.lifetime.is_zero());
     assert_eq!(world.log[seen..].iter().filter(ends).count(), 1);
     assert_eq!(states(&world, 0), [BuleState::Revoked]);
+}
+
+/// Somebody's BRI is slow, and its LMA is killed.
+fn killed_while_revoking(scope: &RevocationScope) -> (World, Message) {
+    let mut world = attached(1);
+    world.lose = Box::new(|sent| matches!(sent.message, Message::Bri(_)));
+    assert_eq!(revoke(&mut world, scope), Ok(1));
+    world.run_ms(20);
+    let slow = bris(&world)[0].message.clone();
+    world.kill_lma();
+    (world, slow)
+}
+
+/// The BRI comes when its MAG has asked for a session of this mobile: none has begun that it could end.
+fn heard_late(world: &mut World, slow: &Message, mobile: u64) {
+    let place = attachment(&mn(mobile), 0, HandoffIndicator::NEW_INTERFACE);
+    world.attach(&mn(mobile), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(100);
+    assert_eq!(world.lma.counters().ignored_while_revoking, 1);
+    assert!(
+        world
+            .lma
+            .bindings()
+            .all(|(_, bce)| bce.ll_id != place.ll_id)
+    );
+    let now = world.now();
+    world.mags[0].handle_message(now, LMAA.0, COAS[0].0, slow);
+    world.drain();
+    world.run_ms(20_000);
+}
+
+#[test]
+fn what_a_killed_lma_has_revoked_does_not_begin_before_that_is_heard() {
+    let scope = RevocationScope::Session(mn(1), bid(1));
+    let (mut world, slow) = killed_while_revoking(&scope);
+    heard_late(&mut world, &slow, 1);
+    assert_eq!(states(&world, 0), [BuleState::Revoked]);
+    assert_eq!(world.lma.bindings().count(), 1);
+    world.attach(&mn(1), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(100);
+    world.check_agreement();
+}
+
+#[test]
+fn nor_does_what_it_cannot_tell_from_that() {
+    let (mut world, slow) = killed_while_revoking(&RevocationScope::Peer(COAS[0]));
+    heard_late(&mut world, &slow, 2);
+    assert_eq!(states(&world, 0), [BuleState::Revoked, BuleState::Active]);
+    world.detach(&mn(1), 0);
+    world.run_ms(20_000);
+    world.check_agreement();
 }
 
 #[test]

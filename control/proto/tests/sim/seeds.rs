@@ -1,7 +1,7 @@
 //! Random schedules by seed: how many, and which one again.
 //!
-//! `FLOWMOB_SIM_RUNS=n` runs n schedules of every kind, `FLOWMOB_SIM_SEED=n` replays one and prints
-//! every message in it.
+//! `FLOWMOB_SIM_RUNS=n` runs n schedules of every kind, `FLOWMOB_SIM_FROM=m` begins with the m-th, and
+//! `FLOWMOB_SIM_SEED=n` replays one and prints every message in it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -20,19 +20,31 @@ pub(crate) fn replaying() -> bool {
     std::env::var_os("FLOWMOB_SIM_SEED").is_some()
 }
 
-/// Runs a schedule for every seed, and says how to replay one that fails.
+/// Failures after which there is enough to look at.
+const ENOUGH: usize = 5;
+
+/// Runs a schedule for every seed, and says how to replay those that fail.
 pub(crate) fn for_seeds(runs: u64, schedule: fn(u64)) {
     if let Some(seed) = number("FLOWMOB_SIM_SEED") {
         return schedule(seed);
     }
-    for seed in 0..number("FLOWMOB_SIM_RUNS").unwrap_or(runs) {
+    let from = number("FLOWMOB_SIM_FROM").unwrap_or(0);
+    let runs = number("FLOWMOB_SIM_RUNS").unwrap_or(runs);
+    let mut causes = Vec::new();
+    for seed in from..from + runs {
         if let Err(cause) = catch_unwind(AssertUnwindSafe(|| schedule(seed))) {
             let thread = std::thread::current();
             let test = thread.name().unwrap_or_default();
             eprintln!(
                 "replay with FLOWMOB_SIM_SEED={seed} cargo test -p pmip-proto --test sim {test}"
             );
-            resume_unwind(cause);
+            causes.push(cause);
+            if causes.len() == ENOUGH {
+                break;
+            }
         }
+    }
+    if let Some(first) = causes.into_iter().next() {
+        resume_unwind(first);
     }
 }

@@ -38,6 +38,15 @@ pub(in crate::lma) struct Revocations {
     pub(super) capable: BTreeSet<ProxyCoa>,
     /// MAGs that do not know the message.
     pub(super) incapable: BTreeSet<ProxyCoa>,
+    former: Former,
+}
+
+/// What a former self may have sent: it is on its way for as long as an acknowledgement would be waited for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Former {
+    until: Duration,
+    /// MAGs that may be about to hear that all their bindings are revoked.
+    global: BTreeSet<ProxyCoa>,
 }
 
 impl Revocations {
@@ -49,7 +58,18 @@ impl Revocations {
             timers: Timers::default(),
             capable: BTreeSet::new(),
             incapable: BTreeSet::new(),
+            former: Former::default(),
         }
+    }
+
+    /// Goes on where a former self was: until then, what it sent may arrive.
+    pub(in crate::lma) fn go_on(&mut self, until: Duration, global: BTreeSet<ProxyCoa>) {
+        self.former = Former { until, global };
+    }
+
+    /// Whether a BRI that nobody here knows of may be under way.
+    pub(in crate::lma) fn may_be_under_way(&self, now: Duration) -> bool {
+        now < self.former.until
     }
 
     /// When the next BRI was not acknowledged in time.
@@ -67,9 +87,9 @@ impl Revocations {
     }
 
     /// Whether all bindings with a MAG are being revoked: it cannot tell those that begin meanwhile from them.
-    pub(in crate::lma) fn is_global(&self, peer: ProxyCoa) -> bool {
+    pub(in crate::lma) fn is_global(&self, now: Duration, peer: ProxyCoa) -> bool {
         let mut all = self.global.range((peer, 0)..=(peer, u16::MAX));
-        all.next().is_some()
+        all.next().is_some() || (self.may_be_under_way(now) && self.former.global.contains(&peer))
     }
 
     /// Whether bindings of a mobile with a MAG are being revoked.
