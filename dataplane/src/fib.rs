@@ -113,13 +113,18 @@ impl Fib {
         self.short.iter().position(holds)
     }
 
-    /// Upper half and mask of destinations around this one that all take its route: there is no longer route
-    /// among them. `None` if they are told by the lower half.
-    pub(crate) fn around(&self, route: usize, destination: u128) -> Option<(u64, u64)> {
+    /// Upper half and mask of destinations around this one that all take its route, as there is no longer route among
+    /// them, and none of which is in one of some other networks: `others` are the first addresses of these, and this
+    /// destination is in none. `None` if they are told by the lower half.
+    pub(crate) fn around(
+        &self,
+        route: usize,
+        destination: u128,
+        others: impl Iterator<Item = u128>,
+    ) -> Option<(u64, u64)> {
         let (longer, rest) = self.routes.split_at_checked(route)?;
-        let apart = longer
-            .iter()
-            .map(|r| (r.network ^ destination).leading_zeros() + 1);
+        let others = longer.iter().map(|route| route.network).chain(others);
+        let apart = others.map(|network| (network ^ destination).leading_zeros() + 1);
         let length = apart.fold(rest.first()?.length.into(), u32::max);
         let ([lower, mask], [_, upper]) =
             (halves(mask(length.try_into().ok()?)), halves(destination));
@@ -200,24 +205,32 @@ mod tests {
         #[test]
         fn all_around_a_destination_take_its_route(
             routes in prop::collection::vec((0..16_u128, 120..=128_u8), 0..6),
+            others in prop::collection::vec((0..16_u128, 120..=128_u8), 0..6),
             shift in prop_oneof![Just(0_u32), Just(64)],
             destinations: [u8; 2],
         ) {
             // Some bits only, so that prefixes lie in each other.
             let mut fib = Fib::default();
-            for (bits, length) in routes {
+            let prefix = |(bits, length): (u128, u8)| {
                 let length = length - if shift > 0 { 64 } else { 0 };
                 let address = Ipv6Addr::from_bits((bits * 0x11) << shift);
-                let prefix = Ipv6Net::new(address, length).unwrap().trunc();
+                Ipv6Net::new(address, length).unwrap().trunc()
+            };
+            for prefix in routes.into_iter().map(prefix) {
                 fib.set(prefix, Some(RouteNext::OnLink(PortId(1))), None, 1500);
             }
             let [one, other] = destinations.map(|bits| u128::from(bits) << shift);
+            let mut others: Vec<Ipv6Net> = others.into_iter().map(prefix).collect();
+            others.retain(|prefix| !prefix.contains(&Ipv6Addr::from_bits(one)));
+            let networks = others.iter().map(|prefix| prefix.network().to_bits());
             if let Some(route) = fib.route_of(one)
-                && let Some((network, mask)) = fib.around(route, one)
+                && let Some((network, mask)) = fib.around(route, one, networks)
             {
                 let ([_, one], [_, upper]) = (halves(one), halves(other));
                 prop_assert_eq!(one & mask, network);
                 if upper & mask == network {
+                    let other_address = Ipv6Addr::from_bits(other);
+                    prop_assert!(!others.iter().any(|prefix| prefix.contains(&other_address)));
                     prop_assert_eq!(fib.route_of(other), Some(route));
                 }
             }

@@ -99,6 +99,12 @@ impl RoleState {
         upper & mask == network
     }
 
+    /// The first addresses of the pools, if all prefixes that are held lie in these.
+    pub(crate) fn pools(&self) -> Option<impl Iterator<Item = u128>> {
+        let pools = self.pools.iter().map(|(network, _)| *network);
+        (self.outside_pools == 0).then_some(pools)
+    }
+
     #[inline(always)]
     pub(crate) fn in_pool(&self, address: u128) -> bool {
         self.pools
@@ -128,7 +134,14 @@ impl RoleState {
     pub(crate) fn set(&mut self, hnp: Hnp, binding: Option<&mut Packed>) -> Result<(), TableError> {
         let before = self.table.bindings.len();
         match binding {
-            Some(packed) => self.table.bindings.set(hnp, packed)?,
+            Some(packed) => {
+                // Special addresses are nobody's to send from, and whoever looks a source up relies on that.
+                if !scope::is_plain(hnp.addr().to_bits()) || !scope::is_plain(hnp.last().to_bits())
+                {
+                    packed.admit_none();
+                }
+                self.table.bindings.set(hnp, packed)?;
+            }
             None => {
                 self.table.bindings.remove(hnp);
             }

@@ -29,6 +29,7 @@ use crate::role::RoleState;
 use crate::simd::Level;
 use crate::spread::{Peers, Spread};
 use crate::table::TableError;
+use ways::Hop;
 
 /// Most updates applied before packets are received again: a flood of them must not starve the ports.
 const UPDATES_PER_TURN: u64 = 256;
@@ -117,6 +118,8 @@ pub struct Worker<Io: PacketIo> {
     pub(crate) mtus: LearnedMtus,
     /// Room for what the stages find out about a burst; what is left there means nothing.
     passages: Vec<Passage>,
+    /// What packets that leave the LMA's tunnels went on over last.
+    hop: Hop,
     /// The time when the clock was read last.
     pub(crate) now: Duration,
     pub(crate) police: Police,
@@ -177,6 +180,7 @@ impl<Io: PacketIo> Worker<Io> {
             identifications: Identifications::new(),
             mtus: LearnedMtus::new(config.path_mtu_lifetime),
             passages: vec![Passage::NEW; BURST],
+            hop: Hop::NONE,
             now: Duration::ZERO,
             police: Police::new(
                 &config.punts,

@@ -133,6 +133,42 @@ fn an_uplink_packet_is_bared_and_routed() {
     assert_eq!(rig.counters().lma_paths[1].in_octets, inner.len() as u64);
 }
 
+/// The next hop is kept from burst to burst, until anything changes.
+#[test]
+fn an_update_counts_from_the_next_packet_on() {
+    let mut rig = Rig::lma();
+    let far = ip("2001:db8:c00::5");
+    let next = Some(flow::RouteNext::Via(EDGE, cn()));
+    rig.update(flow::Update::Route {
+        prefix: "2001:db8:c00::/40".parse().unwrap(),
+        next,
+    });
+    let frame = tunnelled(MAG1_MAC, mag1(), lmaa(), &inner_uplink(1, far));
+    for mac in [CN_MAC, MAG2_MAC, CN_MAC] {
+        rig.neighbour(EDGE, cn(), Some(mac));
+        for _ in 0..2 {
+            let out = rig.through(CORE, &frame, EDGE);
+            assert_eq!(parse(&out).0.destination, mac.0);
+        }
+    }
+    let pools = |pools: &[&str]| {
+        let pools = pools.iter().map(|pool| pool.parse().unwrap());
+        flow::Update::Pools(pools.collect())
+    };
+    rig.update(pools(&["2001:db8:100::/48", "2001:db8:c00::/48"]));
+    rig.rx(CORE, &frame);
+    assert_eq!(rig.counters().dropped(DropReason::NoBinding), 1);
+    rig.sent(CORE);
+    rig.update(pools(&["2001:db8:100::/48"]));
+    rig.through(CORE, &frame, EDGE);
+    rig.update(flow::Update::Claim {
+        port: EDGE,
+        address: far,
+    });
+    rig.rx(CORE, &frame);
+    assert!(rig.sent(EDGE).is_empty());
+}
+
 #[test]
 fn the_exit_follows_rfc_6040() {
     let mut rig = Rig::lma();

@@ -56,6 +56,11 @@ impl OwnAddresses {
         self.list.iter().any(|(own, _)| *own == address)
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = u128> {
+        self.list.iter().map(|(own, _)| *own)
+    }
+
     /// Whether any of our addresses lies in a prefix.
     pub(crate) fn any_in(&self, network: u128, mask: u128) -> bool {
         self.list.iter().any(|(own, _)| own & mask == network)

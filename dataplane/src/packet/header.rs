@@ -60,6 +60,13 @@ pub(crate) struct Ethernet {
 }
 
 impl Ethernet {
+    /// All zero.
+    pub(crate) const NONE: Self = Self {
+        destination: [0; 6],
+        source: [0; 6],
+        ethertype: U16::ZERO,
+    };
+
     /// The header of an IPv6 frame.
     pub(crate) fn ipv6(source: MacAddr, destination: MacAddr) -> Self {
         Self {
@@ -248,6 +255,10 @@ pub(crate) mod scope {
         let [_, high] = crate::table::hash::halves(address);
         (1..0xfe80).contains(&(high >> 48))
     }
+
+    /// The first addresses of what is not plain: nothing at the beginning; link-local, site-local and multicast addresses at
+    /// the end.
+    pub(crate) const SPECIAL: [u128; 2] = [0, 0xfe80 << 112];
 
     /// Whether no packet that is forwarded may have this source.
     #[inline(always)]

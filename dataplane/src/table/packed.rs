@@ -3,7 +3,7 @@
 use flow::{Binding, Fid};
 
 use super::TableError;
-use super::path::MAX_PATH;
+use super::path::{MAX_PATH, NO_PATH};
 use super::prefetch::prefetch;
 use super::record::{self, Downlink, Uplink};
 use super::rules::RuleSet;
@@ -33,6 +33,11 @@ impl Packed {
                 RuleSet::pack(&binding.rules)
             },
         })
+    }
+
+    /// Lets nobody send from the prefix.
+    pub(crate) fn admit_none(&mut self) {
+        self.up.sources = [NO_PATH; Binding::MAX_SOURCES];
     }
 
     /// Fetches it from the core that made it.

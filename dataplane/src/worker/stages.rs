@@ -59,21 +59,23 @@ impl<Io: PacketIo> Worker<Io> {
             burst,
             passages,
         });
-        let mut strays = Strays::default();
+        let (mut strays, mut mixed) = (Strays::default(), false);
         self.level.run(Choose {
             lma: self.lma.as_mut().map(|lma| &mut lma.table),
             mag: self.mag.as_mut().map(|mag| &mut mag.table),
             burst,
             passages,
             strays: &mut strays,
+            mixed: &mut mixed,
         });
         let mut leaving = Leaving::from([NOWHERE; BURST]);
         leaving.truncate(burst.len());
         let (mut packets, mut to) = (&mut **burst, &mut *leaving);
         let mut rest = passages.get(..packets.len()).unwrap_or_default();
         while let Some(first) = rest.first() {
-            let others = rest.iter().position(|passage| passage.lane != first.lane);
-            let run = others.unwrap_or(rest.len());
+            let mut others = rest.iter();
+            let others = mixed.then(|| others.position(|passage| passage.lane != first.lane));
+            let run = others.flatten().unwrap_or(rest.len());
             let (packets_now, passages_now, to_now);
             (packets_now, packets) = packets.split_at_mut(run);
             (passages_now, rest) = rest.split_at(run);
@@ -115,7 +117,13 @@ impl<Io: PacketIo> Worker<Io> {
                 });
             }
             (Lane::LmaExit, Some(lma), _) => {
-                let way = FromMobile::new(&self.own, &self.fib, &mut self.neighbours, lma);
+                let way = FromMobile::new(
+                    &self.own,
+                    &self.fib,
+                    &mut self.neighbours,
+                    lma,
+                    &mut self.hop,
+                );
                 level.run(Rewrite {
                     packets,
                     passages,
@@ -265,7 +273,13 @@ impl<Io: PacketIo> Worker<Io> {
                 (ToMobile { paths }.odd(packet, passage), None)
             }
             (Lane::LmaExit, Some(lma), _) => {
-                let mut way = FromMobile::new(&self.own, &self.fib, &mut self.neighbours, lma);
+                let mut way = FromMobile::new(
+                    &self.own,
+                    &self.fib,
+                    &mut self.neighbours,
+                    lma,
+                    &mut self.hop,
+                );
                 (way.odd(packet, passage), Some(&lma.table.paths))
             }
             (Lane::MagExit, _, Some(mag)) => {
@@ -354,6 +368,8 @@ struct Choose<'a, P> {
     burst: &'a mut Burst<P>,
     passages: &'a mut [Passage],
     strays: &'a mut Strays<P>,
+    /// Whether packets are on different lanes, once the strays are out.
+    mixed: &'a mut bool,
 }
 
 impl<P: PacketBuf> Stages for Choose<'_, P> {
@@ -365,6 +381,7 @@ impl<P: PacketBuf> Stages for Choose<'_, P> {
             burst,
             passages,
             strays,
+            mixed,
         } = self;
         let mut found = Found {
             to_mobiles: false,
@@ -385,6 +402,7 @@ impl<P: PacketBuf> Stages for Choose<'_, P> {
         }
         // Those that are all strays are all on one lane, too.
         found.mixed |= passages.first().is_some_and(is_stray);
+        *mixed = found.mixed;
         if found.mixed {
             lanes::sort(burst, passages, strays);
         }

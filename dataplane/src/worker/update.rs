@@ -8,6 +8,7 @@ use flow::{
 };
 use ipnet::Ipv6Net;
 
+use super::ways::Hop;
 use super::{UPDATES_PER_TURN, Worker};
 use crate::egress::Port;
 use crate::fate::{Arrival, Fate};
@@ -58,6 +59,8 @@ impl<Io: PacketIo> Worker<Io> {
                 packed.prefetch();
             }
         }
+        // It is made of routes, neighbours, pools and addresses, all of which come here.
+        self.hop = Hop::NONE;
         let mut orders = self.orders.take();
         for order in orders.drain(..) {
             if self.stalled.is_some() || self.stopped {

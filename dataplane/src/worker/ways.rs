@@ -6,7 +6,6 @@
 
 use flow::{MacAddr, PortId};
 
-use super::stages::inner;
 use crate::classify::Choice;
 use crate::decap;
 use crate::encap;
@@ -14,7 +13,7 @@ use crate::fate::Fate;
 use crate::fib::Fib;
 use crate::ingress::{OwnAddresses, Passage};
 use crate::neighbour::Neighbours;
-use crate::packet::header::{Ethernet, Frame, IPV6_LEN, Tunnelled};
+use crate::packet::header::{Ethernet, Frame, IPV6_LEN, Tunnelled, scope};
 use crate::packet::{PacketBuf, ecn};
 use crate::role::RoleState;
 use crate::route;
@@ -63,19 +62,31 @@ pub(super) struct FromMobile<'a, P> {
     fib: &'a Fib,
     neighbours: &'a mut Neighbours<P>,
     lma: &'a mut RoleState,
-    hop: Hop,
+    hop: &'a mut Hop,
 }
 
-/// Over which gateway packets go, looked up once while they take the same route.
-#[derive(Clone, Copy)]
-struct Hop {
+/// Over which gateway packets go, looked up once while they take the same route and nothing is updated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hop {
     /// The number of the route.
     route: usize,
-    /// Upper half and mask of destinations that are known to take it.
-    around: (u64, u64),
+    /// Upper half and mask of destinations that all take it, and that are neither ours, nor mobiles', nor of a special
+    /// kind: of most packets this alone is asked.
+    clear: (u64, u64),
     header: Ethernet,
     port: PortId,
     mtu: u16,
+}
+
+impl Hop {
+    /// Not known.
+    pub(super) const NONE: Self = Self {
+        route: usize::MAX,
+        clear: NOWHERE,
+        header: Ethernet::NONE,
+        port: PortId(u16::MAX),
+        mtu: 0,
+    };
 }
 
 impl<'a, P> FromMobile<'a, P> {
@@ -85,15 +96,8 @@ impl<'a, P> FromMobile<'a, P> {
         fib: &'a Fib,
         neighbours: &'a mut Neighbours<P>,
         lma: &'a mut RoleState,
+        hop: &'a mut Hop,
     ) -> Self {
-        let hop = Hop {
-            route: usize::MAX,
-            // No upper half is this.
-            around: (1, 0),
-            header: Ethernet::default(),
-            port: PortId(u16::MAX),
-            mtu: 0,
-        };
         Self {
             own,
             fib,
@@ -103,12 +107,16 @@ impl<'a, P> FromMobile<'a, P> {
         }
     }
 
-    /// Makes the hop that of a destination; `None` if its route leads to no gateway that is known.
+    /// Makes the hop that of a destination; `None` if there is anything odd about it, or its route leads to no gateway that
+    /// is known.
     #[inline(always)]
     fn turn_to(&mut self, to: u128) -> Option<()> {
-        let ([_, upper], (network, mask)) = (halves(to), self.hop.around);
+        let ([_, upper], (network, mask)) = (halves(to), self.hop.clear);
         if upper & mask == network {
             return Some(());
+        }
+        if !self.goes_on(to) {
+            return None;
         }
         let route = self.fib.route_of(to)?;
         if route == self.hop.route {
@@ -121,16 +129,28 @@ impl<'a, P> FromMobile<'a, P> {
     fn look_up(&mut self, route: usize, to: u128) -> Option<()> {
         let (gateway, mtu) = self.fib.gateway(route)?;
         let entry = self.neighbours.get(gateway)?;
-        self.hop = Hop {
+        let others = self.own.all().chain(scope::SPECIAL);
+        let clear = self.lma.pools().map(|pools| others.chain(pools));
+        let clear = clear.and_then(|others| self.fib.around(route, to, others));
+        *self.hop = Hop {
             route,
-            around: self.fib.around(route, to)?,
+            clear: clear.unwrap_or(NOWHERE),
             header: entry.header?,
             port: entry.port,
             mtu,
         };
         Some(())
     }
+
+    /// Whether packets to an address go on by route.
+    #[inline(always)]
+    fn goes_on(&self, to: u128) -> bool {
+        scope::is_plain(to) && !self.lma.may_hold(to) && !self.own.may_contain(to)
+    }
 }
+
+/// No upper half is this.
+const NOWHERE: (u64, u64) = (1, 0);
 
 impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
     #[inline(always)]
@@ -142,8 +162,6 @@ impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
         self.turn_to(to)?;
         if !encap::may_step(ip, self.hop.mtu.into())
             || !ecn::keeps(ip.traffic_class(), frame.outer.ip.traffic_class())
-            || self.lma.may_hold(to)
-            || self.own.may_contain(to)
         {
             return None;
         }
@@ -161,10 +179,16 @@ impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
     #[cold]
     #[inline(never)]
     fn odd(&mut self, packet: &mut P, passage: &Passage) -> Fate {
-        let (Some(slot), Some(ip)) = (passage.slot, inner(packet)) else {
+        let (Some(slot), Some(Tunnelled { outer, inner: ip })) =
+            (passage.slot, Tunnelled::of(packet))
+        else {
             return Fate::Aside;
         };
         let (octets, to) = (ip.total_len(), ip.destination.get());
+        // The first look has left both open.
+        if !scope::is_plain(to) || !ecn::passes(ip.traffic_class(), outer.ip.traffic_class()) {
+            return Fate::Aside;
+        }
         match self.lma.table.bindings.uplink(slot) {
             Some(record) if record.admits(passage.through) => {
                 record.packets += 1;
@@ -175,7 +199,7 @@ impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
         }
         self.lma.table.paths.count_in(passage.through, octets);
         decap::strip(packet);
-        if self.lma.may_hold(to) || self.own.may_contain(to) {
+        if !self.goes_on(to) {
             return Fate::Turn;
         }
         route::by_route(self.fib, self.neighbours, to, packet, true)

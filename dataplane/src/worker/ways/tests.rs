@@ -26,6 +26,7 @@ struct World {
     neighbours: Neighbours<MemoryPacket>,
     state: RoleState,
     slot: Slot,
+    hop: Hop,
 }
 
 fn tunnel(state: State) -> (Path, Rewrite) {
@@ -101,6 +102,7 @@ impl World {
             neighbours,
             state,
             slot,
+            hop: Hop::NONE,
         }
     }
 
@@ -135,6 +137,7 @@ impl World {
             fib,
             neighbours,
             state,
+            hop,
             ..
         } = self;
         match lane {
@@ -157,7 +160,7 @@ impl World {
                 way(ToLink { paths }, odd, packet, passage)
             }
             _ => way(
-                FromMobile::new(own, fib, neighbours, state),
+                FromMobile::new(own, fib, neighbours, state, hop),
                 odd,
                 packet,
                 passage,
@@ -181,7 +184,7 @@ fn packet(pool: &MemoryPool, headroom: usize, octets: &[u8]) -> MemoryPacket {
     packet
 }
 
-const DESTINATIONS: [&str; 7] = [
+const DESTINATIONS: [&str; 10] = [
     "2001:db8:1::5",
     "2001:db8:1::6",
     "2001:db8:2::5",
@@ -189,6 +192,9 @@ const DESTINATIONS: [&str; 7] = [
     "2001:db8:9::5",
     "2001:db8:100:1::5",
     "2001:db8:ffff::a",
+    "2001:db8:ffff::1",
+    "ff0e::5",
+    "fe80::5",
 ];
 
 proptest! {
@@ -237,6 +243,40 @@ proptest! {
         } else {
             prop_assert_eq!(first.data(), octets.as_slice());
             prop_assert_eq!(quick.counted(), idle.counted());
+        }
+    }
+}
+
+/// An uplink packet to one of the destinations, and what is known of it.
+fn uplink(pool: &MemoryPool, world: &World, to: usize) -> (MemoryPacket, Passage) {
+    let mut octets = [&MAC.0[..], &STATION.0, &[0x86, 0xdd]].concat();
+    let ends = (ip("2001:db8:ffff::a"), ip("2001:db8:ffff::1"));
+    octets.extend(header(41, 64, 0, 48, ends.0, ends.1));
+    let ends = (ip("2001:db8:100:1::5"), ip(DESTINATIONS[to]));
+    octets.extend(header(17, 64, 0, 8, ends.0, ends.1));
+    octets.extend([0; 8]);
+    let passage = Passage {
+        slot: Some(world.slot),
+        through: 0,
+        ..Passage::NEW
+    };
+    (packet(pool, 128, &octets), passage)
+}
+
+proptest! {
+    /// Where the last one went says nothing false about the next.
+    #[test]
+    fn packets_fare_as_if_alone(all in prop::collection::vec(0..DESTINATIONS.len(), 1..12)) {
+        let (mut together, pool) = (World::new(), MemoryPool::new(2));
+        for to in all {
+            let mut alone = World::new();
+            let (mut first, passage) = uplink(&pool, &together, to);
+            let (mut second, its) = uplink(&pool, &alone, to);
+            prop_assert_eq!(
+                together.go(3, false, &mut first, &passage),
+                alone.go(3, false, &mut second, &its)
+            );
+            prop_assert_eq!(first.data(), second.data());
         }
     }
 }
