@@ -477,7 +477,7 @@ fn a_mag_registers_again_what_it_is_asked_to_or_says_that_it_has_no_such_mobile(
 
 #[test]
 fn whatever_weather_nobody_stays_dead_who_is_not() {
-    for_seeds(60, |seed| {
+    for_seeds(250, |seed| {
         let mut world = mixed(seed);
         for n in 0..2 {
             for interface in 0..2 {

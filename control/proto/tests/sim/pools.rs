@@ -558,7 +558,7 @@ fn act(cluster: &mut Cluster) {
 
 #[test]
 fn whatever_happens_a_mobile_has_one_lma_in_the_end() {
-    for_seeds(250, |seed| {
+    for_seeds(600, |seed| {
         let mut cluster = Cluster::new(seed);
         let dice = &mut cluster.dice;
         cluster.weather = Weather {

@@ -456,7 +456,7 @@ fn nor_does_what_it_cannot_tell_from_that() {
 
 #[test]
 fn whatever_weather_both_ends_agree_on_what_was_revoked() {
-    for_seeds(60, |seed| {
+    for_seeds(250, |seed| {
         let mut world = attached_in(mixed(seed), 2);
         world.weather = Weather {
             loss: world.dice.pick(&[0, 20, 40]),

@@ -149,6 +149,20 @@ pub(crate) fn write_down(records: &mut Records, record: Record) {
     };
 }
 
+/// How the keys of records begin that tell when a peer was heard, at an LMA and at a MAG.
+pub(crate) const LMA_HEARD: [u8; 1] = [1];
+pub(crate) const MAG_HEARD: [u8; 1] = [2];
+
+fn is_heartbeat(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Send {
+            message: Message::Heartbeat(_),
+            ..
+        }
+    )
+}
+
 /// Who is to be killed.
 #[derive(Clone, Copy)]
 enum Victim {
@@ -162,6 +176,9 @@ pub(crate) struct World {
     pub(crate) wrong: (i64, [i64; COAS.len()]),
     pub(crate) lma: Taped<Lma>,
     pub(crate) lma_records: Records,
+    /// Whether anything but a heartbeat may have happened since the last check, and how many events there were then.
+    stirred: bool,
+    heard: (usize, usize),
     /// Who may go on when the LMA is killed.
     standby: Standby,
     /// Who is killed as soon as what has changed is on disk, before anybody hears of it.
@@ -321,6 +338,8 @@ impl World {
             wrong: Default::default(),
             lma: kept_lma(Lma::new(lma.clone(), seed), seed),
             lma_records: Records::new(),
+            stirred: true,
+            heard: (0, 0),
             standby: Standby::new(seed, &lma, &Records::new()),
             doomed: None,
             mag_records: mags.iter().map(|_| Records::new()).collect(),
@@ -449,6 +468,7 @@ impl World {
         check_recording(&self.mags[mag]);
         self.mag_records[mag].clear();
         self.mags[mag] = kept_mag(Mag::new(self.mag_config[mag].clone(), seed), seed);
+        self.stirred = true;
         self.mag_tables[mag] = Tables::default();
         let there: Vec<(MnId, u8)> = self
             .attached
@@ -469,6 +489,7 @@ impl World {
         self.lma_records.clear();
         self.standby = Standby::new(seed, &self.lma_config, &self.lma_records);
         self.lma = kept_lma(Lma::new(self.lma_config.clone(), seed), seed);
+        self.stirred = true;
         self.lma_tables = Tables::default();
         self.acknowledged.clear();
         self.asked.clear();
@@ -559,6 +580,7 @@ impl World {
             let records = records.map(|(key, value)| LmaRecord::read(key, value));
             Lma::restore(config, seed, now, records)
         };
+        self.stirred = true;
         assert_eq!(restored.spoilt, []);
         self.lma = kept_lma(lma, seed);
         self.write_lma_down();
@@ -568,6 +590,7 @@ impl World {
     fn write_lma_down(&mut self) -> bool {
         let mut group = Vec::new();
         while let Some(record) = self.lma.poll_record() {
+            self.stirred |= !record.key.starts_with(&LMA_HEARD);
             group.push((record.key.clone(), record.value.clone()));
             write_down(&mut self.lma_records, record);
         }
@@ -587,6 +610,7 @@ impl World {
         }
         assert_eq!(report.spoilt, []);
         self.mags[mag] = kept_mag(restored, seed);
+        self.stirred = true;
         self.mag_tables[mag] = Tables::default();
         while let Some(record) = self.mags[mag].poll_record() {
             write_down(&mut self.mag_records[mag], record);
@@ -637,11 +661,13 @@ impl World {
         for (mag, wrote) in mags_wrote.iter_mut().enumerate() {
             while let Some(record) = self.mags[mag].poll_record() {
                 *wrote = true;
+                self.stirred |= !record.key.starts_with(&MAG_HEARD);
                 write_down(&mut self.mag_records[mag], record);
             }
         }
         self.strike(lma_wrote, &mags_wrote);
         while let Some(command) = self.lma.poll_command() {
+            self.stirred |= !is_heartbeat(&command);
             match command {
                 Command::Send { from, to, message } => self.send(from, to, message),
                 Command::Table(update) => self.lma_tables.apply(update),
@@ -650,6 +676,7 @@ impl World {
         }
         for mag in 0..self.mags.len() {
             while let Some(command) = self.mags[mag].poll_command() {
+                self.stirred |= !is_heartbeat(&command);
                 match command {
                     Command::Send { from, to, message } => self.send(from, to, message),
                     Command::Table(update) => self.mag_tables[mag].apply(update),
@@ -663,7 +690,11 @@ impl World {
         }
         let events = std::iter::from_fn(|| self.lma.poll_event());
         self.lma_events.extend(events);
-        self.check();
+        let heard = (self.lma_events.len(), self.mag_events.len());
+        if std::mem::take(&mut self.stirred) || heard != self.heard {
+            self.heard = heard;
+            self.check();
+        }
     }
 
     fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: Message) {
@@ -747,6 +778,7 @@ impl World {
         }
         let Packet { from, to, octets } = packet;
         let message = self.receiver.receive(now, *from, *to, octets).unwrap();
+        self.stirred |= !matches!(message, Message::Heartbeat(_));
         if *to == LMAA.0 {
             self.note_delivered(*from, &message);
             let now = self.lma_now();

@@ -16,8 +16,8 @@ use pmip_wire::Message;
 
 use crate::seeds::replaying;
 use crate::world::{
-    COAS, Dice, Records, Taped, Weather, attachment, check_recording, kept_lma, kept_mag, mac, mn,
-    pool, write_down,
+    COAS, Dice, LMA_HEARD, MAG_HEARD, Records, Taped, Weather, attachment, check_recording,
+    kept_lma, kept_mag, mac, mn, pool, write_down,
 };
 
 pub(super) const LMAS: usize = 3;
@@ -218,9 +218,10 @@ impl Cluster {
     }
 
     pub(super) fn drain(&mut self) {
-        let mut sent = Vec::new();
+        let (mut sent, mut stirred) = (Vec::new(), false);
         for (lma, records) in self.lmas.iter_mut().zip(&mut self.lma_records) {
             while let Some(record) = lma.poll_record() {
+                stirred |= !record.key.starts_with(&LMA_HEARD);
                 write_down(records, record);
             }
             while let Some(command) = lma.poll_command() {
@@ -232,6 +233,7 @@ impl Cluster {
         }
         for (mag, records) in self.mags.iter_mut().zip(&mut self.mag_records) {
             while let Some(record) = mag.poll_record() {
+                stirred |= !record.key.starts_with(&MAG_HEARD);
                 write_down(records, record);
             }
             while let Some(command) = mag.poll_command() {
@@ -245,7 +247,10 @@ impl Cluster {
         for (from, to, message) in sent {
             self.send(from, to, message);
         }
-        self.check();
+        // Of sessions and routes, records tell.
+        if stirred {
+            self.check();
+        }
     }
 
     pub(super) fn is_dead(&self, address: Ipv6Addr) -> bool {
