@@ -67,6 +67,18 @@ pub(crate) fn to_link(
             entropy: 0,
         };
     }
+    to_link_by_rules(records, slot, ip, frame, compare)
+}
+
+/// By itself, so that the loop around the usual answer has the registers.
+#[inline(never)]
+fn to_link_by_rules(
+    records: &mut Records<'_>,
+    slot: Slot,
+    ip: &Ipv6,
+    frame: &[u8],
+    compare: impl Compare + Copy,
+) -> Choice {
     let fields = Fields::of(ip, frame);
     by_fields(records, slot, ip, fields, compare, || WideKey::of(frame))
 }

@@ -135,7 +135,7 @@ impl RoleState {
         let before = self.table.bindings.len();
         match binding {
             Some(packed) => {
-                // Special addresses are nobody's to send from, and whoever looks a source up relies on that.
+                // Special addresses are no mobile's, and whoever looks an inner address up relies on that.
                 if !scope::is_plain(hnp.addr().to_bits()) || !scope::is_plain(hnp.last().to_bits())
                 {
                     packed.admit_none();

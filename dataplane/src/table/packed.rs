@@ -35,9 +35,10 @@ impl Packed {
         })
     }
 
-    /// Lets nobody send from the prefix.
+    /// Lets nobody send from the prefix, nor, out of a tunnel, to it.
     pub(crate) fn admit_none(&mut self) {
         self.up.sources = [NO_PATH; Binding::MAX_SOURCES];
+        self.down.from = NO_PATH;
     }
 
     /// Fetches it from the core that made it.

@@ -42,24 +42,36 @@ impl Fields {
     /// The fields of the IPv6 packet behind the Ethernet header of `frame`, whose header is `ip`.
     #[inline(always)]
     pub(crate) fn of(ip: &Ipv6, frame: &[u8]) -> Self {
-        let direct = matches!(ip.next_header, next_header::UDP | next_header::TCP);
-        let ports = frame.get(ETHERNET_LEN + IPV6_LEN..).unwrap_or_default();
-        match ports.first_chunk::<4>() {
-            Some(ports) if direct => {
-                // Both ports as one number: the source's in the upper half.
-                let ports = u32::from_be_bytes(*ports);
-                Self::new(ip.next_header, Some(ports), ip.traffic_class())
-            }
-            Some(_) | None => Self::behind_extensions(ip, frame),
+        match Self::direct(ip, frame) {
+            Some(fields) => fields,
+            None => Self::behind_extensions(ip, frame),
         }
     }
 
     /// As [`Fields::of`]; `None` for packets with extension headers, which are odd ones.
     #[inline(always)]
     pub(crate) fn usual(ip: &Ipv6, frame: &[u8]) -> Option<Self> {
+        match Self::direct(ip, frame) {
+            // Nothing more to ask of nearly all packets.
+            Some(fields) => Some(fields),
+            None => Self::without_extensions(ip, frame),
+        }
+    }
+
+    /// Those of a packet whose ports are behind its first header.
+    #[inline(always)]
+    fn direct(ip: &Ipv6, frame: &[u8]) -> Option<Self> {
+        let ports = frame.get(ETHERNET_LEN + IPV6_LEN..)?.first_chunk::<4>()?;
         let direct = matches!(ip.next_header, next_header::UDP | next_header::TCP);
-        // Nothing more to ask of nearly all packets.
-        (direct || !walk::is_extension(ip.next_header)).then(|| Self::of(ip, frame))
+        // Both ports as one number: the source's in the upper half.
+        let ports = u32::from_be_bytes(*ports);
+        direct.then(|| Self::new(ip.next_header, Some(ports), ip.traffic_class()))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn without_extensions(ip: &Ipv6, frame: &[u8]) -> Option<Self> {
+        (!walk::is_extension(ip.next_header)).then(|| Self::behind_extensions(ip, frame))
     }
 
     #[inline(never)]

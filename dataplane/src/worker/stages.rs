@@ -532,18 +532,17 @@ fn find_links<P: PacketBuf>(
     let (mut records, paths) = table.parts();
     for (packet, passage) in packets.iter().zip(passages) {
         if passage.lane == Lane::MagExit {
-            let slot = passage.slot.take();
-            let (Some(slot), Some(ip), Some(data)) =
-                (slot, inner(packet), packet.data().get(IPV6_LEN..))
-            else {
-                continue;
-            };
-            let from = records.downlink.get(slot.index()).map(|record| record.from);
-            if from == Some(passage.through) {
+            if let Some(slot) = passage.slot
+                && let Some(ip) = inner(packet)
+                && let Some(data) = packet.data().get(IPV6_LEN..)
+                && let Some(record) = records.downlink.get(slot.index())
+                && record.from == passage.through
+            {
                 paths.count_in(passage.through, ip.total_len());
                 passage.choice = classify::to_link(&mut records, slot, ip, data, compare);
-                passage.slot = Some(slot);
                 paths.prefetch(passage.choice.path);
+            } else {
+                passage.slot = None;
             }
         } else if passage.lane == Lane::Access
             && let Some(slot) = passage.slot
