@@ -351,6 +351,10 @@ impl Lma {
 
     /// Takes the next step of an inquiry.
     fn go_on(&mut self, now: Now, mut inquiry: Inquiry) -> Outcome {
+        // It may have been assigned meanwhile, as another of its MAGs asked elsewhere: then it is here, whoever has room.
+        if self.has(&inquiry.mn_id) {
+            return Outcome::Here(inquiry);
+        }
         while let Some(step) = inquiry.next.pop_front() {
             let member = match step {
                 Step::Ask(member) | Step::Assign(member) => member,

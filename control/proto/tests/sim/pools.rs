@@ -520,6 +520,26 @@ fn a_mag_that_is_killed_knows_what_it_was_assigned() {
     cluster.check_agreement();
 }
 
+/// Two MAGs ask two LMAs at nearly the same time, and the one that the mobile belongs to stops taking mobiles as soon
+/// as it has it.
+#[test]
+fn whose_mobile_was_assigned_while_its_place_was_asked_for_keeps_it() {
+    for apart in 0..12 {
+        let mn_id = mobile_of(1);
+        let mut cluster = Cluster::new(1);
+        cluster.attach(&mn_id, 0, 0, 0, NEW);
+        cluster.run_ms(apart);
+        cluster.attach(&mn_id, 2, 1, 1, NEW);
+        while cluster.lmas[1].sessions() == 0 {
+            cluster.run_ms(1);
+        }
+        cluster.set_draining(1, true);
+        cluster.run_ms(30_000);
+        assert_eq!(cluster.only_lma_of(&mn_id), 1, "{apart} ms apart");
+        cluster.check_agreement();
+    }
+}
+
 fn act(cluster: &mut Cluster) {
     let mn_id = mn(cluster.dice.below(5));
     let interface = u8::try_from(cluster.dice.below(3)).unwrap();
