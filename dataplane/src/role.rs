@@ -136,8 +136,7 @@ impl RoleState {
         match binding {
             Some(packed) => {
                 // Special addresses are no mobile's, and whoever looks an inner address up relies on that.
-                if !scope::is_plain(hnp.addr().to_bits()) || !scope::is_plain(hnp.last().to_bits())
-                {
+                if scope::has_special(hnp) {
                     packed.admit_none();
                 }
                 self.table.bindings.set(hnp, packed)?;

@@ -233,6 +233,10 @@ impl Tunnelled {
 
 /// Kinds of addresses, tested on the 128 bits (RFC 4291 §2.4).
 pub(crate) mod scope {
+    use flow::Hnp;
+
+    use crate::table::other::mask;
+
     /// `::`
     pub(crate) const UNSPECIFIED: u128 = 0;
     /// `::1`
@@ -260,6 +264,15 @@ pub(crate) mod scope {
     /// the end.
     pub(crate) const SPECIAL: [u128; 2] = [0, 0xfe80 << 112];
 
+    /// Whether any address of a prefix is the unspecified, the loopback, an IPv4-mapped, a link-local or a multicast one.
+    pub(crate) fn has_special(prefix: Hnp) -> bool {
+        let special = [(0, 16), (0xfe80 << 112, 10), (0xff00 << 112, 8)];
+        special.into_iter().any(|(network, len)| {
+            let mask = mask(len.min(prefix.len()));
+            (prefix.addr().to_bits() ^ network) & mask == 0
+        })
+    }
+
     /// Whether no packet that is forwarded may have this source.
     #[inline(always)]
     pub(crate) fn is_bad_source(address: u128) -> bool {
@@ -280,4 +293,28 @@ pub(crate) mod scope {
     pub(crate) const ALL_NODES: u128 = 0xff02_0000_0000_0000_0000_0000_0000_0001;
     /// `ff02::2`
     pub(crate) const ALL_ROUTERS: u128 = 0xff02_0000_0000_0000_0000_0000_0000_0002;
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::Hnp;
+
+    use super::scope;
+
+    #[test]
+    fn prefixes_with_special_addresses_are_known() {
+        for (prefix, len, special) in [
+            ("2001:db8::", 64, false),
+            ("fec0:1::", 64, false),
+            ("fe00::", 9, false),
+            ("fe00::", 8, true),
+            ("fe80::", 64, true),
+            ("ff02::", 16, true),
+            ("::", 64, true),
+            ("::", 0, true),
+        ] {
+            let hnp = Hnp::new(prefix.parse().unwrap(), len).unwrap();
+            assert_eq!(scope::has_special(hnp), special, "{hnp}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use pmip_wire::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Lma;
-use super::binding_cache::Mobile;
+use super::binding_cache::{BceState, Mobile};
 use super::lookup::Request;
 use super::sync::LINGER;
 use crate::event::RequestOutcome;
@@ -77,13 +77,19 @@ impl Lma {
         }
     }
 
-    /// MAGs without sessions, of some that were revoked there and may not have heard so: perhaps of all at once.
-    pub(super) fn bare(&mut self) -> BTreeSet<ProxyCoa> {
+    /// MAGs without sessions that live, of some that were revoked there and may not have heard so: perhaps of all at once.
+    pub(super) fn bare(&mut self, now: Duration) -> BTreeSet<ProxyCoa> {
         let notes = self.ghosts.notes().iter();
-        let unheard = notes.filter(|(_, (_, ghost))| !ghost.heard);
-        let mags = unheard.map(|((mag, _), _)| *mag);
-        mags.filter(|mag| self.bound.get(mag).is_none_or(|count| *count == 0))
-            .collect()
+        let unheard = notes.filter(|(_, (until, ghost))| *until > now && !ghost.heard);
+        let mut mags: BTreeSet<ProxyCoa> = unheard.map(|((mag, _), _)| *mag).collect();
+        if !mags.is_empty() {
+            // One that was being deregistered was not revoked with the others.
+            let live = self.bindings().map(|(_, bce)| bce);
+            for bce in live.filter(|bce| bce.state != BceState::Deregistering) {
+                mags.remove(&bce.proxy_coa);
+            }
+        }
+        mags
     }
 
     /// Whether a PBU that would begin a session is not let in: because a revocation that names the mobile

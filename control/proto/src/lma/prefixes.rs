@@ -19,11 +19,11 @@ impl Lma {
     }
 
     /// Prefixes for a session that may have any: one of another session's if it shares, the rest of
-    /// the mobile's own, then of the pools.
+    /// the mobile's own, then of the pools, and at last those that it had and that are kept from others.
     pub(super) fn allocate(
         &mut self,
         now: Duration,
-        mobile: &Mobile,
+        mobile: &mut Mobile,
         profile: &MobileProfile,
         shared: Option<Hnp>,
     ) -> Result<Vec<Hnp>, Stop> {
@@ -32,16 +32,18 @@ impl Lma {
         let unused = profile
             .prefixes
             .iter()
-            .filter(|hnp| self.cache.owner(**hnp).is_none());
+            .filter(|hnp| self.cache.owner(**hnp).is_none() || mobile.retiring.contains(hnp));
         let own: Vec<Hnp> = unused.copied().collect();
         for _ in 0..fresh.max(1) {
-            let own = own.get(hnps.len()).copied();
-            let Some(hnp) = own.or_else(|| self.pools.iter_mut().find_map(|p| p.allocate(now)))
-            else {
-                for hnp in hnps {
-                    self.cache.set_owner(hnp, None);
-                    if !self.reserved.contains(&hnp) {
-                        self.pools.iter_mut().for_each(|pool| pool.put_back(hnp));
+            let had = mobile.retiring.iter().find(|hnp| !hnps.contains(*hnp));
+            let next = own.get(hnps.len()).copied();
+            let next = next.or_else(|| self.pools.iter_mut().find_map(|p| p.allocate(now)));
+            let Some(hnp) = next.or(had.copied()) else {
+                let new = hnps.iter().filter(|hnp| !mobile.retiring.contains(hnp));
+                for hnp in new {
+                    self.cache.set_owner(*hnp, None);
+                    if !self.reserved.contains(hnp) {
+                        self.pools.iter_mut().for_each(|pool| pool.put_back(*hnp));
                     }
                 }
                 return Err(BindingStatus::INSUFFICIENT_RESOURCES.into());
@@ -49,6 +51,7 @@ impl Lma {
             self.cache.set_owner(hnp, Some(mobile.id));
             hnps.push(hnp);
         }
+        mobile.retiring.retain(|hnp| !hnps.contains(hnp));
         hnps.extend(shared);
         hnps.sort_unstable();
         Ok(hnps)

@@ -341,7 +341,7 @@ impl Lma {
                 None => restored.spoil(&range, "there is no such pool any more"),
             }
         }
-        let bare = lma.bare();
+        let bare = lma.bare(now.monotonic);
         lma.revocations.go_on(now.monotonic + PATIENCE, bare);
         lma.use_windows(now.monotonic);
         restored.mobiles = lma.cache.len();

@@ -250,7 +250,10 @@ impl Lma {
         // The session has moved on; the MAG it left has nothing to say about it but that it is over there.
         if session.proxy_coa != arrival.proxy_coa {
             self.with_mobile(id, |lma, mobile| {
-                lma.timers.cancel((id, Timer::Left));
+                // Of several that were left, it is not known which one this was.
+                if lma.timers.deadline((id, Timer::Forsaken)).is_none() {
+                    lma.timers.cancel((id, Timer::Left));
+                }
                 lma.release_retired(now.monotonic, mobile);
             });
             return Err(Stop::Ignore);

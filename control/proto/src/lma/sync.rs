@@ -279,9 +279,10 @@ impl Sync {
                 self.doubt(fid, s.clone());
             }
             (_, Outcome::NotAttached(_))
-            | (Change::Add(..), Outcome::UnknownFlow(_) | Outcome::Refused(_))
+            | (Change::Add(..), Outcome::Refused(_))
             | (Change::Add(..) | Change::Refresh(..), Outcome::NotUnderstood) => {}
-            (Change::Refresh(..), Outcome::UnknownFlow(_) | Outcome::Refused(_))
+            (Change::Add(..), Outcome::UnknownFlow(_))
+            | (Change::Refresh(..), Outcome::UnknownFlow(_) | Outcome::Refused(_))
             | (Change::Delete(..), Outcome::Accepted(_) | Outcome::UnknownFlow(_)) => {
                 self.held.remove(&fid);
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flow::{Fid, HandoffIndicator, Hnp};
 use pmip_proto::lma::FlowState;
-use pmip_proto::{LmaConfig, LmaEvent, MagConfig};
+use pmip_proto::{LmaConfig, LmaEvent, MagConfig, MobileProfile};
 use pmip_wire::{BindingLifetime, BindingStatus, HnpOption, Message, Pbu, PbuFlags};
 
 use crate::world::{
@@ -492,4 +492,46 @@ fn nobody_gets_a_prefix_that_a_forgotten_mag_may_route() {
     world.run_ms(60_000);
     assert_eq!(at(&world, 2), Some(COAS[0]));
     world.check_agreement();
+}
+
+/// A prefix of a profile that is kept from others as a MAG may still route it is the mobile's own all the while.
+#[test]
+fn a_mobile_gets_its_own_prefix_that_is_kept_for_it() {
+    let own = hnp("2001:db8:1::/64");
+    let mut config = LmaConfig {
+        pools: Vec::new(),
+        ..lma_config()
+    };
+    let profile = MobileProfile {
+        prefixes: vec![own],
+        ..MobileProfile::default()
+    };
+    config.profiles.insert(mn(1), profile);
+    let mut world = World::new(1, config, [0, 1].map(mag_config));
+    world.attach(&mn(1), 0, 0, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(1000);
+    // The MAG that it left does not say so.
+    world.lose = Box::new(|sent| sent.to == LMAA.0 && ends(&sent.message));
+    world.attach(&mn(1), 0, 1, HandoffIndicator::UNKNOWN);
+    world.run_ms(1000);
+    world.leave(&mn(1), 0, 0);
+    world.run_ms(20_000);
+    world.lose = Box::new(|_| false);
+    world.detach(&mn(1), 0);
+    world.run_ms(13_000);
+    assert_eq!(world.lma.bindings().count(), 0);
+    assert_eq!(world.lma.mobiles(), 1);
+    world.attach(&mn(1), 1, 1, HandoffIndicator::NEW_INTERFACE);
+    world.run_ms(1000);
+    let had: Vec<_> = world
+        .lma
+        .bindings()
+        .map(|(_, bce)| bce.hnps.clone())
+        .collect();
+    assert_eq!(had, [[own]]);
+    world.check_agreement();
+}
+
+fn ends(message: &Message) -> bool {
+    matches!(message, Message::Pbu(pbu) if pbu.lifetime.is_zero())
 }
