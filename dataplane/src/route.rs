@@ -197,7 +197,7 @@ impl<Io: PacketIo> Worker<Io> {
         if let Some(record) = slot.and_then(|slot| mag.table.bindings.uplink(slot)) {
             let is_its_link = |number: &&u16| {
                 let rewrite = paths.rewrite(**number);
-                rewrite.is_some_and(|path| path.is_link_of(arrival.port, arrival.station))
+                rewrite.is_some_and(|path| path.is_link_of(arrival.port, &arrival.station.0))
             };
             if let Some(number) = record.sources.iter().find(is_its_link) {
                 record.packets += 1;

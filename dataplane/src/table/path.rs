@@ -168,12 +168,16 @@ impl Rewrite {
             && !matches!(self.state, State::Absent | State::Link | State::TunnelLoop)
     }
 
-    /// Whether this is the link of the station `mac` on `port`.
+    /// Whether this is the link of a station on `port`.
     #[inline(always)]
-    pub(crate) fn is_link_of(&self, port: PortId, mac: MacAddr) -> bool {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "by value, it is put together from two loads before it is compared"
+    )]
+    pub(crate) fn is_link_of(&self, port: PortId, station: &[u8; 6]) -> bool {
         self.state == State::Link
             && PortId::from(self.port) == port
-            && self.header.ethernet.destination == mac.0
+            && self.header.ethernet.destination == *station
     }
 }
 
@@ -192,6 +196,8 @@ pub(crate) struct Paths {
     entrances: Vec<u16>,
     /// Places taken.
     tunnels: usize,
+    /// The number of the only tunnel, as most gateways have one; [`NO_PATH`] if there are others.
+    sole: u16,
 }
 
 /// The far end of a path.
@@ -221,6 +227,7 @@ impl Default for Paths {
             ends: Vec::new(),
             entrances: vec![NO_PATH; LEAST_ENTRANCES],
             tunnels: 0,
+            sole: NO_PATH,
         }
     }
 }
@@ -321,6 +328,9 @@ impl Paths {
                 self.place(number);
             }
         }
+        let mut placed = self.entrances.iter().filter(|number| **number != NO_PATH);
+        let sole = (self.tunnels == 1).then(|| placed.next()).flatten();
+        self.sole = sole.copied().unwrap_or(NO_PATH);
     }
 
     /// Finds places for all tunnels among `count`.
@@ -370,6 +380,10 @@ impl Paths {
     #[inline(always)]
     pub(crate) fn entrance(&self, frame: &Frame) -> Option<u16> {
         let ends: &[u8; ENDS] = frame.as_bytes().last_chunk()?;
+        if self.sole != NO_PATH {
+            let comes = self.ends.get(usize::from(self.sole))? == ends;
+            return comes.then_some(self.sole);
+        }
         let mut place = self.first_entrance(frame.ip.source.get());
         loop {
             let number = *self.entrances.get(place)?;
@@ -431,5 +445,64 @@ impl Paths {
 
     pub(crate) fn counters(&self) -> impl Iterator<Item = PathCounters> {
         self.entries.iter().map(|entry| entry.counters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv6Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn end(n: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, n, 0, 0, 0, 0, 1)
+    }
+
+    fn to(remote: u16) -> Tunnel {
+        Tunnel {
+            local: end(0),
+            remote: end(remote),
+            hop_limit: 64,
+            path_mtu: 1500,
+            copy_dscp: false,
+            encapsulation_limit: None,
+        }
+    }
+
+    fn frame_from(remote: u16) -> Frame {
+        let mut frame = Frame::default();
+        frame.ip.source = U128::new(end(remote).to_bits());
+        frame.ip.destination = U128::new(end(0).to_bits());
+        frame
+    }
+
+    proptest! {
+        /// Whatever has come and gone, a frame is from the tunnel that leads to its source, if there is one.
+        #[test]
+        fn a_frame_comes_through_its_tunnel(
+            changes in prop::collection::vec((0..4_u16, prop::option::of(1..6_u16)), 1..40),
+        ) {
+            let (mut paths, mut all) = (Paths::default(), BTreeMap::new());
+            for (number, remote) in changes {
+                // Two tunnels do not lead to one place.
+                if all.iter().any(|(n, r)| *n != number && Some(*r) == remote) {
+                    continue;
+                }
+                let rewrite = remote.map(|remote| Rewrite::tunnel(&to(remote)));
+                let path = remote.map(|remote| Path::Tunnel(to(remote)));
+                paths.set(PathId(number), path, rewrite.unwrap_or_default()).unwrap();
+                match remote {
+                    Some(remote) => all.insert(number, remote),
+                    None => all.remove(&number),
+                };
+                for remote in 1..6 {
+                    let expected = all.iter().find(|(_, r)| **r == remote).map(|(n, _)| *n);
+                    prop_assert_eq!(paths.entrance(&frame_from(remote)), expected, "{:?}", all);
+                }
+            }
+        }
     }
 }

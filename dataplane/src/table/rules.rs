@@ -68,6 +68,16 @@ impl Fields {
         direct.then(|| Self::new(ip.next_header, Some(ports), ip.traffic_class()))
     }
 
+    /// The [`Fields::entropy`] of those of [`Fields::usual`], where nothing else of them is asked for.
+    #[inline(always)]
+    pub(crate) fn usual_entropy(ip: &Ipv6, frame: &[u8]) -> Option<u32> {
+        let ports = frame.get(ETHERNET_LEN + IPV6_LEN..)?.first_chunk::<4>()?;
+        if matches!(ip.next_header, next_header::UDP | next_header::TCP) {
+            return Some(u32::from_be_bytes(*ports) ^ u32::from(ip.next_header));
+        }
+        Self::without_extensions(ip, frame).map(Self::entropy)
+    }
+
     #[cold]
     #[inline(never)]
     fn without_extensions(ip: &Ipv6, frame: &[u8]) -> Option<Self> {

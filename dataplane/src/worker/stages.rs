@@ -84,7 +84,7 @@ impl<Io: PacketIo> Worker<Io> {
         }
         match &*leaving {
             [] => {}
-            [port, others @ ..] if *port != NOWHERE && others.iter().all(|to| to == port) => {
+            [port, ..] if *port != NOWHERE && all_are(*port, &leaving) => {
                 self.send_all(*port, burst);
             }
             _ => self.part(burst, passages, &mut leaving, arrived),
@@ -335,6 +335,15 @@ type Leaving = ArrayVec<PortId, BURST>;
 /// Whether a packet goes on in another form, and so has to stay in order: what ends does not part the others.
 fn goes_on(fate: Fate) -> bool {
     matches!(fate, Fate::Cut { .. } | Fate::Gather | Fate::Hold { .. })
+}
+
+/// Whether all leave by one port: all are looked at, which is quicker than to stop.
+#[inline(always)]
+fn all_are(port: PortId, leaving: &[PortId]) -> bool {
+    let others = leaving
+        .iter()
+        .fold(0, |others, to| others | (to.0 ^ port.0));
+    others == 0
 }
 
 /// The first odd one from `place` on.

@@ -4,7 +4,7 @@
 //! Each way is said twice: for the usual packet in one straight piece that the loop over a burst is made
 //! of, and for any packet in a function of its own, which the usual one leaves everything else to.
 
-use flow::{MacAddr, PortId};
+use flow::PortId;
 
 use crate::classify::Choice;
 use crate::decap;
@@ -256,13 +256,13 @@ impl<P: PacketBuf> Way<P> for FromLink<'_> {
         let record = self.records.uplink.get_mut(passage.slot?.index())?;
         let link = self.paths.rewrite(passage.through)?;
         let frame = Frame::of(packet)?;
-        if !link.is_link_of(self.arrived, MacAddr(frame.ethernet.source)) {
+        if !link.is_link_of(self.arrived, &frame.ethernet.source) {
             return None;
         }
         let octets = frame.ip.total_len();
         let choice = Choice {
             path: record.forward,
-            entropy: Fields::usual(&frame.ip, packet.data())?.entropy(),
+            entropy: Fields::usual_entropy(&frame.ip, packet.data())?,
         };
         let port = encap::straight_into_tunnel(self.paths, choice, packet)?;
         record.packets += 1;
@@ -282,7 +282,7 @@ impl<P: PacketBuf> Way<P> for FromLink<'_> {
         ) else {
             return Fate::Aside;
         };
-        let its = link.is_link_of(self.arrived, MacAddr(frame.ethernet.source));
+        let its = link.is_link_of(self.arrived, &frame.ethernet.source);
         let (true, Some(record)) = (its, self.records.uplink.get_mut(slot.index())) else {
             // It may have come on another of its mobile's links.
             return Fate::Aside;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use flow::{Binding, Hnp, Link, MobileId, Path, PathCounters, PathId, RouteNext, Tunnel};
+use flow::{Binding, Hnp, Link, MacAddr, MobileId, Path, PathCounters, PathId, RouteNext, Tunnel};
 use proptest::prelude::*;
 
 use super::*;
