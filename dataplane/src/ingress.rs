@@ -279,7 +279,9 @@ impl Ingress<'_> {
     fn is_from_link(&self, ip: &Ipv6, passage: &mut Passage) -> bool {
         let destination = ip.destination.get();
         match self.mag {
-            Some(mag) if scope::is_plain(destination) && !self.own.may_contain(destination) => {
+            Some(mag)
+                if scope::is_plain(destination) && !self.own.may_contain_plain(destination) =>
+            {
                 let [_, key] = halves(ip.source.get());
                 passage.look_up(Lane::Access, key, &mag.table.bindings);
                 true

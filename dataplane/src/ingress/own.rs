@@ -12,6 +12,9 @@ pub(crate) struct OwnAddresses {
     list: Vec<(u128, Option<PortId>)>,
     /// One bit for each address: nearly all packets are told apart by it alone.
     filter: [u64; 16],
+    /// Upper half and mask of the longest prefix that holds all plain ones: packets to mobiles and from them are
+    /// mostly told apart by this.
+    plain: (u64, u64),
 }
 
 impl OwnAddresses {
@@ -22,6 +25,14 @@ impl OwnAddresses {
             let (word, bit) = Self::place(address);
             if let Some(word) = self.filter.get_mut(word) {
                 *word |= bit;
+            }
+            let all = self.list.iter().map(|(own, _)| *own);
+            let mut plain = all.filter(|own| scope::is_plain(*own));
+            if let Some(first) = plain.next() {
+                let apart = plain.fold(0, |apart, own| apart | (first ^ own));
+                let ([_, upper], [_, apart]) = (halves(first), halves(apart));
+                let mask = !u64::MAX.unbounded_shr(apart.leading_zeros());
+                self.plain = (upper & mask, mask);
             }
         }
     }
@@ -39,6 +50,13 @@ impl OwnAddresses {
     pub(crate) fn may_contain(&self, address: u128) -> bool {
         let (word, bit) = Self::place(address);
         self.filter.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Whether `address`, which is plain, might be ours.
+    #[inline(always)]
+    pub(crate) fn may_contain_plain(&self, address: u128) -> bool {
+        let ([_, upper], (network, mask)) = (halves(address), self.plain);
+        upper & mask == network && self.may_contain(address)
     }
 
     /// Whether packets to `address` that come in on `port` are for us: any address of ours on any
@@ -95,5 +113,31 @@ impl OwnAddresses {
             all.find(of_scope)
         };
         on_port.find(of_scope).or_else(any).map(|(own, _)| *own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_plain_address_of_ours_is_missed(
+            all in prop::collection::vec((any::<u128>(), 0..70_u32), 1..8),
+        ) {
+            // Those with many bits in common, too.
+            let base = 0x2001_0db8_u128 << 96;
+            let mut own = OwnAddresses::default();
+            for (bits, shift) in &all {
+                own.add(base ^ (bits >> shift), None);
+            }
+            for (bits, shift) in all {
+                let address = base ^ (bits >> shift);
+                prop_assert!(own.contains(address, PortId(0)) || scope::is_link_local(address));
+                prop_assert!(own.may_contain_plain(address) || !scope::is_plain(address));
+            }
+        }
     }
 }

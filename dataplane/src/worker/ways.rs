@@ -145,7 +145,7 @@ impl<'a, P> FromMobile<'a, P> {
     /// Whether packets to an address go on by route.
     #[inline(always)]
     fn goes_on(&self, to: u128) -> bool {
-        scope::is_plain(to) && !self.lma.may_hold(to) && !self.own.may_contain(to)
+        scope::is_plain(to) && !self.lma.may_hold(to) && !self.own.may_contain_plain(to)
     }
 }
 
