@@ -30,7 +30,8 @@
 //! is not passed on again, so no disagreement between members about who they are makes a loop.
 //!
 //! Two first accesses of a mobile may be under way at once. Both lead to the same member, unless that one turns the first
-//! away and takes the second: so who has turned a mobile away does so for a moment longer.
+//! away and takes the second: so who has turned a mobile away does so for a moment longer, and who goes on from records
+//! and was draining turns all away for as long, as it does not know whom it has.
 //!
 //! What this cannot know: members that believe each other dead while MAGs reach both may give one mobile two LMAs, and so
 //! may a MAG that cannot be redirected and is served where it asks.
@@ -70,6 +71,8 @@ pub(crate) struct Inquiries {
     next_sweep: Duration,
     /// Mobiles that were turned away, and until when they are.
     turned_away: BTreeMap<MnId, Duration>,
+    /// Until when all are that a former self may have turned away.
+    all_turned_away: Duration,
 }
 
 /// A PBU, and whom it is still to be shown to.
@@ -138,9 +141,8 @@ impl Inquiries {
     }
 
     fn turns_away(&self, now: Duration, mn_id: &MnId) -> bool {
-        self.turned_away
-            .get(mn_id)
-            .is_some_and(|until| *until > now)
+        let until = self.turned_away.get(mn_id);
+        until.is_some_and(|until| *until > now) || self.all_turned_away > now
     }
 
     /// Whether one more can be waited for.
@@ -182,6 +184,13 @@ impl Lma {
     /// Sessions there are.
     pub fn sessions(&self) -> usize {
         self.bound.values().sum()
+    }
+
+    /// Goes on where a former self was, which may have been turning mobiles away.
+    pub(super) fn go_on_turning_away(&mut self, now: Duration) {
+        if self.is_draining() && self.others().next().is_some() {
+            self.inquiries.all_turned_away = now + TURNED_AWAY;
+        }
     }
 
     /// Whether this is the address of another LMA of the pool.

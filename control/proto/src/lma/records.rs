@@ -343,6 +343,7 @@ impl Lma {
         }
         let bare = lma.bare(now.monotonic);
         lma.revocations.go_on(now.monotonic + PATIENCE, bare);
+        lma.go_on_turning_away(now.monotonic);
         lma.use_windows(now.monotonic);
         restored.mobiles = lma.cache.len();
         restored.sessions = lma.bindings().count();

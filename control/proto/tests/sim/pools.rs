@@ -540,6 +540,25 @@ fn whose_mobile_was_assigned_while_its_place_was_asked_for_keeps_it() {
     }
 }
 
+/// Whom an LMA has turned away it does not know any more when it was killed; it goes on to, as its last answers may have
+/// sent the mobile elsewhere.
+#[test]
+fn who_was_killed_while_it_drained_turns_mobiles_away_for_a_moment() {
+    let mn_id = mobile_of(0);
+    let mut cluster = Cluster::new(1);
+    cluster.set_draining(0, true);
+    cluster.kill_lma(0);
+    cluster.set_draining(0, false);
+    cluster.attach(&mn_id, 0, 0, 0, NEW);
+    cluster.run_ms(1000);
+    assert_ne!(cluster.only_lma_of(&mn_id), 0);
+    cluster.detach(&mn_id, 0);
+    cluster.run_ms(20_000);
+    cluster.attach(&mn_id, 0, 0, 0, NEW);
+    cluster.run_ms(1000);
+    assert_eq!(cluster.only_lma_of(&mn_id), 0);
+}
+
 fn act(cluster: &mut Cluster) {
     let mn_id = mn(cluster.dice.below(5));
     let interface = u8::try_from(cluster.dice.below(3)).unwrap();
