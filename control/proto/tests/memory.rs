@@ -30,12 +30,23 @@ fn coa(n: u16) -> ProxyCoa {
 
 /// Registers an interface of every mobile, each at a MAG `shift` on from its first.
 fn register(lma: &mut Lma, sequence: u16, interface: u8, shift: u16, handoff: HandoffIndicator) {
+    ask(lma, (sequence, 900), interface, shift, handoff);
+}
+
+/// As [`register`], with a sequence number and a lifetime.
+fn ask(
+    lma: &mut Lma,
+    (sequence, lifetime): (u16, u16),
+    interface: u8,
+    shift: u16,
+    handoff: HandoffIndicator,
+) {
     for n in 0..MOBILES {
         let [_, a, b, c] = n.to_be_bytes();
         let pbu = Pbu {
             sequence,
             flags: PbuFlags::REQUEST,
-            lifetime: BindingLifetime::from_units(900),
+            lifetime: BindingLifetime::from_units(lifetime),
             mn_id: Some(MnId::new(&format!("mn{n}@example.net")).unwrap().into()),
             hnps: vec![HnpOption::ALL_ZERO],
             handoff: Some(handoff),
@@ -79,18 +90,21 @@ fn mobiles_are_small() {
     register(&mut lma, 1, 1, 0, HandoffIndicator::NEW_INTERFACE);
     let attached = per_mobile(before);
     register(&mut lma, 2, 1, 1, HandoffIndicator::BETWEEN_MAGS);
+    let moving = per_mobile(before);
+    // The MAGs that were left say so.
+    ask(&mut lma, (3, 0), 1, 0, HandoffIndicator::UNKNOWN);
     let moved = per_mobile(before);
-    register(&mut lma, 3, 2, 5, HandoffIndicator::NEW_INTERFACE);
+    register(&mut lma, 4, 2, 5, HandoffIndicator::NEW_INTERFACE);
     let twice = per_mobile(before);
 
     assert_eq!(lma.mobiles(), MOBILES as usize);
     assert_eq!(lma.bindings().count(), 2 * MOBILES as usize);
     assert!(attached < 900, "{attached} octets after attachment");
-    // As long as the MAG that was left says nothing of it.
-    assert!(moved < 1000, "{moved} octets after a handoff");
+    assert!(moving < 1000, "{moving} octets while two MAGs may have it");
+    assert!(moved < 900, "{moved} octets after a handoff");
     assert!(twice < 1400, "{twice} octets with two sessions");
 
-    register(&mut lma, 4, 1, 1, HandoffIndicator::NO_CHANGE);
+    register(&mut lma, 5, 1, 1, HandoffIndicator::NO_CHANGE);
     let refreshed = per_mobile(before);
     assert_eq!(refreshed, twice, "refreshes leave something behind");
 }

@@ -294,7 +294,8 @@ pub fn datagrams_go_both_ways(one: &UdpSocket, other: &UdpSocket) {
     }
 }
 
-/// Waits again when a signal has ended the wait: TAP ports of DPDK in this process have it sent some.
+/// Waits again when the wait was interrupted: one with a timeout is not taken up again by itself, and where the process was
+/// stopped for a moment that needs no signal handler.
 pub fn uninterrupted<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match wait() {

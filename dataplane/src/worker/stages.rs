@@ -73,9 +73,8 @@ impl<Io: PacketIo> Worker<Io> {
         let (mut packets, mut to) = (&mut **burst, &mut *leaving);
         let mut rest = passages.get(..packets.len()).unwrap_or_default();
         while let Some(first) = rest.first() {
-            let mut others = rest.iter();
-            let others = mixed.then(|| others.position(|passage| passage.lane != first.lane));
-            let run = others.flatten().unwrap_or(rest.len());
+            let others = || rest.iter().position(|passage| passage.lane != first.lane);
+            let run = mixed.then(others).flatten().unwrap_or(rest.len());
             let (packets_now, passages_now, to_now);
             (packets_now, packets) = packets.split_at_mut(run);
             (passages_now, rest) = rest.split_at(run);

@@ -79,10 +79,13 @@ pub(super) struct Hop {
 }
 
 impl Hop {
+    /// No upper half is in this block.
+    const NOT_CLEAR: (u64, u64) = (1, 0);
+
     /// Not known.
     pub(super) const NONE: Self = Self {
         route: usize::MAX,
-        clear: NOWHERE,
+        clear: Self::NOT_CLEAR,
         header: Ethernet::NONE,
         port: PortId(u16::MAX),
         mtu: 0,
@@ -134,7 +137,7 @@ impl<'a, P> FromMobile<'a, P> {
         let clear = clear.and_then(|others| self.fib.around(route, to, others));
         *self.hop = Hop {
             route,
-            clear: clear.unwrap_or(NOWHERE),
+            clear: clear.unwrap_or(Hop::NOT_CLEAR),
             header: entry.header?,
             port: entry.port,
             mtu,
@@ -148,9 +151,6 @@ impl<'a, P> FromMobile<'a, P> {
         scope::is_plain(to) && !self.lma.may_hold(to) && !self.own.may_contain_plain(to)
     }
 }
-
-/// No upper half is this.
-const NOWHERE: (u64, u64) = (1, 0);
 
 impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
     #[inline(always)]

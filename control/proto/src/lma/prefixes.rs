@@ -112,6 +112,10 @@ impl Lma {
     /// Gives back the prefixes that nobody can be sent packets for any more, and that no MAG may still have: the next
     /// mobile could be at that.
     pub(super) fn release_retired(&mut self, now: Duration, mobile: &mut Mobile) {
+        // As nearly always.
+        if mobile.retiring.is_empty() {
+            return;
+        }
         let mut held = [Timer::Left, Timer::Forsaken].into_iter();
         if held.any(|timer| self.timers.deadline((mobile.id, timer)).is_some()) {
             return;
