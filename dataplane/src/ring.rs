@@ -2,19 +2,19 @@
 //!
 //! Bounded and lock-free. Neither side ever waits inside: a full ring gives the message back.
 //!
-//! A binding is packed into the tables' own form by whoever sends it, and its box goes back once the
-//! worker has copied it: a worker neither packs nor allocates nor frees for an update.
+//! A binding is packed into the tables' own form by whoever sends it, and lies in the ring itself until the worker
+//! has copied it; rules that it replaces go back: a worker neither packs nor allocates nor frees for an update.
 
-use arrayvec::ArrayVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use flow::{Hnp, Punt, Report, Role, Seen, TableUpdate, Update};
+use flow::{Punt, Report, Seen, TableUpdate, Update};
+use rtrb::chunks::ReadChunk;
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::table::Packed;
+use crate::table::{Packed, RuleSet};
 
 /// Places in each ring.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +40,6 @@ impl Default for RingSizes {
     }
 }
 
-/// Most updates that a worker takes off its ring at once.
-pub(crate) const UPDATE_BATCH: usize = 32;
-
 /// Octets that a captured frame has at least, for as many places as frames can need.
 const LEAST_FRAME: usize = 64;
 
@@ -50,10 +47,13 @@ const LEAST_FRAME: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Creates or replaces a prefix.
-    Binding(Role, Hnp, Box<Packed>),
+    Binding(Packed),
     /// Anything else.
     Other(Update),
 }
+
+// What one core takes over from another, line by line.
+const _: () = assert!(size_of::<Order>() == 3 * 64);
 
 #[derive(Debug)]
 struct Shared {
@@ -66,7 +66,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct WorkerRings {
     orders: Consumer<Order>,
-    spent: Producer<Box<Packed>>,
+    spent: Producer<RuleSet>,
     seen: Producer<Seen>,
     frames: Producer<u8>,
     shared: Arc<Shared>,
@@ -77,7 +77,7 @@ pub struct WorkerRings {
 #[derive(Debug)]
 pub struct ControlRings {
     orders: Producer<Order>,
-    spent: Consumer<Box<Packed>>,
+    spent: Consumer<RuleSet>,
     seen: Consumer<Seen>,
     frames: Consumer<u8>,
     shared: Arc<Shared>,
@@ -92,8 +92,8 @@ pub fn rings(sizes: RingSizes) -> (WorkerRings, ControlRings) {
         applied: CachePadded::new(AtomicU64::new(0)),
     });
     let (orders, next_order) = RingBuffer::new(sizes.updates.max(1));
-    // As many boxes as can be on their way, in the worker's hands, and in the sender's.
-    let (spend, spent) = RingBuffer::new(sizes.updates.max(1) + UPDATE_BATCH + 1);
+    // Whoever sends an update frees what those before it have replaced: there is never more than all that wait leave.
+    let (spend, spent) = RingBuffer::new(sizes.updates.max(1));
     let (tell, seen) = RingBuffer::new(sizes.captured.div_ceil(LEAST_FRAME).max(1));
     let (copy, frames) = RingBuffer::new(sizes.captured.max(1));
     let worker = WorkerRings {
@@ -115,24 +115,44 @@ pub fn rings(sizes: RingSizes) -> (WorkerRings, ControlRings) {
     (worker, control)
 }
 
+/// Where rules go that were replaced.
+pub(crate) struct Spent<'a>(&'a mut Producer<RuleSet>);
+
+impl Spent<'_> {
+    /// Gives rules back to whoever may free them.
+    pub(crate) fn give_back(&mut self, rules: RuleSet) {
+        // There is a place for each update, unless the other end is gone.
+        let _freed = self.0.push(rules);
+    }
+}
+
 impl WorkerRings {
-    /// Appends the next updates to `batch`, as many as there are and fit.
-    pub(crate) fn pop_orders<const N: usize>(&mut self, batch: &mut ArrayVec<Order, N>) {
-        let count = self.orders.slots().min(batch.remaining_capacity());
-        if let Ok(chunk) = self.orders.read_chunk(count) {
-            batch.extend(chunk);
+    /// Updates that wait now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.orders.slots()
+    }
+
+    /// Up to `most` of the next updates, where they lie: those that are committed are done with.
+    pub(crate) fn orders(&mut self, most: usize) -> Option<(ReadChunk<'_, Order>, Spent<'_>)> {
+        let count = self.orders.slots().min(most);
+        let chunk = self.orders.read_chunk(count).ok()?;
+        Some((chunk, Spent(&mut self.spent)))
+    }
+
+    /// Takes the next update, unless it is a binding.
+    pub(crate) fn pop_other(&mut self) -> Option<Update> {
+        if !matches!(self.orders.peek(), Ok(Order::Other(_))) {
+            return None;
+        }
+        match self.orders.pop() {
+            Ok(Order::Other(update)) => Some(update),
+            Ok(Order::Binding(_)) | Err(_) => None,
         }
     }
 
-    /// Gives back a binding that was copied.
-    pub(crate) fn give_back(&mut self, packed: Box<Packed>) {
-        // There are no more boxes than places, unless the other end is gone.
-        let _freed = self.spent.push(packed);
-    }
-
-    /// Notes that one more update is in force or was refused; [`WorkerRings::publish`] tells.
-    pub fn note_applied(&mut self) {
-        self.applied += 1;
+    /// Notes that so many more updates are in force or were refused; [`WorkerRings::publish`] tells.
+    pub fn note_applied(&mut self, count: u64) {
+        self.applied += count;
     }
 
     /// Lets the control thread see how many updates are in force.
@@ -192,12 +212,15 @@ impl ControlRings {
         let Ok(place) = self.orders.write_chunk_uninit(1) else {
             return Err(update);
         };
-        place.fill_from_iter([Self::pack(&mut self.spent, update)]);
+        while let Ok(rules) = self.spent.pop() {
+            drop(rules);
+        }
+        place.fill_from_iter([Self::pack(update)]);
         self.pushed += 1;
         Ok(())
     }
 
-    fn pack(spent: &mut Consumer<Box<Packed>>, update: Update) -> Order {
+    fn pack(update: Update) -> Order {
         let Update::Table(
             role,
             TableUpdate::Binding {
@@ -208,19 +231,12 @@ impl ControlRings {
         else {
             return Order::Other(update);
         };
-        let Ok(packed) = Packed::of(&binding) else {
-            // Refusing it is up to the worker, who counts that.
-            let binding = Some(binding);
-            return Order::Other(Update::Table(role, TableUpdate::Binding { hnp, binding }));
-        };
-        let packed = match spent.pop() {
-            Ok(mut spent) => {
-                *spent = packed;
-                spent
-            }
-            Err(_none) => Box::new(packed),
-        };
-        Order::Binding(role, hnp, packed)
+        if let Ok(packed) = Packed::of(role, hnp, &binding) {
+            return Order::Binding(packed);
+        }
+        // Refusing it is up to the worker, who counts that.
+        let binding = Some(binding);
+        Order::Other(Update::Table(role, TableUpdate::Binding { hnp, binding }))
     }
 
     /// Updates sent so far.
@@ -304,20 +320,15 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let mut next = 0;
             while next < COUNT {
-                let mut batch = ArrayVec::<_, 8>::new();
-                worker.pop_orders(&mut batch);
-                if batch.is_empty() {
+                let Some(update) = worker.pop_other() else {
                     std::thread::yield_now();
-                }
-                for order in batch {
-                    let request = ReportRequest::Counters { token: next };
-                    assert!(
-                        matches!(order, Order::Other(Update::Report(asked)) if asked == request)
-                    );
-                    next += 1;
-                    worker.note_applied();
-                    worker.publish();
-                }
+                    continue;
+                };
+                let request = ReportRequest::Counters { token: next };
+                assert_eq!(update, Update::Report(request));
+                next += 1;
+                worker.note_applied(1);
+                worker.publish();
             }
         });
         for token in 0..COUNT {

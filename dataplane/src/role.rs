@@ -130,21 +130,30 @@ impl RoleState {
             .flatten()
     }
 
-    /// Creates, replaces or removes a prefix.
-    pub(crate) fn set(&mut self, hnp: Hnp, binding: Option<&mut Packed>) -> Result<(), TableError> {
-        let before = self.table.bindings.len();
-        match binding {
-            Some(packed) => {
-                // Special addresses are no mobile's, and whoever looks an inner address up relies on that.
-                if scope::has_special(hnp) {
-                    packed.admit_none();
-                }
-                self.table.bindings.set(hnp, packed)?;
-            }
-            None => {
-                self.table.bindings.remove(hnp);
-            }
+    /// Creates or replaces a prefix.
+    ///
+    /// # Errors
+    /// As [`Bindings::set`](crate::table::Bindings::set).
+    pub(crate) fn set(&mut self, packed: &mut Packed) -> Result<(), TableError> {
+        // Special addresses are no mobile's, and whoever looks an inner address up relies on that.
+        if scope::has_special(packed.hnp) {
+            packed.admit_none();
         }
+        let before = self.table.bindings.len();
+        self.table.bindings.set(packed)?;
+        self.note_outside(packed.hnp, before);
+        Ok(())
+    }
+
+    /// Removes a prefix, if it is there.
+    pub(crate) fn remove(&mut self, hnp: Hnp) {
+        let before = self.table.bindings.len();
+        self.table.bindings.remove(hnp);
+        self.note_outside(hnp, before);
+    }
+
+    /// Notes that there were so many prefixes before one came or went that may be in no pool.
+    fn note_outside(&mut self, hnp: Hnp, before: usize) {
         let whole = |(network, pool): &(u128, u128)| {
             hnp.addr().to_bits() & pool == *network && mask(hnp.len()) & pool == *pool
         };
@@ -153,6 +162,5 @@ impl RoleState {
             self.outside_pools = now.saturating_sub(before);
             self.note_elsewhere();
         }
-        Ok(())
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod rules;
 pub(crate) use binding::{Bindings, Records, Slot};
 pub(crate) use packed::Packed;
 pub(crate) use path::{Paths, Rewrite};
+pub(crate) use rules::RuleSet;
 
 /// Why an update could not be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

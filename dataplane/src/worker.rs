@@ -9,7 +9,6 @@ mod ways;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use arrayvec::ArrayVec;
 use flow::{DropReason, MacAddr, PortId, Report, Role};
 use ipnet::Ipv6Net;
 
@@ -24,7 +23,7 @@ use crate::mtu::LearnedMtus;
 use crate::neighbour::Neighbours;
 use crate::packet::header::MIN_MTU;
 use crate::police::Police;
-use crate::ring::{Order, UPDATE_BATCH, WorkerRings};
+use crate::ring::WorkerRings;
 use crate::role::RoleState;
 use crate::simd::Level;
 use crate::spread::{Peers, Spread};
@@ -32,7 +31,9 @@ use crate::table::TableError;
 use ways::Hop;
 
 /// Most updates applied before packets are received again: a flood of them must not starve the ports.
-const UPDATES_PER_TURN: u64 = 256;
+const UPDATES_PER_TURN: usize = 256;
+/// Most of them that are fetched together.
+const UPDATE_BATCH: usize = 32;
 
 /// Why a worker cannot start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,8 +93,6 @@ impl std::fmt::Debug for Clock {
 pub struct Worker<Io: PacketIo> {
     pub(crate) io: Io,
     pub(crate) rings: WorkerRings,
-    /// Updates taken off their ring and not applied yet: none, unless a report found its ring full.
-    orders: ArrayVec<Order, UPDATE_BATCH>,
     pub(crate) id: flow::WorkerId,
     /// What the processor has.
     level: Level,
@@ -161,7 +160,6 @@ impl<Io: PacketIo> Worker<Io> {
     ) -> Result<Self, WorkerError> {
         let mut worker = Self {
             io,
-            orders: ArrayVec::new(),
             id: config.id,
             level: Level::detect(),
             idle: config.idle,

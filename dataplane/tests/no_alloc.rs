@@ -60,16 +60,37 @@ fn heap_calls(rig: &mut Rig, frames: &[(flow::PortId, Vec<u8>)]) -> u64 {
     calls
 }
 
+/// Mobile `n`'s binding with so many rules.
+fn ruled(n: u16, rules: u16) -> Option<Binding> {
+    let rule = |i| rule(i + 1, 5000 + i, RuleAction::Forward(flow::PathId(1)));
+    Some(Binding {
+        rules: (0..rules).map(rule).collect(),
+        ..lma_binding(n, &[1, 2])?
+    })
+}
+
+/// Neither are rules that do not fit a record allocated or freed by the worker.
+#[test]
+fn updates_allocate_nothing() {
+    let mut rig = Rig::lma();
+    rig.turn();
+    for round in 0..20 {
+        for (n, rules) in [(1, 4), (2, 16), (1, 16), (2, 0), (1, 2), (1, 33)] {
+            rig.binding(Role::Lma, n, ruled(n, rules));
+        }
+        let (before, applied) = (ALLOCATIONS.get(), rig.control.applied());
+        rig.worker.turn();
+        assert_eq!(ALLOCATIONS.get() - before, 0, "in round {round}");
+        assert_eq!(rig.control.applied() - applied, 6);
+    }
+    rig.check();
+}
+
 #[test]
 fn forwarding_allocates_nothing() {
     let mut rig = Rig::lma();
     for (n, rules) in [(1, 4), (2, 16)] {
-        let rules = (0..rules).map(|i| rule(i + 1, 5000 + i, RuleAction::Forward(flow::PathId(1))));
-        let binding = Binding {
-            rules: rules.collect(),
-            ..lma_binding(n, &[1, 2]).unwrap()
-        };
-        rig.binding(Role::Lma, n, Some(binding));
+        rig.binding(Role::Lma, n, ruled(n, rules));
     }
     rig.turn();
     let down = (0..32).map(|i| (EDGE, udp(CN_MAC, EDGE, cn(), mn(1 + i % 2), 5000 + i, b"d")));

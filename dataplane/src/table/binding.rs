@@ -316,12 +316,13 @@ impl Bindings {
     }
 
     /// Creates or replaces a prefix. Counters live on while the mobile stays the same, those of a
-    /// rule while its flow identifier does. What is no longer needed is left in `packed`, for whoever
-    /// frees it.
+    /// rule while its flow identifier does. Rules that are no longer needed are left in `packed`, for whoever
+    /// frees them.
     ///
     /// # Errors
     /// [`TableError::Full`] if there is no room; nothing has changed then.
-    pub(crate) fn set(&mut self, hnp: Hnp, packed: &mut Packed) -> Result<(), TableError> {
+    pub(crate) fn set(&mut self, packed: &mut Packed) -> Result<(), TableError> {
+        let hnp = packed.hnp;
         let (slot, held) = match self.slot_of(hnp) {
             Some(slot) => (slot, true),
             None => (self.claim(hnp)?, false),
@@ -334,14 +335,15 @@ impl Bindings {
         ) else {
             return Ok(());
         };
+        let (mut new_down, mut new_up) = (packed.down, packed.up);
         if held {
             self.locals -= usize::from(up.local);
             if up.mobile == packed.up.mobile {
-                packed.carry_over(down, up, old.as_ref());
+                (new_down, new_up) = packed.instead_of(down, up, old.as_ref());
             }
         }
-        self.locals += usize::from(packed.up.local);
-        (*down, *up) = (packed.down, packed.up);
+        self.locals += usize::from(new_up.local);
+        (*down, *up) = (new_down, new_up);
         if !packed.rules.is_empty() {
             let rules = std::mem::take(&mut packed.rules);
             let number = self.keep_rules(rules);
@@ -349,7 +351,9 @@ impl Bindings {
                 down.extended = number;
             }
         }
-        packed.rules = old.unwrap_or_default();
+        if let Some(old) = old {
+            packed.rules = old;
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Bindings on their way to a worker.
 
-use flow::{Binding, Fid};
+use flow::{Binding, Fid, Hnp, Role};
 
 use super::TableError;
 use super::path::{MAX_PATH, NO_PATH};
@@ -15,16 +15,20 @@ pub(crate) struct Packed {
     pub(super) up: Uplink,
     /// Those that do not fit the record.
     pub(super) rules: RuleSet,
+    pub(crate) hnp: Hnp,
+    pub(crate) role: Role,
 }
 
 impl Packed {
-    /// Packs a binding.
+    /// Packs the binding of a prefix.
     ///
     /// # Errors
     /// [`TableError`] if it is not well formed.
-    pub(crate) fn of(binding: &Binding) -> Result<Self, TableError> {
+    pub(crate) fn of(role: Role, hnp: Hnp, binding: &Binding) -> Result<Self, TableError> {
         check(binding)?;
         Ok(Self {
+            role,
+            hnp,
             down: Downlink::of(binding),
             up: Uplink::of(binding),
             rules: if Downlink::fits(binding) {
@@ -41,17 +45,35 @@ impl Packed {
         self.down.from = NO_PATH;
     }
 
-    /// Fetches it from the core that made it.
+    /// Takes out rules that do not fit the record; after [`Bindings::set`](super::Bindings::set), those that were replaced.
+    pub(crate) fn take_rules(&mut self) -> Option<RuleSet> {
+        (!self.rules.is_empty()).then(|| std::mem::take(&mut self.rules))
+    }
+
+    /// Fetches from the core that made it what the other fields do not lie beside.
     pub(crate) fn prefetch(&self) {
         prefetch(&self.down);
         prefetch(&self.up);
-        prefetch(&self.rules);
     }
 
-    /// Takes over the counters of what it replaces.
-    pub(super) fn carry_over(&mut self, down: &Downlink, up: &Uplink, rules: Option<&RuleSet>) {
-        (self.down.packets, self.down.octets) = (down.packets, down.octets);
-        (self.up.packets, self.up.octets) = (up.packets, up.octets);
+    /// The records to put in the place of a prefix's, whose counters they take over.
+    ///
+    /// Records on their way are only read: to be written they would have to be fetched once more.
+    pub(super) fn instead_of(
+        &mut self,
+        down: &Downlink,
+        up: &Uplink,
+        rules: Option<&RuleSet>,
+    ) -> (Downlink, Uplink) {
+        let (mut new_down, mut new_up) = (self.down, self.up);
+        (new_down.packets, new_down.octets) = (down.packets, down.octets);
+        (new_up.packets, new_up.octets) = (up.packets, up.octets);
+        if rules.is_none()
+            && self.rules.is_empty()
+            && record::keep_rule_hits(&mut new_down, &mut new_up, down, up)
+        {
+            return (new_down, new_up);
+        }
         let of = |fid: Fid| {
             let mut inline = record::rule_hits(down, up);
             let hits = match rules {
@@ -60,8 +82,9 @@ impl Packed {
             };
             hits.map_or(0, |(_, hits)| hits)
         };
-        record::set_rule_hits(&mut self.down, &mut self.up, of);
+        record::set_rule_hits(&mut new_down, &mut new_up, of);
         self.rules.set_counters(of);
+        (new_down, new_up)
     }
 }
 

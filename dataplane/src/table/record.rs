@@ -178,6 +178,21 @@ pub(crate) fn rule_hits(down: &Downlink, up: &Uplink) -> impl Iterator<Item = (F
         .filter_map(|(fid, (low, high))| Some((fid?, u64::from(low) | u64::from(high) << 16)))
 }
 
+/// Takes over the counters of the rules in an older record pair, if the same ones are in the same places, as after most
+/// changes; `false`, and nothing done, if they are not.
+pub(crate) fn keep_rule_hits(
+    down: &mut Downlink,
+    up: &mut Uplink,
+    old_down: &Downlink,
+    old_up: &Uplink,
+) -> bool {
+    let same = up.fids == old_up.fids;
+    if same {
+        (down.hits, up.spilled) = (old_down.hits, old_up.spilled);
+    }
+    same
+}
+
 /// Sets the counters of the rules in the record pair.
 pub(crate) fn set_rule_hits(down: &mut Downlink, up: &mut Uplink, of: impl Fn(Fid) -> u64) {
     let counters = down.hits.iter_mut().zip(&mut up.spilled);

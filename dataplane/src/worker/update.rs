@@ -9,7 +9,7 @@ use flow::{
 use ipnet::Ipv6Net;
 
 use super::ways::Hop;
-use super::{UPDATES_PER_TURN, Worker};
+use super::{UPDATE_BATCH, UPDATES_PER_TURN, Worker};
 use crate::egress::Port;
 use crate::fate::{Arrival, Fate};
 use crate::fib::Fib;
@@ -19,67 +19,77 @@ use crate::mtu::LearnedMtus;
 use crate::neighbour::{self, Neighbours};
 use crate::packet::{PacketBuf, build};
 use crate::ring::Order;
+use crate::role::RoleState;
 use crate::table::path::{Endpoint, State};
 use crate::table::{Packed, Rewrite, TableError};
 
 impl<Io: PacketIo> Worker<Io> {
     /// Applies what has come, in order, and lets the control thread see how far it got.
+    ///
+    /// What comes meanwhile waits for the next turn: one by one, each update would wait for memory by itself.
     pub(super) fn apply_updates(&mut self) {
         if let Some(report) = self.stalled.take() {
             self.answer(report);
         }
-        let before = self.updates;
-        while self.updates - before < UPDATES_PER_TURN && self.stalled.is_none() && !self.stopped {
-            self.rings.pop_orders(&mut self.orders);
-            if self.orders.is_empty() {
-                break;
-            }
-            self.apply_batch();
+        let mut left = self.rings.waiting().min(UPDATES_PER_TURN);
+        if left == 0 {
+            return;
         }
-        if self.updates != before {
-            self.rings.publish();
-        }
-    }
-
-    /// Applies the updates at hand, until a report finds no room. Their buckets and records are all on
-    /// their way before the first is applied.
-    fn apply_batch(&mut self) {
-        for order in &self.orders {
-            if let Order::Binding(role, hnp, _) = order
-                && let Some(state) = self.role(*role)
-            {
-                state.table.bindings.prefetch_bucket(*hnp);
+        while left > 0 && self.stalled.is_none() && !self.stopped {
+            let (mut applied, mut refused) = self.apply_bindings(left);
+            if applied == 0 {
+                let Some(update) = self.rings.pop_other() else {
+                    break;
+                };
+                (applied, refused) = (1, u64::from(self.apply(update).is_err()));
             }
-        }
-        for order in &self.orders {
-            if let Order::Binding(role, hnp, packed) = order
-                && let Some(state) = self.role(*role)
-            {
-                state.table.bindings.prefetch_all(*hnp);
-                packed.prefetch();
-            }
+            left -= applied;
+            self.rings.note_applied(applied as u64);
+            self.updates += applied as u64;
+            self.updates_refused += refused;
         }
         // It is made of routes, neighbours, pools and addresses, all of which come here.
         self.hop = Hop::NONE;
-        let mut orders = self.orders.take();
-        for order in orders.drain(..) {
-            if self.stalled.is_some() || self.stopped {
-                self.orders.push(order);
-                continue;
+        self.rings.publish();
+    }
+
+    /// Applies up to `most` bindings, where they lie in the ring, until something else comes. How many, and how many of
+    /// them were refused.
+    fn apply_bindings(&mut self, most: usize) -> (usize, u64) {
+        let Self {
+            rings, lma, mag, ..
+        } = self;
+        let Some((mut orders, mut spent)) = rings.orders(UPDATE_BATCH.min(most)) else {
+            return (0, 0);
+        };
+        let (first, second) = orders.as_mut_slices();
+        // Their buckets and records are all on their way before the first is applied.
+        for packed in bindings(first, second) {
+            packed.prefetch();
+            if let Some(state) = state(lma, mag, packed.role) {
+                state.table.bindings.prefetch_bucket(packed.hnp);
             }
-            let result = match order {
-                Order::Binding(role, hnp, mut packed) => {
-                    let state = self.role_mut(role).ok_or(TableError::Role);
-                    let result = state.and_then(|state| state.set(hnp, Some(&mut packed)));
-                    self.rings.give_back(packed);
-                    result
-                }
-                Order::Other(update) => self.apply(update),
-            };
-            self.updates_refused += u64::from(result.is_err());
-            self.rings.note_applied();
-            self.updates += 1;
         }
+        for packed in bindings(first, second) {
+            if let Some(state) = state(lma, mag, packed.role) {
+                state.table.bindings.prefetch_all(packed.hnp);
+            }
+        }
+        let (mut applied, mut refused) = (0, 0);
+        for order in first.iter_mut().chain(second) {
+            let Order::Binding(packed) = order else {
+                break;
+            };
+            let state = state(lma, mag, packed.role).ok_or(TableError::Role);
+            let result = state.and_then(|state| state.set(packed));
+            if let Some(rules) = packed.take_rules() {
+                spent.give_back(rules);
+            }
+            refused += u64::from(result.is_err());
+            applied += 1;
+        }
+        orders.commit(applied);
+        (applied, refused)
     }
 
     fn apply(&mut self, update: Update) -> Result<(), TableError> {
@@ -87,9 +97,14 @@ impl<Io: PacketIo> Worker<Io> {
             Update::Table(role, TableUpdate::Path { id, path }) => self.set_path(role, id, path),
             Update::Table(role, TableUpdate::Binding { hnp, binding }) => {
                 // One that could not be packed, or a removal.
-                let mut packed = binding.as_deref().map(Packed::of).transpose()?;
+                let packed = binding.map(|binding| Packed::of(role, hnp, &binding));
+                let packed = packed.transpose()?;
                 let state = self.role_mut(role).ok_or(TableError::Role)?;
-                state.set(hnp, packed.as_mut())
+                if let Some(mut packed) = packed {
+                    return state.set(&mut packed);
+                }
+                state.remove(hnp);
+                Ok(())
             }
             Update::Route { prefix, next } => self.set_route(prefix, next),
             Update::Neighbour { port, address, mac } => self.set_neighbour(port, address, mac),
@@ -314,6 +329,27 @@ impl<Io: PacketIo> Worker<Io> {
             updates: self.updates,
             updates_refused: self.updates_refused,
         }
+    }
+}
+
+/// The bindings at the front of two slices.
+fn bindings<'a>(first: &'a [Order], second: &'a [Order]) -> impl Iterator<Item = &'a Packed> {
+    let orders = first.iter().chain(second);
+    orders.map_while(|order| match order {
+        Order::Binding(packed) => Some(packed),
+        Order::Other(_) => None,
+    })
+}
+
+/// One role's tables.
+fn state<'a>(
+    lma: &'a mut Option<RoleState>,
+    mag: &'a mut Option<RoleState>,
+    role: Role,
+) -> Option<&'a mut RoleState> {
+    match role {
+        Role::Lma => lma.as_mut(),
+        Role::Mag => mag.as_mut(),
     }
 }
 

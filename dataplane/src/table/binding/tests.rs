@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
-use flow::{Binding, Fid, FidPriority, MobileId, PathId, Rule, RuleAction, Selector};
+use flow::{Binding, Fid, FidPriority, MobileId, PathId, Role, Rule, RuleAction, Selector};
 use proptest::prelude::*;
 
 use super::*;
@@ -32,7 +32,7 @@ fn binding(path: u16, rules: usize) -> Binding {
 }
 
 fn set(table: &mut Bindings, hnp: Hnp, binding: &Binding) -> Result<(), TableError> {
-    table.set(hnp, &mut Packed::of(binding)?)
+    table.set(&mut Packed::of(Role::Lma, hnp, binding)?)
 }
 
 fn hnp(number: u64, len: u8) -> Hnp {
@@ -153,6 +153,16 @@ fn counters_outlive_a_change_of_rules() {
         }
     }
     let two = (Fid::new(2).unwrap(), 70_000);
+    assert_eq!(table.counters(prefix).unwrap().rules[1], two);
+    // To another path, then to other places in the record, and back.
+    set(&mut table, prefix, &binding(3, 2)).unwrap();
+    assert_eq!(table.counters(prefix).unwrap().rules[1], two);
+    let mut swapped = binding(1, 3);
+    swapped.rules.swap(1, 2);
+    set(&mut table, prefix, &swapped).unwrap();
+    let rules = table.counters(prefix).unwrap().rules;
+    assert_eq!((rules[1].1, rules[2]), (0, two));
+    set(&mut table, prefix, &binding(1, 2)).unwrap();
     assert_eq!(table.counters(prefix).unwrap().rules[1], two);
     // To a set that does not fit the record, and back.
     set(&mut table, prefix, &binding(1, 9)).unwrap();

@@ -2,7 +2,9 @@
 
 use std::net::Ipv6Addr;
 
-use flow::{Binding, Hnp, Link, MacAddr, MobileId, Path, PathCounters, PathId, RouteNext, Tunnel};
+use flow::{
+    Binding, Hnp, Link, MacAddr, MobileId, Path, PathCounters, PathId, Role, RouteNext, Tunnel,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -78,8 +80,8 @@ impl World {
             rules: vec![],
         };
         let hnp = Hnp::new(ip("2001:db8:100:1::"), 64).unwrap();
-        let mut packed = Packed::of(&binding).unwrap();
-        state.set(hnp, Some(&mut packed)).unwrap();
+        let mut packed = Packed::of(Role::Lma, hnp, &binding).unwrap();
+        state.set(&mut packed).unwrap();
         let mut own = OwnAddresses::default();
         own.add(ip("2001:db8:ffff::1").to_bits(), None);
         let limits = NeighbourLimits::default();
