@@ -3,7 +3,7 @@
 //! Bounded and lock-free. Neither side ever waits inside: a full ring gives the message back.
 //!
 //! A binding is packed into the tables' own form by whoever sends it, and lies in the ring itself until the worker
-//! has copied it; rules that it replaces go back: a worker neither packs nor allocates nor frees for an update.
+//! has copied it; rules that it replaces go back: a worker neither packs nor allocates nor frees for one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,14 +115,15 @@ pub fn rings(sizes: RingSizes) -> (WorkerRings, ControlRings) {
     (worker, control)
 }
 
-/// Where rules go that were replaced.
+/// Where rules go that were replaced or refused.
 pub(crate) struct Spent<'a>(&'a mut Producer<RuleSet>);
 
 impl Spent<'_> {
     /// Gives rules back to whoever may free them.
     pub(crate) fn give_back(&mut self, rules: RuleSet) {
-        // There is a place for each update, unless the other end is gone.
-        let _freed = self.0.push(rules);
+        let given = self.0.push(rules);
+        // There is a place for each update.
+        debug_assert!(given.is_ok() || self.0.is_abandoned());
     }
 }
 
@@ -308,6 +309,59 @@ mod tests {
         );
         assert!(worker.push_punt(punt(), 0).is_ok());
         assert!(worker.push_punt(punt(), 0).is_err());
+    }
+
+    #[test]
+    fn bindings_are_taken_where_they_lie_and_their_rules_come_back() {
+        let rule = |number: u16| flow::Rule {
+            fid: flow::Fid::new(number).unwrap(),
+            priority: flow::FidPriority::new(number).unwrap(),
+            selector: flow::Selector::default().into(),
+            action: flow::RuleAction::Drop,
+        };
+        let binding = flow::Binding {
+            mobile: flow::MobileId(1),
+            default_path: None,
+            sources: vec![],
+            uplink: None,
+            local: false,
+            rules: (1..10).map(rule).collect(),
+        };
+        let update = |number: u64| {
+            let address = std::net::Ipv6Addr::from_bits(u128::from(number + 1) << 64);
+            let hnp = flow::Hnp::new(address, 64).unwrap();
+            let binding = Some(Box::new(binding.clone()));
+            Update::Table(flow::Role::Lma, TableUpdate::Binding { hnp, binding })
+        };
+        for places in 1..5 {
+            let (mut worker, mut control) = rings(RingSizes {
+                updates: places,
+                ..RingSizes::default()
+            });
+            let mut taken = 0;
+            // They go round the ring again and again, as many at a time as there is room for or fewer.
+            for round in 0..40 {
+                while control.pushed() - taken < 1 + round % places as u64 {
+                    control.push(update(control.pushed())).unwrap();
+                }
+                if round % 3 == 0 {
+                    assert_eq!(worker.waiting() as u64, control.pushed() - taken);
+                }
+                let (mut orders, mut spent) = worker.orders(places).unwrap();
+                let (first, second) = orders.as_mut_slices();
+                for order in first.iter_mut().chain(second) {
+                    let Order::Binding(packed) = order else {
+                        panic!("{order:?}");
+                    };
+                    assert_eq!(packed.hnp.addr().to_bits() >> 64, u128::from(taken + 1));
+                    spent.give_back(packed.take_rules().unwrap());
+                    taken += 1;
+                }
+                orders.commit_all();
+                assert_eq!(worker.waiting(), 0);
+                assert!(control.spent.slots() <= places);
+            }
+        }
     }
 
     #[test]

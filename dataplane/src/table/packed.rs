@@ -58,7 +58,7 @@ impl Packed {
 
     /// The records to put in the place of a prefix's, whose counters they take over.
     ///
-    /// Records on their way are only read: to be written they would have to be fetched once more.
+    /// Those on their way are usually only read: to be written they would have to be fetched once more.
     pub(super) fn instead_of(
         &mut self,
         down: &Downlink,

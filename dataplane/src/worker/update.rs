@@ -31,12 +31,15 @@ impl<Io: PacketIo> Worker<Io> {
         if let Some(report) = self.stalled.take() {
             self.answer(report);
         }
+        let before = self.updates;
         let mut left = self.rings.waiting().min(UPDATES_PER_TURN);
-        if left == 0 {
-            return;
-        }
+        let mut fetched = 0;
         while left > 0 && self.stalled.is_none() && !self.stopped {
-            let (mut applied, mut refused) = self.apply_bindings(left);
+            if fetched == 0 {
+                fetched = UPDATE_BATCH.min(left);
+                self.fetch(fetched);
+            }
+            let (mut applied, mut refused) = self.apply_bindings(fetched);
             if applied == 0 {
                 let Some(update) = self.rings.pop_other() else {
                     break;
@@ -44,13 +47,45 @@ impl<Io: PacketIo> Worker<Io> {
                 (applied, refused) = (1, u64::from(self.apply(update).is_err()));
             }
             left -= applied;
-            self.rings.note_applied(applied as u64);
+            fetched -= applied;
             self.updates += applied as u64;
             self.updates_refused += refused;
+            self.rings.note_applied(applied as u64);
+            // It is made of routes, neighbours, pools and addresses, all of which come here.
+            self.hop = Hop::NONE;
         }
-        // It is made of routes, neighbours, pools and addresses, all of which come here.
-        self.hop = Hop::NONE;
-        self.rings.publish();
+        if self.updates != before {
+            self.rings.publish();
+        }
+    }
+
+    /// Asks for the buckets and records of all bindings among the next updates, before the first is applied.
+    fn fetch(&mut self, count: usize) {
+        let Self {
+            rings, lma, mag, ..
+        } = self;
+        let Some((mut orders, _)) = rings.orders(count) else {
+            return;
+        };
+        let (first, second) = orders.as_mut_slices();
+        let bindings = || {
+            let orders = first.iter().chain(&*second);
+            orders.filter_map(|order| match order {
+                Order::Binding(packed) => Some(packed),
+                Order::Other(_) => None,
+            })
+        };
+        for packed in bindings() {
+            packed.prefetch();
+            if let Some(state) = state(lma, mag, packed.role) {
+                state.table.bindings.prefetch_bucket(packed.hnp);
+            }
+        }
+        for packed in bindings() {
+            if let Some(state) = state(lma, mag, packed.role) {
+                state.table.bindings.prefetch_all(packed.hnp);
+            }
+        }
     }
 
     /// Applies up to `most` bindings, where they lie in the ring, until something else comes. How many, and how many of
@@ -59,22 +94,10 @@ impl<Io: PacketIo> Worker<Io> {
         let Self {
             rings, lma, mag, ..
         } = self;
-        let Some((mut orders, mut spent)) = rings.orders(UPDATE_BATCH.min(most)) else {
+        let Some((mut orders, mut spent)) = rings.orders(most) else {
             return (0, 0);
         };
         let (first, second) = orders.as_mut_slices();
-        // Their buckets and records are all on their way before the first is applied.
-        for packed in bindings(first, second) {
-            packed.prefetch();
-            if let Some(state) = state(lma, mag, packed.role) {
-                state.table.bindings.prefetch_bucket(packed.hnp);
-            }
-        }
-        for packed in bindings(first, second) {
-            if let Some(state) = state(lma, mag, packed.role) {
-                state.table.bindings.prefetch_all(packed.hnp);
-            }
-        }
         let (mut applied, mut refused) = (0, 0);
         for order in first.iter_mut().chain(second) {
             let Order::Binding(packed) = order else {
@@ -330,15 +353,6 @@ impl<Io: PacketIo> Worker<Io> {
             updates_refused: self.updates_refused,
         }
     }
-}
-
-/// The bindings at the front of two slices.
-fn bindings<'a>(first: &'a [Order], second: &'a [Order]) -> impl Iterator<Item = &'a Packed> {
-    let orders = first.iter().chain(second);
-    orders.map_while(|order| match order {
-        Order::Binding(packed) => Some(packed),
-        Order::Other(_) => None,
-    })
 }
 
 /// One role's tables.
