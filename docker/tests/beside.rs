@@ -1,23 +1,15 @@
 //! What stands beside flowmob on a system, in one that is booted for them: DPDK's drivers and tools, Open vSwitch with
 //! DPDK, NetworkManager. All of them are Debian's.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod common;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::booted::{Booted, System};
-use common::packages::packages;
-use common::page::{self, file, run_by};
-use common::{can_run, kept};
+use crate::common::booted::{Booted, System};
+use crate::common::packages::packages;
+use crate::common::page::{self, file, run_by};
+use crate::common::{can_run, kept};
 use deploy::said;
 
 const PATIENCE: Duration = Duration::from_secs(30);

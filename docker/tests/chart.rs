@@ -1,21 +1,9 @@
 //! The Helm chart: linted, rendered with every example, validated by the schemas of Kubernetes' API, and its scripts run
 //! with the files that a pod would have, around a real process. No cluster takes part, but there is a stand-in for one.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
 
-mod common;
-
-#[path = "chart/cluster.rs"]
 mod cluster;
-#[path = "chart/node.rs"]
 mod node;
-#[path = "chart/pod.rs"]
 mod pod;
-#[path = "chart/rendered.rs"]
 mod rendered;
 
 use std::collections::BTreeSet;

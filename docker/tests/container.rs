@@ -1,22 +1,13 @@
 //! The container images, and the lab as five containers: a flow moves from one access to the other and nothing is lost.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests"
-)]
-
-mod common;
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use common::engine::{Engine, Networks};
-use common::packages::packages;
-use common::page::{Command, run_by};
-use common::traffic::Echo;
-use common::{can_run, ok};
+use crate::common::engine::{Engine, Networks};
+use crate::common::packages::packages;
+use crate::common::page::{Command, run_by};
+use crate::common::traffic::Echo;
+use crate::common::{can_run, kept, ok};
 use deploy::{root, wait_for};
 use serde_json::Value;
 
@@ -30,7 +21,7 @@ fn build(commands: &[Command]) {
     let engine = Engine::start(Networks::Here);
     engine.import_base();
     // The build's context: what is tested, and nothing that was released before.
-    let directory = tempfile::tempdir_in(common::kept()).unwrap();
+    let directory = tempfile::tempdir_in(kept()).unwrap();
     let context = directory.path();
     let there = context.join("target/package");
     std::fs::create_dir_all(&there).unwrap();
@@ -85,7 +76,7 @@ fn run_one(engine: &Engine, commands: &[Command]) {
         }
     };
     away();
-    let directory = tempfile::tempdir_in(common::kept()).unwrap();
+    let directory = tempfile::tempdir_in(kept()).unwrap();
     let volume = directory.path().join("lma1");
     std::fs::create_dir(&volume).unwrap();
     std::fs::write(volume.join("flowmob.toml"), LMA).unwrap();

@@ -1,24 +1,16 @@
 //! flowmob and virtual machines: an anchor in one, on its cards; and an anchor beside one, whose kernel is the gateway.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod common;
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::machine::{Machine, Seed, TOOLS};
-use common::namespace::{Namespace, Process};
-use common::packages::packages;
-use common::page::{self, file, run_by};
-use common::traffic::Echo;
-use common::{can_run, kept, ok};
+use crate::common::machine::{Machine, Seed, TOOLS};
+use crate::common::namespace::{Namespace, Process};
+use crate::common::packages::packages;
+use crate::common::page::{self, file, run_by};
+use crate::common::traffic::Echo;
+use crate::common::{can_run, kept, ok};
 use deploy::{leave_out, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;

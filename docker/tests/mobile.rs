@@ -1,12 +1,4 @@
 //! The mobile node's build: what it has, what it has not, and a run of it on a veth pair in a namespace.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod common;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use common::packages::small;
+use crate::common::packages::small;
 use deploy::{leave_out, root, run, said, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -82,9 +74,9 @@ fn tell(program: &Path, arguments: &[&str]) -> Output {
 fn the_small_build_runs_a_mobile_node_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let program = small();
-    it_has_no_appliance(&program, directory.path());
+    it_has_no_appliance(program, directory.path());
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
-        it_runs(&program, directory.path());
+        it_runs(program, directory.path());
     } else {
         leave_out("network namespaces need root");
     }

@@ -1,12 +1,4 @@
 //! The Debian packages, in a system that is booted for them: installed, started by systemd, upgraded, removed, purged.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::booted::{Booted, System};
-use common::packages::packages;
-use common::page::{file, run_by};
-use common::{all_said, can_run, fails, kept, ok};
+use crate::common::booted::{Booted, System};
+use crate::common::packages::packages;
+use crate::common::page::{file, run_by};
+use crate::common::{all_said, can_run, fails, kept, ok};
 use deploy::{root, wait_for};
 
 const LMA: &str = r#"

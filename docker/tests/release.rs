@@ -1,24 +1,16 @@
 //! The release archive: unpacked on a minimal system, it runs there, without DPDK and whatever else is installed; and what
 //! it says is in it, is.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::base::base;
-use common::booted::System;
-use common::packages::{small_and_static, with_dpdk};
-use common::page::run_by;
-use common::{all_said, can_run, kept, ok};
+use crate::common::base::base;
+use crate::common::booted::System;
+use crate::common::packages::{small_and_static, with_dpdk};
+use crate::common::page::run_by;
+use crate::common::{all_said, can_run, kept, ok};
 use deploy::root;
 use serde_json::Value;
 

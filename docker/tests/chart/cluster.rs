@@ -7,14 +7,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use deploy::{flowmob, program, root, run, wait_for};
+use deploy::{program, root, run, wait_for};
 use tempfile::TempDir;
 
+use super::pod::{PATIENCE, Running};
+use super::rendered::{CHART, HOW};
 use crate::common::namespace::Namespace;
+use crate::common::packages::appliance;
 use crate::common::page::{self, run_by};
 use crate::common::{as_told, can_run, ok};
-use crate::pod::{PATIENCE, Running};
-use crate::rendered::{CHART, HOW};
 
 const PAGE: &str = include_str!("../../../docs/kubernetes.md");
 
@@ -29,7 +30,7 @@ struct Cluster {
 impl Cluster {
     fn start() -> Option<Self> {
         let tool = |name| program(&format!("target/tools/{name}"), HOW);
-        let (flowmob, helm, kubectl) = (flowmob()?, tool("helm")?, tool("kubectl")?);
+        let (flowmob, helm, kubectl) = (appliance()?, tool("helm")?, tool("kubectl")?);
         if !can_run(&["/usr/bin/python3", "curl", "ip"]) {
             return None;
         }

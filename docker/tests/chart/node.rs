@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use deploy::{flowmob, run, said, wait_for};
+use deploy::{run, said, wait_for};
 use serde_json::Value;
 
-use crate::pod::{LMA, PATIENCE, Pod, Running, release, within};
-use crate::rendered::{Rendered, text};
+use super::pod::{LMA, PATIENCE, Pod, Running, release, within};
+use super::rendered::{Rendered, text};
+use crate::common::packages::appliance;
 
 /// Waits until a process that is to have a network namespace of its own has it.
 fn wait_for_namespace(process: u32) {
@@ -133,7 +134,7 @@ fn is_root() -> bool {
 fn the_trial_registers_a_mobile_with_the_capabilities_of_its_containers_alone() {
     let lma = Rendered::new("lma-trial", &[], &[]);
     let mag = Rendered::new("mag-trial", &[], &[]);
-    let (true, Some(flowmob), Some(lma), Some(mag)) = (is_root(), flowmob(), lma, mag) else {
+    let (true, Some(flowmob), Some(lma), Some(mag)) = (is_root(), appliance(), lma, mag) else {
         return;
     };
     let node = Node::start();

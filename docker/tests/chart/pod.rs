@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use deploy::{flowmob, run, said, wait_for};
+use deploy::{run, said, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::rendered::{Rendered, examples, text};
+use super::rendered::{Rendered, examples, text};
+use crate::common::packages::appliance;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -187,7 +188,8 @@ fn generate_keys(pod: &Pod, ours: &Path, role: &str) {
 #[test]
 fn flowmob_accepts_what_every_example_becomes_on_a_node() {
     for example in examples() {
-        let (Some(flowmob), Some(rendered)) = (flowmob(), Rendered::new(&example, &[], &[])) else {
+        let (Some(flowmob), Some(rendered)) = (appliance(), Rendered::new(&example, &[], &[]))
+        else {
             return;
         };
         let pod = Pod::new(&rendered, flowmob);
@@ -231,7 +233,7 @@ pub(crate) fn release(toml: &str, values: &[&str]) -> Option<(PathBuf, Rendered)
     let config = format!("config={config}");
     let mut all = vec![config.as_str()];
     all.extend(values);
-    Some((flowmob()?, Rendered::new("lma-trial", &all, &[])?))
+    Some((appliance()?, Rendered::new("lma-trial", &all, &[])?))
 }
 
 pub(crate) const LMA: &str = r#"[[port]]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deploy::wait_for;
@@ -22,19 +23,26 @@ const SYS: &str = "--bind-ro=/sys/module";
 #[derive(Debug)]
 pub struct System {
     root: TempDir,
+    /// All of them would be in one control group.
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl System {
     /// A minimal system with systemd, where these packages, files that are with `root`, can be installed: what they depend
     /// on is downloaded, as there is no network once it is booted.
     pub fn ready_for(packages: &[&Path]) -> Self {
+        static ONE: Mutex<()> = Mutex::new(());
+        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let root = in_memory();
         ok(Command::new("tar")
             .arg("-xf")
             .arg(base())
             .arg("-C")
             .arg(root.path()));
-        let system = Self { root };
+        let system = Self {
+            root,
+            _alone: alone,
+        };
         // Nobody is there to say yes.
         let answers = "APT::Get::Assume-Yes \"true\";\nAPT::Install-Recommends \"false\";\n";
         std::fs::write(system.path("etc/apt/apt.conf.d/answers"), answers).unwrap();

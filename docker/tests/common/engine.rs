@@ -107,7 +107,7 @@ impl Engine {
 
     /// Has the base image there.
     pub fn import_base(&self) {
-        let (archive, mark) = (base(), kept().join("docker/base-imported"));
+        let (archive, mark) = (base().to_owned(), kept().join("docker/base-imported"));
         let known = self.docker(&["image", "inspect", BASE]).output().unwrap();
         if !known.status.success() || !is_newer(&mark, std::slice::from_ref(&archive)) {
             ok(&mut self.docker(&["import", archive.to_str().unwrap(), BASE]));

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use deploy::{root, wait_for};
@@ -71,6 +71,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 /// Packages of Debian's, downloaded the first time: a machine has no network that leads to them.
 fn downloaded(names: &[&str]) -> Vec<PathBuf> {
+    // What one test still gets is not there for another.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = kept().join("debian");
     std::fs::create_dir_all(&directory).unwrap();
     let found = |name: &str| {

@@ -17,15 +17,24 @@ pub struct Packages {
     pub mobile: PathBuf,
 }
 
+/// The appliance that is tested; `None` if there is none and need not be.
+///
+/// A copy: where it was, [`small`] has another one for a while.
+pub fn appliance() -> Option<PathBuf> {
+    static APPLIANCE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let appliance = APPLIANCE.get_or_init(|| {
+        let copy = kept().join("flowmob");
+        copy_if_other(&deploy::flowmob()?, &copy);
+        Some(copy)
+    });
+    appliance.clone()
+}
+
 /// Packages of the programs as they are now. What is compiled is what `cargo test` compiles, quick and large.
 pub fn packages() -> &'static Packages {
     static PACKAGES: OnceLock<Packages> = OnceLock::new();
     PACKAGES.get_or_init(|| {
-        let small = small();
-        let full = kept().join("flowmob");
-        let tested = deploy::flowmob().unwrap();
-        copy_if_other(&tested, &full);
-
+        let (full, small) = (appliance().unwrap(), small().to_owned());
         let out = kept().join("packages");
         let package =
             |name: &str| out.join(format!("{name}_{}_amd64.deb", env!("CARGO_PKG_VERSION")));
@@ -46,7 +55,14 @@ pub fn packages() -> &'static Packages {
 }
 
 /// The mobile node's build, compiled with what the other tests have compiled.
-pub fn small() -> PathBuf {
+pub fn small() -> &'static Path {
+    static SMALL: OnceLock<PathBuf> = OnceLock::new();
+    SMALL.get_or_init(build_small)
+}
+
+fn build_small() -> PathBuf {
+    // Whoever asks for that one from now on has a copy.
+    appliance();
     // Cargo has one name for both builds, and others want the other one there.
     let shared = root().join("target/debug/flowmob");
     let aside = root().join("target/debug/flowmob.aside");
