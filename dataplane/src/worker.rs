@@ -329,15 +329,25 @@ impl<Io: PacketIo> Worker<Io> {
     /// One role's tables, to be changed.
     #[inline(always)]
     pub(crate) fn role_mut(&mut self, role: Role) -> Option<&mut RoleState> {
-        match role {
-            Role::Lma => self.lma.as_mut(),
-            Role::Mag => self.mag.as_mut(),
-        }
+        one_of(&mut self.lma, &mut self.mag, role)
     }
 
     /// Whether mobiles attach on this port.
     pub(crate) fn is_access(&self, port: PortId) -> bool {
         let port = self.ports.get(usize::from(port.0));
         port.is_some_and(|port| port.access)
+    }
+}
+
+/// One role's tables, where a worker's other parts are borrowed as well.
+#[inline(always)]
+fn one_of<'a>(
+    lma: &'a mut Option<RoleState>,
+    mag: &'a mut Option<RoleState>,
+    role: Role,
+) -> Option<&'a mut RoleState> {
+    match role {
+        Role::Lma => lma.as_mut(),
+        Role::Mag => mag.as_mut(),
     }
 }

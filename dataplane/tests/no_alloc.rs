@@ -69,7 +69,7 @@ fn ruled(n: u16, rules: u16) -> Option<Binding> {
     })
 }
 
-/// Neither are rules that do not fit a record allocated or freed by the worker.
+/// A worker neither allocates for an update nor frees what one replaces, not even rules that do not fit a record.
 #[test]
 fn updates_allocate_nothing() {
     let mut rig = Rig::lma();

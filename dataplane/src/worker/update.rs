@@ -9,7 +9,7 @@ use flow::{
 use ipnet::Ipv6Net;
 
 use super::ways::Hop;
-use super::{UPDATE_BATCH, UPDATES_PER_TURN, Worker};
+use super::{UPDATE_BATCH, UPDATES_PER_TURN, Worker, one_of};
 use crate::egress::Port;
 use crate::fate::{Arrival, Fate};
 use crate::fib::Fib;
@@ -19,7 +19,6 @@ use crate::mtu::LearnedMtus;
 use crate::neighbour::{self, Neighbours};
 use crate::packet::{PacketBuf, build};
 use crate::ring::Order;
-use crate::role::RoleState;
 use crate::table::path::{Endpoint, State};
 use crate::table::{Packed, Rewrite, TableError};
 
@@ -77,12 +76,12 @@ impl<Io: PacketIo> Worker<Io> {
         };
         for packed in bindings() {
             packed.prefetch();
-            if let Some(state) = state(lma, mag, packed.role) {
+            if let Some(state) = one_of(lma, mag, packed.role) {
                 state.table.bindings.prefetch_bucket(packed.hnp);
             }
         }
         for packed in bindings() {
-            if let Some(state) = state(lma, mag, packed.role) {
+            if let Some(state) = one_of(lma, mag, packed.role) {
                 state.table.bindings.prefetch_all(packed.hnp);
             }
         }
@@ -103,7 +102,7 @@ impl<Io: PacketIo> Worker<Io> {
             let Order::Binding(packed) = order else {
                 break;
             };
-            let state = state(lma, mag, packed.role).ok_or(TableError::Role);
+            let state = one_of(lma, mag, packed.role).ok_or(TableError::Role);
             let result = state.and_then(|state| state.set(packed));
             if let Some(rules) = packed.take_rules() {
                 spent.give_back(rules);
@@ -352,18 +351,6 @@ impl<Io: PacketIo> Worker<Io> {
             updates: self.updates,
             updates_refused: self.updates_refused,
         }
-    }
-}
-
-/// One role's tables.
-fn state<'a>(
-    lma: &'a mut Option<RoleState>,
-    mag: &'a mut Option<RoleState>,
-    role: Role,
-) -> Option<&'a mut RoleState> {
-    match role {
-        Role::Lma => lma.as_mut(),
-        Role::Mag => mag.as_mut(),
     }
 }
 

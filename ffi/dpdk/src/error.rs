@@ -242,9 +242,9 @@ pub enum PortError {
         /// What it logged.
         said: Said,
     },
-    /// No driver took the card when the environment started.
+    /// No driver took the card when the environment started, or it was not in [`crate::EalConfig::pci`].
     #[error(
-        "{device}: DPDK found no such card: it must be in EalConfig::pci and bound to vfio-pci \
+        "{device}: DPDK found no such card, or may not drive it: it must be there and bound to vfio-pci \
          (see `dpdk-devbind.py --status`)"
     )]
     NoCard {
