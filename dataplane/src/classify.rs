@@ -6,7 +6,7 @@ use crate::fate::Fate;
 use crate::packet::header::Ipv6;
 use crate::simd::{Compare, Scalar};
 use crate::table::path::{ASIDE, DISCARD, NO_PATH};
-use crate::table::record::NOT_EXTENDED;
+use crate::table::record::{Downlink, NOT_EXTENDED};
 use crate::table::rules::{Fields, WideKey};
 use crate::table::{Records, Slot};
 
@@ -48,31 +48,21 @@ pub(crate) fn to_mobile(
     }
 }
 
-/// As [`to_mobile`] at a MAG, where no tunnel is entered and usually no rules are: all packets are alike.
+/// As [`to_mobile`] at a MAG, where no tunnel is entered and usually no rules are: all packets of `record` are alike then,
+/// and take this path.
 #[inline(always)]
-pub(crate) fn to_link(
-    records: &mut Records<'_>,
-    slot: Slot,
-    ip: &Ipv6,
-    frame: &[u8],
-    compare: impl Compare + Copy,
-) -> Choice {
-    if let Some(record) = records.downlink.get_mut(slot.index())
-        && record.has_no_rules()
-    {
-        record.packets += 1;
-        record.octets += ip.total_len() as u64;
-        return Choice {
-            path: record.default_action(),
-            entropy: 0,
-        };
+pub(crate) fn to_link(record: &mut Downlink, octets: u64) -> Option<u16> {
+    if !record.has_no_rules() {
+        return None;
     }
-    to_link_by_rules(records, slot, ip, frame, compare)
+    record.packets += 1;
+    record.octets += octets;
+    Some(record.default_action())
 }
 
-/// By itself, so that the loop around the usual answer has the registers.
+/// As [`to_mobile`] at a MAG for a mobile with rules. By itself, so that the loop around [`to_link`] has the registers.
 #[inline(never)]
-fn to_link_by_rules(
+pub(crate) fn to_link_by_rules(
     records: &mut Records<'_>,
     slot: Slot,
     ip: &Ipv6,

@@ -5,7 +5,7 @@
 
 mod limit;
 
-use flow::{DropReason, PortId};
+use flow::{DropReason, PathCounters, PortId};
 use zerocopy::network_endian::{U16, U32};
 
 use crate::classify::{Choice, no_path};
@@ -98,11 +98,10 @@ fn onto_link(link: &Rewrite, frame: &mut Frame, in_transit: bool) -> Fate {
 /// known. `None`, and nothing done, for all others.
 #[inline(always)]
 pub(crate) fn straight_into_tunnel<P: PacketBuf>(
-    paths: &mut Paths,
-    choice: Choice,
+    (tunnel, counters): (&Rewrite, &mut PathCounters),
+    entropy: u32,
     packet: &mut P,
 ) -> Option<PortId> {
-    let (tunnel, counters) = paths.get_mut(choice.path)?;
     let headroom = packet.headroom();
     let frame = Frame::of(packet)?;
     if tunnel.state != State::Tunnel
@@ -113,10 +112,10 @@ pub(crate) fn straight_into_tunnel<P: PacketBuf>(
         return None;
     }
     let octets = frame.ip.total_len();
-    let word = outer_word(&frame.ip, tunnel.class_mask, choice.entropy);
     // There is room for it, so both headers are there.
     packet.prepend(IPV6_LEN);
     let headers = Tunnelled::of_mut(packet)?;
+    let word = outer_word(&headers.inner, tunnel.class_mask, entropy);
     write_outer(&mut headers.outer, tunnel, octets, word);
     headers.inner.hop_limit -= 1;
     counters.out_packets += 1;
@@ -135,6 +134,17 @@ pub(crate) fn may_step(ip: &Ipv6, room: usize) -> bool {
 #[inline(always)]
 fn is_between_ends(inner: &Ipv6, tunnel: &Rewrite) -> bool {
     let ends = &tunnel.header.ip;
+    // Hardly any two addresses have the same lower half.
+    let [of_inner, of_end] = [inner, ends].map(|ip| {
+        let [_, lower] = halves(u128::from_le_bytes(ip.destination.to_bytes()));
+        lower
+    });
+    of_inner == of_end && are_both(inner, ends)
+}
+
+#[cold]
+#[inline(never)]
+fn are_both(inner: &Ipv6, ends: &Ipv6) -> bool {
     inner.destination == ends.destination && inner.source == ends.source
 }
 

@@ -240,6 +240,11 @@ impl Ingress<'_> {
         if !whole {
             return false;
         }
+        if self.access {
+            return scope::is_plain(ip.source.get())
+                && self.is_to_us(start, compare)
+                && self.is_from_link(ip, passage);
+        }
         // What may have come through a tunnel is looked at as such: few mobiles end other tunnels.
         if ip.next_header == next_header::IPV6
             && let Some((exit, lane, role)) = self.exit
@@ -264,14 +269,14 @@ impl Ingress<'_> {
             passage.look_up(Lane::Forward, key, bindings);
             return true;
         }
+        self.is_to_us(start, compare) && self.out_of_tunnel(frame, data, passage)
+    }
+
+    /// Whether a frame holds IPv6 and is for this station, or the one that all MAGs share.
+    #[inline(always)]
+    fn is_to_us(&self, start: &[u8; FRAME_LEN], compare: impl Compare + Copy) -> bool {
         let [own, shared] = &self.shapes.to_us;
-        if !compare.fits(start, own) && !compare.fits(start, shared) {
-            return false;
-        }
-        if self.access {
-            return self.is_from_link(ip, passage);
-        }
-        self.out_of_tunnel(frame, data, passage)
+        compare.fits(start, own) || compare.fits(start, shared)
     }
 
     /// Puts a frame from an access link on its lane, unless it is to us.

@@ -1,5 +1,6 @@
 //! The poll loop.
 
+mod choose;
 mod lanes;
 pub(crate) mod share;
 mod stages;

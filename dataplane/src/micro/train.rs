@@ -162,7 +162,10 @@ impl Train {
         let paths = &mut lma.table.paths;
         let mut well = 0;
         for (packet, passage) in self.packets.iter_mut().zip(&self.passages) {
-            let port = encap::straight_into_tunnel(paths, passage.choice, &mut **packet);
+            let tunnel = paths.get_mut(passage.choice.path);
+            let port = tunnel.and_then(|tunnel| {
+                encap::straight_into_tunnel(tunnel, passage.choice.entropy, &mut **packet)
+            });
             well += usize::from(port.is_some());
         }
         well

@@ -67,6 +67,12 @@ impl Ethernet {
         ethertype: U16::ZERO,
     };
 
+    /// Source and type of the frame, together as they are in memory: never 0 in an IPv6 frame.
+    #[inline(always)]
+    pub(crate) fn sender(&self) -> [u8; 8] {
+        self.as_bytes().last_chunk().copied().unwrap_or_default()
+    }
+
     /// The header of an IPv6 frame.
     pub(crate) fn ipv6(source: MacAddr, destination: MacAddr) -> Self {
         Self {

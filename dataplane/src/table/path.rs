@@ -57,12 +57,14 @@ pub(crate) struct Rewrite {
     /// Greatest IPv6 packet that may be put on the path, in octets, without the outer header. 0 for
     /// tunnels that add more than an IPv6 header: each of their packets takes the long way.
     pub(crate) room: u16,
-    pub(crate) adjacency: AdjacencyId,
     /// What of an inner header's first word a tunnel's has too.
     pub(crate) class_mask: u32,
     pub(crate) state: State,
+    /// Of a link, the [`Ethernet::sender`] of what its mobile sends; otherwise 0, as no sender is.
+    sender: [u8; 8],
     /// Of a tunnel Ethernet and outer IPv6; of a link Ethernet only.
     pub(crate) header: Frame,
+    pub(crate) adjacency: AdjacencyId,
 }
 
 /// [`PortId`] with a default.
@@ -119,6 +121,7 @@ impl Rewrite {
     pub(crate) fn link(port: PortId, port_mac: MacAddr, mtu: u16, mobile: MacAddr) -> Self {
         let ethernet = Ethernet::ipv6(port_mac, mobile);
         Self {
+            sender: Ethernet::ipv6(mobile, port_mac).sender(),
             header: Frame {
                 ethernet,
                 ..Frame::default()
@@ -166,6 +169,13 @@ impl Rewrite {
         self.header.ip.source.get() == outer_destination
             && self.header.ip.destination.get() == outer_source
             && !matches!(self.state, State::Absent | State::Link | State::TunnelLoop)
+    }
+
+    /// Whether this is the link that an IPv6 frame has come on by `port`.
+    #[inline(always)]
+    pub(crate) fn is_way_of(&self, ethernet: &Ethernet, port: PortId) -> bool {
+        u64::from_ne_bytes(self.sender) == u64::from_ne_bytes(ethernet.sender())
+            && PortId::from(self.port) == port
     }
 
     /// Whether this is the link of a station on `port`.
@@ -416,6 +426,20 @@ impl Paths {
         Some((&entry.rewrite, &mut entry.counters))
     }
 
+    /// Two paths, which are not the same one, and what is counted on them.
+    #[inline(always)]
+    pub(crate) fn two_mut(
+        &mut self,
+        numbers: [u16; 2],
+    ) -> Option<[(&Rewrite, &mut PathCounters); 2]> {
+        let entries = self.entries.get_disjoint_mut(numbers.map(usize::from));
+        Some(
+            entries
+                .ok()?
+                .map(|entry| (&entry.rewrite, &mut entry.counters)),
+        )
+    }
+
     /// The Tunnel Encapsulation Limit that a path adds to packets which have none.
     pub(crate) fn encapsulation_limit(&self, number: u16) -> Option<u8> {
         match self.given.get(usize::from(number))? {
@@ -426,9 +450,14 @@ impl Paths {
 
     #[inline(always)]
     pub(crate) fn count_in(&mut self, number: u16, octets: usize) {
+        self.count_all_in(number, 1, octets as u64);
+    }
+
+    #[inline(always)]
+    pub(crate) fn count_all_in(&mut self, number: u16, packets: u64, octets: u64) {
         if let Some(entry) = self.entries.get_mut(usize::from(number)) {
-            entry.counters.in_packets += 1;
-            entry.counters.in_octets += octets as u64;
+            entry.counters.in_packets += packets;
+            entry.counters.in_octets += octets;
         }
     }
 
@@ -449,60 +478,4 @@ impl Paths {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::net::Ipv6Addr;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn end(n: u16) -> Ipv6Addr {
-        Ipv6Addr::new(0x2001, 0xdb8, n, 0, 0, 0, 0, 1)
-    }
-
-    fn to(remote: u16) -> Tunnel {
-        Tunnel {
-            local: end(0),
-            remote: end(remote),
-            hop_limit: 64,
-            path_mtu: 1500,
-            copy_dscp: false,
-            encapsulation_limit: None,
-        }
-    }
-
-    fn frame_from(remote: u16) -> Frame {
-        let mut frame = Frame::default();
-        frame.ip.source = U128::new(end(remote).to_bits());
-        frame.ip.destination = U128::new(end(0).to_bits());
-        frame
-    }
-
-    proptest! {
-        /// Whatever has come and gone, a frame is from the tunnel that leads to its source, if there is one.
-        #[test]
-        fn a_frame_comes_through_its_tunnel(
-            changes in prop::collection::vec((0..4_u16, prop::option::of(1..6_u16)), 1..40),
-        ) {
-            let (mut paths, mut all) = (Paths::default(), BTreeMap::new());
-            for (number, remote) in changes {
-                // Two tunnels do not lead to one place.
-                if all.iter().any(|(n, r)| *n != number && Some(*r) == remote) {
-                    continue;
-                }
-                let rewrite = remote.map(|remote| Rewrite::tunnel(&to(remote)));
-                let path = remote.map(|remote| Path::Tunnel(to(remote)));
-                paths.set(PathId(number), path, rewrite.unwrap_or_default()).unwrap();
-                match remote {
-                    Some(remote) => all.insert(number, remote),
-                    None => all.remove(&number),
-                };
-                for remote in 1..6 {
-                    let expected = all.iter().find(|(_, r)| **r == remote).map(|(n, _)| *n);
-                    prop_assert_eq!(paths.entrance(&frame_from(remote)), expected, "{:?}", all);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -61,21 +61,26 @@ impl Fields {
     /// Those of a packet whose ports are behind its first header.
     #[inline(always)]
     fn direct(ip: &Ipv6, frame: &[u8]) -> Option<Self> {
-        let ports = frame.get(ETHERNET_LEN + IPV6_LEN..)?.first_chunk::<4>()?;
+        let ports = Self::ports_of(frame)?;
         let direct = matches!(ip.next_header, next_header::UDP | next_header::TCP);
-        // Both ports as one number: the source's in the upper half.
-        let ports = u32::from_be_bytes(*ports);
         direct.then(|| Self::new(ip.next_header, Some(ports), ip.traffic_class()))
     }
 
     /// The [`Fields::entropy`] of those of [`Fields::usual`], where nothing else of them is asked for.
     #[inline(always)]
-    pub(crate) fn usual_entropy(ip: &Ipv6, frame: &[u8]) -> Option<u32> {
-        let ports = frame.get(ETHERNET_LEN + IPV6_LEN..)?.first_chunk::<4>()?;
+    pub(crate) fn usual_entropy(ip: &Ipv6, ports: u32, frame: &[u8]) -> Option<u32> {
         if matches!(ip.next_header, next_header::UDP | next_header::TCP) {
-            return Some(u32::from_be_bytes(*ports) ^ u32::from(ip.next_header));
+            return Some(ports ^ u32::from(ip.next_header));
         }
         Self::without_extensions(ip, frame).map(Self::entropy)
+    }
+
+    /// Both ports of a frame without extension headers as one number: the source's in the upper half. Without
+    /// ports, whatever is there.
+    #[inline(always)]
+    pub(crate) fn ports_of(frame: &[u8]) -> Option<u32> {
+        let ports = frame.get(ETHERNET_LEN + IPV6_LEN..)?.first_chunk()?;
+        Some(u32::from_be_bytes(*ports))
     }
 
     #[cold]

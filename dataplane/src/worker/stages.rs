@@ -13,23 +13,21 @@
 //! the others are looked at. The stages know four lanes, the usual ones at an LMA and at a MAG, and
 //! leave whatever is odd about a packet to [`Worker::alone`]; packets that are on none of them, or whose
 //! mobile nobody knows, wait for it beside the burst, so that the others go on as if they were among themselves.
-//! What the last one does on each lane is in [`super::ways`]. Packets of a lane stay in order.
+//! What is found and chosen is in [`super::choose`], what the last one does on each lane in [`super::ways`]. Packets of a lane
+//! stay in order.
 
 use arrayvec::ArrayVec;
 use flow::PortId;
-use zerocopy::FromBytes;
 
 use super::Worker;
-use super::lanes::{self, Strays, is_stray};
+use super::choose::Choose;
+use super::lanes::Strays;
 use super::ways::{FromLink, FromMobile, ToLink, ToMobile, Way};
-use crate::classify;
 use crate::fate::{Arrival, Fate, Via};
 use crate::ingress::{Ingress, Lane, Passage};
 use crate::io::{BURST, Burst, PacketIo};
 use crate::packet::PacketBuf;
-use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6};
 use crate::simd::{Compare, Stages};
-use crate::table::{Bindings, Records, Table};
 
 impl<Io: PacketIo> Worker<Io> {
     /// Handles a burst that came in on the port at `place`.
@@ -369,200 +367,6 @@ impl<P: PacketBuf> Stages for Look<'_, P> {
     }
 }
 
-/// What is done with a burst before packets are rewritten, at an LMA and at a MAG.
-struct Choose<'a, P> {
-    lma: Option<&'a mut Table>,
-    mag: Option<&'a mut Table>,
-    burst: &'a mut Burst<P>,
-    passages: &'a mut [Passage],
-    strays: &'a mut Strays<P>,
-    /// Whether packets are on different lanes, once the strays are out.
-    mixed: &'a mut bool,
-}
-
-impl<P: PacketBuf> Stages for Choose<'_, P> {
-    #[inline(always)]
-    fn run(self, compare: impl Compare + Copy) {
-        let Self {
-            mut lma,
-            mut mag,
-            burst,
-            passages,
-            strays,
-            mixed,
-        } = self;
-        let mut found = Found {
-            to_mobiles: false,
-            mixed: false,
-        };
-        if let Some(table) = &lma {
-            let (down, up) = (Lane::Forward, Lane::LmaExit);
-            let at_lma = find(&table.bindings, down, up, burst, passages, compare);
-            found.to_mobiles = at_lma.to_mobiles;
-            found.mixed |= at_lma.mixed;
-        }
-        if let Some(table) = &mag {
-            let (down, up) = (Lane::MagExit, Lane::Access);
-            found.mixed |= find(&table.bindings, down, up, burst, passages, compare).mixed;
-            if table.bindings.has_local() {
-                found.mixed |= keep_local(&table.bindings, burst, passages);
-            }
-        }
-        // Those that are all strays are all on one lane, too.
-        found.mixed |= passages.first().is_some_and(is_stray);
-        *mixed = found.mixed;
-        if found.mixed {
-            lanes::sort(burst, passages, strays);
-        }
-        let passages = passages.get_mut(..burst.len()).unwrap_or_default();
-        if let Some(table) = &mut lma
-            && found.to_mobiles
-        {
-            let (mut records, _) = table.parts();
-            find_rules(&records, passages);
-            choose(&mut records, burst, passages, compare);
-        }
-        if let Some(table) = &mut mag {
-            find_links(table, burst, passages, compare);
-        }
-    }
-}
-
-/// What [`find`] came across.
-struct Found {
-    /// A binding on the first lane, which leads to mobiles.
-    to_mobiles: bool,
-    /// Packets that do not all go the same way.
-    mixed: bool,
-}
-
-/// Finds the bindings of the packets on two lanes and fetches the records that they need.
-#[inline(always)]
-fn find<P: PacketBuf>(
-    bindings: &Bindings,
-    down: Lane,
-    up: Lane,
-    packets: &[P],
-    passages: &mut [Passage],
-    compare: impl Compare + Copy,
-) -> Found {
-    let mut found = Found {
-        to_mobiles: false,
-        mixed: false,
-    };
-    let (uniform, search) = (bindings.is_uniform(), bindings.search());
-    let first = passages.first().map_or(down, |passage| passage.lane);
-    for (packet, passage) in packets.iter().zip(&mut *passages) {
-        let lane = passage.lane;
-        found.mixed |= lane != first;
-        if lane != down && lane != up {
-            continue;
-        }
-        passage.slot = if uniform {
-            search.find_64(passage.key, passage.home, compare)
-        } else {
-            let address = lane.wanted(packet.data());
-            address.and_then(|address| bindings.lookup(address))
-        };
-        match passage.slot {
-            Some(slot) if lane == down => {
-                found.to_mobiles = true;
-                search.prefetch_downlink(slot);
-            }
-            Some(slot) => search.prefetch_uplink(slot),
-            None => found.mixed = true,
-        }
-    }
-    found
-}
-
-/// Fetches the rules of packets whose mobiles have more than fit a record.
-#[inline(always)]
-fn find_rules(records: &Records<'_>, passages: &[Passage]) {
-    if records.sets.is_empty() {
-        return;
-    }
-    let forward = passages
-        .iter()
-        .filter(|passage| passage.lane == Lane::Forward);
-    for slot in forward.filter_map(|passage| passage.slot) {
-        records.prefetch_rules(slot);
-    }
-}
-
-/// Chooses the paths of packets to mobiles at an LMA.
-#[inline(always)]
-fn choose<P: PacketBuf>(
-    records: &mut Records<'_>,
-    packets: &[P],
-    passages: &mut [Passage],
-    compare: impl Compare + Copy,
-) {
-    for (packet, passage) in packets.iter().zip(passages) {
-        let data = packet.data();
-        if passage.lane == Lane::Forward
-            && let (Some(slot), Ok((frame, _))) = (passage.slot, Frame::ref_from_prefix(data))
-        {
-            passage.choice = classify::to_mobile(records, slot, &frame.ip, data, compare);
-        }
-    }
-}
-
-/// Takes packets between mobiles of this MAG off their lane, if they need not go by their LMA; says whether there are any.
-#[cold]
-#[inline(never)]
-fn keep_local<P: PacketBuf>(bindings: &Bindings, packets: &[P], passages: &mut [Passage]) -> bool {
-    let mut any = false;
-    for (packet, passage) in packets.iter().zip(passages) {
-        if passage.lane == Lane::Access
-            && let Some(frame) = Frame::of(packet)
-            && bindings.lookup_local(frame.ip.destination.get()).is_some()
-        {
-            passage.lane = Lane::Stranger;
-            any = true;
-        }
-    }
-    any
-}
-
-/// Finds the links of packets at a MAG and fetches their paths, which are as many as mobiles.
-///
-/// What left a tunnel must have left that of the session which owns the destination; what did not loses
-/// its binding here, and is told apart later. What came on a link should have come on the first of
-/// its mobile's.
-#[inline(always)]
-fn find_links<P: PacketBuf>(
-    table: &mut Table,
-    packets: &[P],
-    passages: &mut [Passage],
-    compare: impl Compare + Copy,
-) {
-    let (mut records, paths) = table.parts();
-    for (packet, passage) in packets.iter().zip(passages) {
-        if passage.lane == Lane::MagExit {
-            if let Some(slot) = passage.slot
-                && let Some(ip) = inner(packet)
-                && let Some(data) = packet.data().get(IPV6_LEN..)
-                && let Some(record) = records.downlink.get(slot.index())
-                && record.from == passage.through
-            {
-                paths.count_in(passage.through, ip.total_len());
-                passage.choice = classify::to_link(&mut records, slot, ip, data, compare);
-                paths.prefetch(passage.choice.path);
-            } else {
-                passage.slot = None;
-            }
-        } else if passage.lane == Lane::Access
-            && let Some(slot) = passage.slot
-            && let Some(record) = records.uplink.get(slot.index())
-        {
-            let [link, ..] = record.sources;
-            passage.through = link;
-            paths.prefetch(link);
-        }
-    }
-}
-
 /// The last stage: rewrites packets on one lane in place and says which ports they leave by, but for the odd
 /// ones.
 struct Rewrite<'a, P, W> {
@@ -585,11 +389,4 @@ impl<P: PacketBuf, W: Way<P>> Stages for Rewrite<'_, P, W> {
             *to = way.usual(packet, passage).unwrap_or(NOWHERE);
         }
     }
-}
-
-/// The header behind the outer one.
-#[inline(always)]
-pub(super) fn inner<P: PacketBuf>(packet: &P) -> Option<&Ipv6> {
-    let (inner, _) = Ipv6::ref_from_prefix(packet.data().get(FRAME_LEN..)?).ok()?;
-    Some(inner)
 }

@@ -41,7 +41,8 @@ impl<P: PacketBuf> Way<P> for ToMobile<'_> {
     #[inline(always)]
     fn usual(&mut self, packet: &mut P, passage: &Passage) -> Option<PortId> {
         // Whose binding was not found has no path.
-        encap::straight_into_tunnel(self.paths, passage.choice, packet)
+        let Choice { path, entropy } = passage.choice;
+        encap::straight_into_tunnel(self.paths.get_mut(path)?, entropy, packet)
     }
 
     #[cold]
@@ -214,12 +215,12 @@ pub(super) struct ToLink<'a> {
 impl<P: PacketBuf> Way<P> for ToLink<'_> {
     #[inline(always)]
     fn usual(&mut self, packet: &mut P, passage: &Passage) -> Option<PortId> {
+        // Whose binding was not found has no path here either.
         let (link, counters) = self.paths.get_mut(passage.choice.path)?;
         let frame = Tunnelled::of(packet)?;
         let ip = &frame.inner;
         let octets = ip.total_len();
         if link.state != State::Link
-            || passage.slot.is_none()
             || !encap::may_step(ip, link.room.into())
             || !ecn::keeps(ip.traffic_class(), frame.outer.ip.traffic_class())
         {
@@ -254,20 +255,20 @@ impl<P: PacketBuf> Way<P> for FromLink<'_> {
     #[inline(always)]
     fn usual(&mut self, packet: &mut P, passage: &Passage) -> Option<PortId> {
         let record = self.records.uplink.get_mut(passage.slot?.index())?;
-        let link = self.paths.rewrite(passage.through)?;
+        let [(link, counters), tunnel] = self.paths.two_mut([passage.through, record.forward])?;
+        // The longer one is asked for first.
+        let ports = Fields::ports_of(packet.data())?;
         let frame = Frame::of(packet)?;
-        if !link.is_link_of(self.arrived, &frame.ethernet.source) {
+        if !link.is_way_of(&frame.ethernet, self.arrived) {
             return None;
         }
-        let octets = frame.ip.total_len();
-        let choice = Choice {
-            path: record.forward,
-            entropy: Fields::usual_entropy(&frame.ip, packet.data())?,
-        };
-        let port = encap::straight_into_tunnel(self.paths, choice, packet)?;
+        let octets = frame.ip.total_len() as u64;
+        let entropy = Fields::usual_entropy(&frame.ip, ports, packet.data())?;
+        let port = encap::straight_into_tunnel(tunnel, entropy, packet)?;
         record.packets += 1;
-        record.octets += octets as u64;
-        self.paths.count_in(passage.through, octets);
+        record.octets += octets;
+        counters.in_packets += 1;
+        counters.in_octets += octets;
         Some(port)
     }
 
