@@ -134,10 +134,10 @@ pub(crate) fn may_step(ip: &Ipv6, room: usize) -> bool {
 #[inline(always)]
 fn is_between_ends(inner: &Ipv6, tunnel: &Rewrite) -> bool {
     let ends = &tunnel.header.ip;
-    // Hardly any two addresses have the same lower half.
+    // Hardly any packet goes to where the network of the tunnel's end is; but many end in `::1`.
     let [of_inner, of_end] = [inner, ends].map(|ip| {
-        let [_, lower] = halves(u128::from_le_bytes(ip.destination.to_bytes()));
-        lower
+        let [upper, _] = halves(u128::from_le_bytes(ip.destination.to_bytes()));
+        upper
     });
     of_inner == of_end && are_both(inner, ends)
 }
