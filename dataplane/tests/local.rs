@@ -513,9 +513,9 @@ fn signalling_is_policed_apart_from_the_rest() {
 fn a_full_punt_ring_keeps_places_for_signalling() {
     let mut rig = Rig::lma();
     let na = icmp(mag1(), lmaa(), 136, [0; 4], &mag1().octets());
-    // Of two stations, since one alone has no rate for it.
+    // Each of another station: one alone has no rate for it, nor have two that chance lets share one.
     for n in 0..80 {
-        let station = [MAG1_MAC, MAG2_MAC][n % 2];
+        let station = MacAddr([2, 0, 0, 0, 1, n]);
         rig.rx(
             CORE,
             &ipv6(station, PORT_MACS[0], mag1(), lmaa(), 58, 255, &na),

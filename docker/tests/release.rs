@@ -56,7 +56,7 @@ fn pack(out: &Path) -> PathBuf {
 }
 
 #[test]
-#[ignore = "it takes builds of its own, linked statically: cargo test -p deploy --test release -- --ignored"]
+#[ignore = "it takes builds of its own, linked statically: cargo test -p deploy release -- --ignored"]
 fn the_archive_runs_where_nothing_else_is_and_says_what_is_in_it() {
     if !can_run(&["mmdebstrap", "systemd-nspawn", "strip", "unshare", "ip"]) {
         return;

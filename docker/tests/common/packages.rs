@@ -123,5 +123,6 @@ fn copy_if_other(from: &Path, to: &Path) {
     if old.is_ok_and(|old| old == new) {
         return;
     }
-    std::fs::copy(from, to).unwrap();
+    // By another process: what this one has open to be written, a child of another thread may still have when the copy is run.
+    ok(Command::new("cp").arg(from).arg(to));
 }
