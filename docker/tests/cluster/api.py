@@ -9,6 +9,7 @@ import json
 import re
 import struct
 import subprocess
+import time
 import urllib.parse
 
 from forward import Forward
@@ -124,15 +125,17 @@ class Api(http.server.BaseHTTPRequestHandler):
 
     def execute(self, command):
         """Runs a command that reads nothing, and sends what it has printed when it has ended."""
+        nonce = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        proof = base64.b64encode(hashlib.sha1(nonce.encode()).digest()).decode()
+        protocol = ("Sec-WebSocket-Protocol", "v5.channel.k8s.io")
+        self.upgrade("websocket", ("Sec-WebSocket-Accept", proof), protocol)
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
         status = {"metadata": {}, "status": "Success"}
         if ended.returncode:
             causes = [{"reason": "ExitCode", "message": str(ended.returncode)}]
             status = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": causes}}
-        nonce = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-        proof = base64.b64encode(hashlib.sha1(nonce.encode()).digest()).decode()
-        protocol = ("Sec-WebSocket-Protocol", "v5.channel.k8s.io")
-        self.upgrade("websocket", ("Sec-WebSocket-Accept", proof), protocol)
+        # kubectl throws away what comes before it has made a place for it.
+        time.sleep(0.3)
         # Two are its outputs, the third is for how it ended.
         for channel, text in [(1, ended.stdout), (2, ended.stderr), (3, json.dumps(status).encode())]:
             self.wfile.write(struct.pack(">BBQB", 0x82, 127, len(text) + 1, channel) + text)
