@@ -177,10 +177,16 @@ impl Network {
                 // The interface does not exist until the mobile is ready.
                 let addresses = netns::ip_output(&namespace, &show).unwrap_or_default();
                 let mut words = addresses.split_whitespace().filter_map(|w| w.parse().ok());
-                let held = words.any(|net: ipnet::Ipv6Net| prefix.contains(net.addr()));
-                Ok(held
+                let held = words.find(|net: &ipnet::Ipv6Net| prefix.contains(net.addr()));
+                let Some(address) = held.map(|net| net.addr().to_string()) else {
+                    return Ok(Err(format!("{LIF} has no address from {prefix}")));
+                };
+                // Nor to one that no longer is, until its route is there, a little later on a busy machine.
+                let show = ["-6", "route", "show", "table", "local", &address];
+                let routed = netns::ip_output(&namespace, &show).unwrap_or_default();
+                Ok((!routed.is_empty())
                     .then_some(prefix)
-                    .ok_or_else(|| format!("{LIF} has no address from {prefix}")))
+                    .ok_or_else(|| format!("there is no route to {address} on {LIF}")))
             },
         )?;
         let of = if host == Host::Mn2 { " of MN2" } else { "" };
