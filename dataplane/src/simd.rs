@@ -2,7 +2,7 @@
 //!
 //! [`Level::run`] compiles a [`Stages`] three times over: for any x86-64, for one with AVX2 and BMI,
 //! and for one with AVX-512. Whatever is `#[inline(always)]` below it is compiled along. Nothing but
-//! [`Compare`] differs in source, and both its forms give the same results.
+//! [`Compare`] differs in source, and all its forms give the same results.
 #![expect(
     unsafe_code,
     reason = "a function compiled for more than the baseline may only be called where the processor has been asked"
@@ -130,18 +130,22 @@ impl Level {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m128i, _mm_add_epi16, _mm_and_si128, _mm_cmpeq_epi8, _mm_cmpeq_epi8_mask,
+        __m128i, __m256i, _mm_add_epi16, _mm_and_si128, _mm_cmpeq_epi8, _mm_cmpeq_epi8_mask,
         _mm_cmpeq_epi16, _mm_cmple_epu16_mask, _mm_cvtepu8_epi16, _mm_cvtsi32_si128,
         _mm_cvtsi64_si128, _mm_loadu_si128, _mm_mask_cmple_epu16_mask, _mm_max_epu16,
         _mm_min_epu16, _mm_movemask_epi8, _mm_movepi8_mask, _mm_mullo_epi16, _mm_or_si128,
         _mm_packs_epi16, _mm_permutexvar_epi16, _mm_set1_epi8, _mm_set1_epi16, _mm_shuffle_epi8,
-        _mm_unpacklo_epi64, _mm256_castsi128_si256, _mm256_cmple_epu16_mask, _mm256_cvtepu8_epi16,
-        _mm256_loadu_si256, _mm256_mask_cmple_epu16_mask, _mm256_permutexvar_epi16,
+        _mm256_add_epi16, _mm256_and_si256, _mm256_castsi128_si256, _mm256_castsi256_pd,
+        _mm256_castsi256_si128, _mm256_cmpeq_epi16, _mm256_cmpeq_epi64, _mm256_cmple_epu16_mask,
+        _mm256_cvtepu8_epi16, _mm256_extracti128_si256, _mm256_loadu_si256,
+        _mm256_mask_cmple_epu16_mask, _mm256_max_epu16, _mm256_min_epu16, _mm256_movemask_pd,
+        _mm256_mullo_epi16, _mm256_or_si256, _mm256_permutexvar_epi16, _mm256_set1_epi16,
+        _mm256_set1_epi64x, _mm256_shuffle_epi8, _mm256_testz_si256, _mm256_xor_si256,
         _mm512_cmpeq_epi64_mask, _mm512_loadu_epi64, _mm512_maskz_loadu_epi8, _mm512_set1_epi64,
         _mm512_test_epi64_mask, _mm512_xor_si512,
     };
 
-    use super::{Compare, Scalar, Stages};
+    use super::{Compare, Stages};
     use crate::packet::header::FRAME_LEN;
     use crate::packet::shape::Shape;
     use crate::table::record::INLINE;
@@ -165,20 +169,21 @@ mod x86 {
         lanes.hits(fields)
     }
 
-    /// Eight lanes at once. Only made in [`v3`].
+    /// Four keys, four lanes or sixteen at once. Only made in [`v3`].
     #[derive(Clone, Copy)]
     struct Avx2(());
 
     impl Compare for Avx2 {
         #[inline(always)]
         fn places(self, keys: &[u64; 8], key: u64) -> u32 {
-            // The compiler makes two vector comparisons of it.
-            Scalar.places(keys, key)
+            // SAFETY: whoever has an `Avx2` got it from `v3`, so the processor has AVX2.
+            unsafe { halves_places(keys, key) }
         }
 
         #[inline(always)]
         fn fits(self, frame: &[u8; FRAME_LEN], shape: &Shape) -> bool {
-            shape.fits(frame)
+            // SAFETY: as above.
+            unsafe { halves_fit(frame, shape) }
         }
 
         #[inline(always)]
@@ -186,7 +191,7 @@ mod x86 {
             if !fields.has_ports() {
                 return without_ports(lanes, fields);
             }
-            // SAFETY: whoever has an `Avx2` got it from `v3`, so the processor has AVX2.
+            // SAFETY: as above.
             unsafe { four(lanes, fields) }
         }
 
@@ -270,52 +275,11 @@ mod x86 {
         _mm_cvtsi64_si128(fields.word().cast_signed())
     }
 
-    /// As [`Lanes::hits`] for packets with ports.
+    /// As [`Lanes::hits`] for packets with ports: each lane's field is moved to it by a byte shuffle.
     #[inline]
     #[target_feature(enable = "avx2")]
     fn four(lanes: &Lanes<INLINE>, fields: Fields) -> u32 {
-        let (low, high) = (words(lanes.low), words(lanes.high));
-        let (next_header, kind) = (octets(lanes.next_header), octets(lanes.kind));
-        eight(low, high, next_header, kind, fields) & ((1 << INLINE) - 1)
-    }
-
-    /// As [`Lanes::hits`] for packets with ports, in two halves.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn sixteen(lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
-        let [low_a, low_b, low_c, low_d]: [[u16; 4]; 4] = zerocopy::transmute!(lanes.low);
-        let [high_a, high_b, high_c, high_d]: [[u16; 4]; 4] = zerocopy::transmute!(lanes.high);
-        let [protocol_a, protocol_b]: [[u8; 8]; 2] = zerocopy::transmute!(lanes.next_header);
-        let [kind_a, kind_b]: [[u8; 8]; 2] = zerocopy::transmute!(lanes.kind);
-        let both = |a, b| _mm_unpacklo_epi64(words(a), words(b));
-        let octets = |octets: [u8; 8]| words(zerocopy::transmute!(octets));
-        let first = eight(
-            both(low_a, low_b),
-            both(high_a, high_b),
-            octets(protocol_a),
-            octets(kind_a),
-            fields,
-        );
-        let second = eight(
-            both(low_c, low_d),
-            both(high_c, high_d),
-            octets(protocol_b),
-            octets(kind_b),
-            fields,
-        );
-        first | second << 8
-    }
-
-    /// Eight lanes: each lane's field is moved to it by a byte shuffle.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn eight(
-        low: __m128i,
-        high: __m128i,
-        next_header: __m128i,
-        kind: __m128i,
-        fields: Fields,
-    ) -> u32 {
+        let (low, high, kind) = (words(lanes.low), words(lanes.high), octets(lanes.kind));
         // Field k is in octets 2k and 2k + 1: 0x0202 * k + 0x0100 names both.
         let field = _mm_and_si128(_mm_cvtepu8_epi16(kind), _mm_set1_epi16(3));
         let field = _mm_mullo_epi16(field, _mm_set1_epi16(0x0202));
@@ -324,11 +288,55 @@ mod x86 {
         let above = _mm_cmpeq_epi16(_mm_max_epu16(value, low), value);
         let below = _mm_cmpeq_epi16(_mm_min_epu16(value, high), value);
         let inside = _mm_and_si128(above, below);
-        let own = _mm_set1_epi8(fields.next_header().cast_signed());
+        let same = _mm_cmpeq_epi8(octets(lanes.next_header), own_protocol(fields));
         // The highest bit of an octet decides: that of `kind` means any next header.
-        let protocol = _mm_or_si128(_mm_cmpeq_epi8(next_header, own), kind);
-        let hits = _mm_and_si128(_mm_packs_epi16(inside, inside), protocol);
-        _mm_movemask_epi8(hits).cast_unsigned() & 0xff
+        let hits = _mm_and_si128(_mm_packs_epi16(inside, inside), _mm_or_si128(same, kind));
+        _mm_movemask_epi8(hits).cast_unsigned() & ((1 << INLINE) - 1)
+    }
+
+    /// As [`four`] for sixteen.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sixteen(lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
+        let (low, high) = (sixteen_words(&lanes.low), sixteen_words(&lanes.high));
+        let kind = sixteen_octets(&lanes.kind);
+        let field = _mm256_and_si256(_mm256_cvtepu8_epi16(kind), _mm256_set1_epi16(3));
+        let field = _mm256_mullo_epi16(field, _mm256_set1_epi16(0x0202));
+        let field = _mm256_add_epi16(field, _mm256_set1_epi16(0x0100));
+        // Octets are shuffled within each half, so both have all fields.
+        let source = _mm256_set1_epi64x(fields.word().cast_signed());
+        let value = _mm256_shuffle_epi8(source, field);
+        let above = _mm256_cmpeq_epi16(_mm256_max_epu16(value, low), value);
+        let below = _mm256_cmpeq_epi16(_mm256_min_epu16(value, high), value);
+        let inside = _mm256_and_si256(above, below);
+        let (first, second) = (
+            _mm256_castsi256_si128(inside),
+            _mm256_extracti128_si256::<1>(inside),
+        );
+        let same = _mm_cmpeq_epi8(sixteen_octets(&lanes.next_header), own_protocol(fields));
+        let hits = _mm_and_si128(_mm_packs_epi16(first, second), _mm_or_si128(same, kind));
+        _mm_movemask_epi8(hits).cast_unsigned()
+    }
+
+    /// The packet's next header in every octet.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn own_protocol(fields: Fields) -> __m128i {
+        _mm_set1_epi8(fields.next_header().cast_signed())
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sixteen_words(words: &[u16; GROUP]) -> __m256i {
+        // SAFETY: sixteen words; an unaligned load takes them anywhere.
+        unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sixteen_octets(octets: &[u8; GROUP]) -> __m128i {
+        // SAFETY: sixteen octets; an unaligned load takes them anywhere.
+        unsafe { _mm_loadu_si128(octets.as_ptr().cast()) }
     }
 
     /// As [`Lanes::hits`] for packets with ports. Of `kind`, the permutation takes the lowest three
@@ -340,8 +348,7 @@ mod x86 {
         let value = _mm_permutexvar_epi16(_mm_cvtepu8_epi16(kind), word(fields));
         let above = _mm_cmple_epu16_mask(words(lanes.low), value);
         let inside = _mm_mask_cmple_epu16_mask(above, value, words(lanes.high));
-        let own = _mm_set1_epi8(fields.next_header().cast_signed());
-        let same = _mm_cmpeq_epi8_mask(octets(lanes.next_header), own);
+        let same = _mm_cmpeq_epi8_mask(octets(lanes.next_header), own_protocol(fields));
         let protocol = u32::from(same | _mm_movepi8_mask(kind));
         u32::from(inside) & protocol & ((1 << INLINE) - 1)
     }
@@ -350,22 +357,51 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
     fn wide_sixteen(lanes: &Lanes<GROUP>, fields: Fields) -> u32 {
-        // SAFETY: sixteen octets; an unaligned load takes them anywhere.
-        let kind = unsafe { _mm_loadu_si128(lanes.kind.as_ptr().cast()) };
-        // SAFETY: as above.
-        let next_header = unsafe { _mm_loadu_si128(lanes.next_header.as_ptr().cast()) };
-        // SAFETY: sixteen words.
-        let low = unsafe { _mm256_loadu_si256(lanes.low.as_ptr().cast()) };
-        // SAFETY: sixteen words.
-        let high = unsafe { _mm256_loadu_si256(lanes.high.as_ptr().cast()) };
+        let kind = sixteen_octets(&lanes.kind);
         // Words 0 to 3 of the permutation's source are all that it takes.
         let source = _mm256_castsi128_si256(word(fields));
         let value = _mm256_permutexvar_epi16(_mm256_cvtepu8_epi16(kind), source);
-        let above = _mm256_cmple_epu16_mask(low, value);
-        let inside = _mm256_mask_cmple_epu16_mask(above, value, high);
-        let own = _mm_set1_epi8(fields.next_header().cast_signed());
-        let same = _mm_cmpeq_epi8_mask(next_header, own);
+        let above = _mm256_cmple_epu16_mask(sixteen_words(&lanes.low), value);
+        let inside = _mm256_mask_cmple_epu16_mask(above, value, sixteen_words(&lanes.high));
+        let next_header = sixteen_octets(&lanes.next_header);
+        let same = _mm_cmpeq_epi8_mask(next_header, own_protocol(fields));
         u32::from(inside & (same | _mm_movepi8_mask(kind)))
+    }
+
+    /// As [`Shape::fits`]: two pieces of 32 octets, of which the second repeats the first's last ten.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn halves_fit(frame: &[u8; FRAME_LEN], shape: &Shape) -> bool {
+        const SECOND: usize = FRAME_LEN - 32;
+        const { assert!(SECOND <= 32) };
+        let load = |octets: &[u8], at: usize| {
+            let piece: &[u8; 32] = octets
+                .get(at..)
+                .and_then(<[u8]>::first_chunk)
+                .unwrap_or(&[0; 32]);
+            // SAFETY: 32 octets; an unaligned load takes them anywhere.
+            unsafe { _mm256_loadu_si256(piece.as_ptr().cast()) }
+        };
+        let differ = |at| {
+            let apart = _mm256_xor_si256(load(frame, at), load(&shape.expected, at));
+            _mm256_and_si256(apart, load(&shape.mask, at))
+        };
+        let wrong = _mm256_or_si256(differ(0), differ(SECOND));
+        _mm256_testz_si256(wrong, wrong) == 1
+    }
+
+    /// As [`Compare::places`]: of the plain loop the compiler makes three times as many instructions.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn halves_places(keys: &[u64; 8], key: u64) -> u32 {
+        let (halves, _) = keys.as_chunks::<4>();
+        let all = _mm256_set1_epi64x(key.cast_signed());
+        halves.iter().rev().fold(0, |places, half| {
+            // SAFETY: four keys; an unaligned load takes them anywhere.
+            let half = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
+            let equal = _mm256_castsi256_pd(_mm256_cmpeq_epi64(half, all));
+            places << 4 | _mm256_movemask_pd(equal).cast_unsigned()
+        })
     }
 
     #[inline]
