@@ -204,24 +204,59 @@ pub(crate) struct Ingress<'a> {
 }
 
 impl Ingress<'_> {
-    /// Looks at one frame and fetches the bucket of the address that decides where it goes.
+    /// Looks at frames and fetches the buckets of the addresses that decide where each goes.
     ///
     /// What is said here about usual frames, [`Ingress::look_closely`] says again about all, but that it leaves it to
     /// [`Worker::local`](crate::worker::Worker) to find that there is no such tunnel.
     #[inline(always)]
-    pub(crate) fn look<P: PacketBuf>(
+    pub(crate) fn look<'p, P: PacketBuf + 'p>(
         &self,
-        packet: &mut P,
-        passage: &mut Passage,
+        frames: impl Iterator<Item = (&'p mut P, &'p mut Passage)>,
         compare: impl Compare + Copy,
     ) {
-        let data = packet.data();
-        if let Some(start) = data.first_chunk()
-            && self.usual(start, data, passage, compare)
-        {
-            return;
+        // What is the same for all frames of a port is asked once: each kind of port has a loop of its own, in which the lane of
+        // what leaves a tunnel is a constant.
+        if self.access {
+            return self.look_as(frames, |start, data, passage| {
+                self.usual_on_access(start, data, passage, compare)
+            });
         }
-        self.look_closely(packet, passage);
+        match self.exit {
+            Some((shape, Lane::LmaExit, lma)) => {
+                let exit = Some((shape, Lane::LmaExit, lma));
+                self.look_as(frames, |start, data, passage| {
+                    self.usual_in_core(exit, start, data, passage, compare)
+                });
+            }
+            Some((shape, Lane::MagExit, mag)) => {
+                let exit = Some((shape, Lane::MagExit, mag));
+                self.look_as(frames, |start, data, passage| {
+                    self.usual_in_core(exit, start, data, passage, compare)
+                });
+            }
+            exit => self.look_as(frames, |start, data, passage| {
+                self.usual_in_core(exit, start, data, passage, compare)
+            }),
+        }
+    }
+
+    /// As [`Ingress::look`], where `usual` puts a usual frame on its lane.
+    #[inline(always)]
+    fn look_as<'p, P: PacketBuf + 'p>(
+        &self,
+        frames: impl Iterator<Item = (&'p mut P, &'p mut Passage)>,
+        usual: impl Fn(&[u8; FRAME_LEN], &[u8], &mut Passage) -> bool,
+    ) {
+        for (packet, passage) in frames {
+            *passage = Passage::NEW;
+            let data = packet.data();
+            let done = data
+                .first_chunk()
+                .is_some_and(|start| usual(start, data, passage));
+            if !done {
+                self.look_closely(packet, passage);
+            }
+        }
     }
 
     /// Puts a frame on its lane if it holds one packet and nothing else, and is on one of the four lanes
@@ -234,20 +269,60 @@ impl Ingress<'_> {
         passage: &mut Passage,
         compare: impl Compare + Copy,
     ) -> bool {
+        if self.access {
+            self.usual_on_access(start, data, passage, compare)
+        } else {
+            self.usual_in_core(self.exit, start, data, passage, compare)
+        }
+    }
+
+    /// As [`Ingress::usual`], on an access port: unless the frame is to us, or to an address of a special kind.
+    ///
+    /// No binding admits a source of a special kind, so that is not asked about here: whoever takes the packet then asks for
+    /// the reason.
+    #[inline(always)]
+    fn usual_on_access(
+        &self,
+        start: &[u8; FRAME_LEN],
+        data: &[u8],
+        passage: &mut Passage,
+        compare: impl Compare + Copy,
+    ) -> bool {
+        let Frame { ip, .. } = zerocopy::transmute_ref!(start);
+        let destination = ip.destination.get();
+        match self.mag {
+            Some(mag)
+                if is_whole(ip, data)
+                    && self.is_to_us(start, compare)
+                    && scope::is_plain(destination)
+                    && !self.own.may_contain_plain(destination) =>
+            {
+                let [_, key] = halves(ip.source.get());
+                passage.look_up(Lane::Access, key, &mag.table.bindings);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// As [`Ingress::usual`], on any other port.
+    #[inline(always)]
+    fn usual_in_core(
+        &self,
+        exit: Option<(&Shape, Lane, &RoleState)>,
+        start: &[u8; FRAME_LEN],
+        data: &[u8],
+        passage: &mut Passage,
+        compare: impl Compare + Copy,
+    ) -> bool {
         let frame: &Frame = zerocopy::transmute_ref!(start);
         let ip = &frame.ip;
-        let whole = ip.total_len() + ETHERNET_LEN == data.len();
-        if !whole {
+        if !is_whole(ip, data) {
             return false;
-        }
-        if self.access {
-            return scope::is_plain(ip.source.get())
-                && self.is_to_us(start, compare)
-                && self.is_from_link(ip, passage);
         }
         // What may have come through a tunnel is looked at as such: few mobiles end other tunnels.
         if ip.next_header == next_header::IPV6
-            && let Some((exit, lane, role)) = self.exit
+            && let Some((exit, lane, role)) = exit
             && compare.fits(start, exit)
         {
             let Some(inner) = sound_inner(lane, ip, data) else {
@@ -277,22 +352,6 @@ impl Ingress<'_> {
     fn is_to_us(&self, start: &[u8; FRAME_LEN], compare: impl Compare + Copy) -> bool {
         let [own, shared] = &self.shapes.to_us;
         compare.fits(start, own) || compare.fits(start, shared)
-    }
-
-    /// Puts a frame from an access link on its lane, unless it is to us.
-    #[inline(always)]
-    fn is_from_link(&self, ip: &Ipv6, passage: &mut Passage) -> bool {
-        let destination = ip.destination.get();
-        match self.mag {
-            Some(mag)
-                if scope::is_plain(destination) && !self.own.may_contain_plain(destination) =>
-            {
-                let [_, key] = halves(ip.source.get());
-                passage.look_up(Lane::Access, key, &mag.table.bindings);
-                true
-            }
-            Some(_) | None => false,
-        }
     }
 
     /// Puts a frame on its lane that leaves a tunnel of ours, if there is nothing odd about it; whatever else
@@ -346,6 +405,7 @@ impl Ingress<'_> {
         }
         let frame = data.get(..whole_len(data))?;
         let start = match passage.lane {
+            Lane::Access if !scope::is_plain(Frame::of(packet)?.ip.source.get()) => return None,
             Lane::Forward | Lane::Unbound | Lane::Access if spread == Spread::All => ETHERNET_LEN,
             Lane::LmaExit | Lane::MagExit => FRAME_LEN,
             Lane::Local => self.late_exit(frame)?,
@@ -444,6 +504,12 @@ impl Ingress<'_> {
             (false, ..) => passage.set(Lane::Unbound),
         }
     }
+}
+
+/// Whether a frame ends where its IPv6 packet does.
+#[inline(always)]
+fn is_whole(ip: &Ipv6, data: &[u8]) -> bool {
+    ip.total_len() + ETHERNET_LEN == data.len()
 }
 
 /// The header in a tunnel packet, if there is nothing odd about it.

@@ -135,7 +135,8 @@ impl RoleState {
     /// # Errors
     /// As [`Bindings::set`](crate::table::Bindings::set).
     pub(crate) fn set(&mut self, packed: &mut Packed) -> Result<(), TableError> {
-        // Special addresses are no mobile's, and whoever looks an inner address up relies on that.
+        // Special addresses are no mobile's, and whoever looks up an inner address, or a source on an access link, relies on
+        // that.
         if scope::has_special(packed.hnp) {
             packed.admit_none();
         }

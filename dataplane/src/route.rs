@@ -160,6 +160,12 @@ impl<Io: PacketIo> Worker<Io> {
         packet: &mut Io::Packet,
         arrival: &Arrival,
     ) -> Fate {
+        // The first look has left the source open.
+        if let Some(frame) = Frame::of(packet)
+            && let Err(reason) = decap::check_addresses(&frame.ip)
+        {
+            return Fate::Drop(reason);
+        }
         let Some(uplink) = self.ingress_filter(slot, packet, arrival) else {
             return Fate::Drop(DropReason::IngressFilter);
         };

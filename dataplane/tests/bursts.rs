@@ -101,8 +101,14 @@ fn counted(counters: &Counters) -> String {
         .map(|port| (port.rx_packets, port.tx_packets, port.tx_octets))
         .collect();
     format!(
-        "{ports:?} {:?} {} {} {} {}",
-        counters.drops, counters.punted, counters.consumed, counters.originated, counters.held
+        "{ports:?} {:?} {:?} {:?} {} {} {} {}",
+        counters.lma_paths,
+        counters.mag_paths,
+        counters.drops,
+        counters.punted,
+        counters.consumed,
+        counters.originated,
+        counters.held
     )
 }
 
@@ -212,12 +218,16 @@ fn gateway() -> Rig {
         mac: OTHER_MAC,
     };
     rig.path(Role::Mag, 3, Some(Path::Link(link)));
-    for (n, path) in [(1, 2), (2, 3)] {
+    // Each mobile has an anchor of its own.
+    let other_anchor = ip("2001:db8:ffff::b");
+    rig.neighbour(CORE, other_anchor, Some(LMA_MAC));
+    rig.path(Role::Mag, 4, Some(tunnel(mag1(), other_anchor)));
+    for (n, path, uplink) in [(1, 2, 1), (2, 3, 4)] {
         let binding = Binding {
             mobile: MobileId(n.into()),
             default_path: Some(PathId(path)),
             sources: vec![PathId(path)],
-            uplink: Some(PathId(1)),
+            uplink: Some(PathId(uplink)),
             local: true,
             rules: vec![],
         };

@@ -3,7 +3,10 @@
 mod common;
 
 use common::*;
-use flow::{Binding, DropReason, Link, MacAddr, MobileId, Path, PathId, Punt, Role};
+use flow::{
+    Binding, DropReason, Hnp, Link, MacAddr, MobileId, Path, PathId, Punt, Role, TableUpdate,
+    Update,
+};
 
 fn inner(to: std::net::Ipv6Addr) -> Vec<u8> {
     packet(&udp(CN_MAC, CORE, cn(), to, 5001, b"downlink")).to_vec()
@@ -94,6 +97,34 @@ fn only_a_mobiles_own_sources_pass() {
             &[59, 0, 5, 0, 0, 0, 0, 0],
         );
         rig.drops(EDGE, &forged, DropReason::IngressFilter);
+    }
+}
+
+/// Not even by one who is given a prefix that holds such.
+#[test]
+fn no_packet_from_an_address_of_a_special_kind_passes() {
+    for (prefix, len) in [("fe80::", 64), ("fe80::", 10), ("::", 0), ("ff02::", 64)] {
+        let mut rig = Rig::mag();
+        let binding = Binding {
+            mobile: MobileId(1),
+            default_path: Some(PathId(2)),
+            sources: vec![PathId(2)],
+            uplink: Some(PathId(1)),
+            local: false,
+            rules: vec![],
+        };
+        let hnp = Hnp::new(ip(prefix), len).unwrap();
+        let binding = Some(Box::new(binding));
+        rig.update(Update::Table(
+            Role::Mag,
+            TableUpdate::Binding { hnp, binding },
+        ));
+        rig.turn();
+        let from = |source| udp(MN_MAC, EDGE, source, cn(), 1, b"");
+        rig.drops(EDGE, &from(ip("fe80::1")), DropReason::LinkLocal);
+        for source in ["::", "::1", "ff02::1"] {
+            rig.drops(EDGE, &from(ip(source)), DropReason::BadSource);
+        }
     }
 }
 

@@ -156,6 +156,13 @@ proptest! {
             level.run(Quick(&ingress, &frame, &mut quick));
             if let Some(quick) = quick {
                 prop_assert_eq!(whole_len(&frame), frame.len());
+                let ip = Ipv6::of(&frame[ETHERNET_LEN..]).unwrap();
+                if quick.lane == Lane::Access && closely.lane == Lane::Drop {
+                    // Nothing is found for its source, and whoever takes it then asks for the reason.
+                    prop_assert!(!scope::is_plain(ip.source.get()));
+                    prop_assert_eq!(decap::check_addresses(ip), Err(closely.reason));
+                    continue;
+                }
                 // It is to us, and the long way finds out that it can only end.
                 let is_turned_away = quick.lane == Lane::Drop && quick.reason == DropReason::NoTunnel;
                 let lane = if is_turned_away { Lane::Local } else { quick.lane };

@@ -97,12 +97,10 @@ impl Train {
             return 0;
         };
         let ingress = port.ingress(&worker.own, worker.lma.as_ref(), worker.mag.as_ref());
-        let mut well = 0;
-        for (packet, passage) in self.packets.iter_mut().zip(&mut self.passages) {
-            ingress.look(&mut **packet, passage, compare);
-            well += usize::from(matches!(passage.lane, Lane::Forward | Lane::LmaExit));
-        }
-        well
+        let packets = self.packets.iter_mut().map(|packet| &mut **packet);
+        ingress.look(packets.zip(&mut self.passages), compare);
+        let found = |passage: &&Passage| matches!(passage.lane, Lane::Forward | Lane::LmaExit);
+        self.passages.iter().filter(found).count()
     }
 
     #[inline(always)]

@@ -1,124 +1,121 @@
-//! The second stage: from the address that decides to a record, and from that to a path.
+//! From the address that decides to a record, and from that to a path.
 //!
 //! Records lie about in a large table, and a gateway's paths are as many as its mobiles: each loop asks for what the next one
 //! reads.
 
 use zerocopy::FromBytes;
 
-use super::lanes::{self, Strays, is_stray};
 use crate::classify;
 use crate::ingress::{Lane, Passage};
-use crate::io::Burst;
 use crate::packet::PacketBuf;
 use crate::packet::header::{FRAME_LEN, Frame, IPV6_LEN, Ipv6};
 use crate::simd::{Compare, Stages};
-use crate::table::{Bindings, Paths, Records, Table};
+use crate::table::binding::Search;
+use crate::table::{Bindings, Paths, Records, Slot, Table};
 
-/// What is done with a burst before packets are rewritten, at an LMA and at a MAG.
-pub(super) struct Choose<'a, P> {
-    pub(super) lma: Option<&'a mut Table>,
-    pub(super) mag: Option<&'a mut Table>,
-    pub(super) burst: &'a mut Burst<P>,
+/// Finds the bindings of packets on a role's two lanes, and fetches the records that they need.
+pub(super) struct Find<'a, P> {
+    pub(super) bindings: &'a Bindings,
+    /// The lanes that lead to mobiles and from them.
+    pub(super) lanes: [Lane; 2],
+    pub(super) packets: &'a [P],
     pub(super) passages: &'a mut [Passage],
-    pub(super) strays: &'a mut Strays<P>,
-    /// Whether packets are on different lanes, once the strays are out.
+    /// Set if packets do not all go the same way.
     pub(super) mixed: &'a mut bool,
 }
 
-impl<P: PacketBuf> Stages for Choose<'_, P> {
+impl<P: PacketBuf> Stages for Find<'_, P> {
     #[inline(always)]
     fn run(self, compare: impl Compare + Copy) {
         let Self {
-            mut lma,
-            mut mag,
-            burst,
+            bindings,
+            lanes: [down, up],
+            packets,
             passages,
-            strays,
             mixed,
         } = self;
-        let mut found = Found {
-            to_mobiles: false,
-            mixed: false,
+        let Some(first) = passages.first().map(|passage| passage.lane) else {
+            return;
         };
-        if let Some(table) = &lma {
-            let (down, up) = (Lane::Forward, Lane::LmaExit);
-            let at_lma = find(&table.bindings, down, up, burst, passages, compare);
-            found.to_mobiles = at_lma.to_mobiles;
-            found.mixed |= at_lma.mixed;
+        if !bindings.is_uniform() {
+            *mixed |= find_any(bindings, [down, up], packets, passages);
+            return;
         }
-        if let Some(table) = &mag {
-            let (down, up) = (Lane::MagExit, Lane::Access);
-            found.mixed |= find(&table.bindings, down, up, burst, passages, compare).mixed;
-            if table.bindings.has_local() {
-                found.mixed |= keep_local(&table.bindings, burst, passages);
-            }
+        let search = bindings.search();
+        let fetch_down = move |slot| search.prefetch_downlink(slot);
+        let fetch_up = move |slot| search.prefetch_uplink(slot);
+        // Most bursts are on one lane.
+        let apart = if first == down {
+            find(down, search, fetch_down, passages, compare)
+        } else if first == up {
+            find(up, search, fetch_up, passages, compare)
+        } else {
+            passages.iter().any(|passage| passage.lane != first)
+        };
+        if !apart {
+            return;
         }
-        // Those that are all strays are all on one lane, too.
-        found.mixed |= passages.first().is_some_and(is_stray);
-        *mixed = found.mixed;
-        if found.mixed {
-            lanes::sort(burst, passages, strays);
+        *mixed = true;
+        if first != down {
+            find(down, search, fetch_down, passages, compare);
         }
-        let passages = passages.get_mut(..burst.len()).unwrap_or_default();
-        if let Some(table) = &mut lma
-            && found.to_mobiles
-        {
-            let (mut records, _) = table.parts();
-            find_rules(&records, passages);
-            choose(&mut records, burst, passages, compare);
-        }
-        if let Some(table) = &mut mag {
-            find_links(table, burst, passages, compare);
+        if first != up {
+            find(up, search, fetch_up, passages, compare);
         }
     }
 }
 
-/// What [`find`] came across.
-struct Found {
-    /// A binding on the first lane, which leads to mobiles.
-    to_mobiles: bool,
-    /// Packets that do not all go the same way.
-    mixed: bool,
-}
-
-/// Finds the bindings of the packets on two lanes and fetches the records that they need.
+/// Finds the bindings of the packets on one lane and fetches what they need of each; says whether there are others, or packets
+/// without a binding.
 #[inline(always)]
-fn find<P: PacketBuf>(
-    bindings: &Bindings,
-    down: Lane,
-    up: Lane,
-    packets: &[P],
+fn find(
+    lane: Lane,
+    search: Search<'_>,
+    fetch: impl Fn(Slot),
     passages: &mut [Passage],
     compare: impl Compare + Copy,
-) -> Found {
-    let mut found = Found {
-        to_mobiles: false,
-        mixed: false,
-    };
-    let (uniform, search) = (bindings.is_uniform(), bindings.search());
-    let first = passages.first().map_or(down, |passage| passage.lane);
-    for (packet, passage) in packets.iter().zip(&mut *passages) {
+) -> bool {
+    let mut apart = false;
+    for passage in passages {
+        if passage.lane != lane {
+            apart = true;
+            continue;
+        }
+        passage.slot = search.find_64(passage.key, passage.home, compare);
+        match passage.slot {
+            Some(slot) => fetch(slot),
+            None => apart = true,
+        }
+    }
+    apart
+}
+
+/// As [`Find`] where prefixes are of any length.
+#[cold]
+#[inline(never)]
+fn find_any<P: PacketBuf>(
+    bindings: &Bindings,
+    [down, up]: [Lane; 2],
+    packets: &[P],
+    passages: &mut [Passage],
+) -> bool {
+    let first = passages.first().map(|passage| passage.lane);
+    let (search, mut apart) = (bindings.search(), false);
+    for (packet, passage) in packets.iter().zip(passages) {
         let lane = passage.lane;
-        found.mixed |= lane != first;
+        apart |= Some(lane) != first;
         if lane != down && lane != up {
             continue;
         }
-        passage.slot = if uniform {
-            search.find_64(passage.key, passage.home, compare)
-        } else {
-            let address = lane.wanted(packet.data());
-            address.and_then(|address| bindings.lookup(address))
-        };
+        let address = lane.wanted(packet.data());
+        passage.slot = address.and_then(|address| bindings.lookup(address));
         match passage.slot {
-            Some(slot) if lane == down => {
-                found.to_mobiles = true;
-                search.prefetch_downlink(slot);
-            }
+            Some(slot) if lane == down => search.prefetch_downlink(slot),
             Some(slot) => search.prefetch_uplink(slot),
-            None => found.mixed = true,
+            None => apart = true,
         }
     }
-    found
+    apart
 }
 
 /// Fetches the rules of packets whose mobiles have more than fit a record.
@@ -127,28 +124,28 @@ fn find_rules(records: &Records<'_>, passages: &[Passage]) {
     if records.sets.is_empty() {
         return;
     }
-    let forward = passages
-        .iter()
-        .filter(|passage| passage.lane == Lane::Forward);
-    for slot in forward.filter_map(|passage| passage.slot) {
+    for slot in passages.iter().filter_map(|passage| passage.slot) {
         records.prefetch_rules(slot);
     }
 }
 
 /// Chooses the paths of packets to mobiles at an LMA.
-#[inline(always)]
-fn choose<P: PacketBuf>(
-    records: &mut Records<'_>,
-    packets: &[P],
-    passages: &mut [Passage],
-    compare: impl Compare + Copy,
-) {
-    for (packet, passage) in packets.iter().zip(passages) {
-        let data = packet.data();
-        if passage.lane == Lane::Forward
-            && let (Some(slot), Ok((frame, _))) = (passage.slot, Frame::ref_from_prefix(data))
-        {
-            passage.choice = classify::to_mobile(records, slot, &frame.ip, data, compare);
+pub(super) struct ChooseToMobiles<'a, P> {
+    pub(super) table: &'a mut Table,
+    pub(super) packets: &'a [P],
+    pub(super) passages: &'a mut [Passage],
+}
+
+impl<P: PacketBuf> Stages for ChooseToMobiles<'_, P> {
+    #[inline(always)]
+    fn run(self, compare: impl Compare + Copy) {
+        let (mut records, _) = self.table.parts();
+        find_rules(&records, self.passages);
+        for (packet, passage) in self.packets.iter().zip(self.passages) {
+            let data = packet.data();
+            if let (Some(slot), Ok((frame, _))) = (passage.slot, Frame::ref_from_prefix(data)) {
+                passage.choice = classify::to_mobile(&mut records, slot, &frame.ip, data, compare);
+            }
         }
     }
 }
@@ -156,7 +153,11 @@ fn choose<P: PacketBuf>(
 /// Takes packets between mobiles of this MAG off their lane, if they need not go by their LMA; says whether there are any.
 #[cold]
 #[inline(never)]
-fn keep_local<P: PacketBuf>(bindings: &Bindings, packets: &[P], passages: &mut [Passage]) -> bool {
+pub(super) fn keep_local<P: PacketBuf>(
+    bindings: &Bindings,
+    packets: &[P],
+    passages: &mut [Passage],
+) -> bool {
     let mut any = false;
     for (packet, passage) in packets.iter().zip(passages) {
         if passage.lane == Lane::Access
@@ -170,23 +171,23 @@ fn keep_local<P: PacketBuf>(bindings: &Bindings, packets: &[P], passages: &mut [
     any
 }
 
-/// Finds the links of packets at a MAG and fetches their paths, which are as many as mobiles.
+/// Chooses the links of packets out of a MAG's tunnels and fetches their paths, which are as many as mobiles.
 ///
 /// What left a tunnel must have left that of the session which owns the destination; what did not loses
-/// its binding here, and is told apart later. What came on a link should have come on the first of
-/// its mobile's.
-#[inline(always)]
-fn find_links<P: PacketBuf>(
-    table: &mut Table,
-    packets: &[P],
-    passages: &mut [Passage],
-    compare: impl Compare + Copy,
-) {
-    let (mut records, paths) = table.parts();
-    // Most come through one tunnel, whose counters are in no hurry.
-    let mut came = Came::default();
-    for (packet, passage) in packets.iter().zip(passages) {
-        if passage.lane == Lane::MagExit {
+/// its binding here, and is told apart later.
+pub(super) struct ChooseToLinks<'a, P> {
+    pub(super) table: &'a mut Table,
+    pub(super) packets: &'a [P],
+    pub(super) passages: &'a mut [Passage],
+}
+
+impl<P: PacketBuf> Stages for ChooseToLinks<'_, P> {
+    #[inline(always)]
+    fn run(self, compare: impl Compare + Copy) {
+        let (mut records, paths) = self.table.parts();
+        // Most come through one tunnel, whose counters are in no hurry.
+        let mut came = Came::default();
+        for (packet, passage) in self.packets.iter().zip(self.passages) {
             if let Some(ip) = inner(packet)
                 && let Some(slot) = passage.slot
                 && let Some(record) = records.downlink.get_mut(slot.index())
@@ -204,8 +205,18 @@ fn find_links<P: PacketBuf>(
             } else {
                 passage.slot = None;
             }
-        } else if passage.lane == Lane::Access
-            && let Some(slot) = passage.slot
+        }
+        came.note(paths);
+    }
+}
+
+/// Finds the links of packets from mobiles at a MAG, and fetches their paths: they should have come on the first of their
+/// mobile's.
+#[inline(always)]
+pub(super) fn find_links(table: &mut Table, passages: &mut [Passage]) {
+    let (records, paths) = table.parts();
+    for passage in passages {
+        if let Some(slot) = passage.slot
             && let Some(record) = records.uplink.get(slot.index())
         {
             let [link, ..] = record.sources;
@@ -213,7 +224,6 @@ fn find_links<P: PacketBuf>(
             paths.prefetch(link);
         }
     }
-    came.note(paths);
 }
 
 /// Packets that have come through one tunnel after the other, and are not counted there yet.

@@ -31,6 +31,15 @@ pub(super) fn is_stray(passage: &Passage) -> bool {
     !on_lane || passage.slot.is_none()
 }
 
+/// How many of the first packets are on one lane: all, unless the burst is mixed.
+#[inline(always)]
+pub(super) fn run_len(passages: &[Passage], mixed: bool) -> usize {
+    let lane = passages.first().map(|passage| passage.lane);
+    let is_other = |passage: &Passage| Some(passage.lane) != lane;
+    let other = || passages.iter().position(is_other);
+    mixed.then(other).flatten().unwrap_or(passages.len())
+}
+
 /// Takes the strays out of a burst and puts those of the others beside each other that go the same way. Packets stay in
 /// order among themselves, and the ways in that of their first packets.
 ///

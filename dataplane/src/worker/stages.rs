@@ -20,8 +20,8 @@ use arrayvec::ArrayVec;
 use flow::PortId;
 
 use super::Worker;
-use super::choose::Choose;
-use super::lanes::Strays;
+use super::choose::{self, ChooseToLinks, ChooseToMobiles, Find};
+use super::lanes::{self, Strays};
 use super::ways::{FromLink, FromMobile, ToLink, ToMobile, Way};
 use crate::fate::{Arrival, Fate, Via};
 use crate::ingress::{Ingress, Lane, Passage};
@@ -57,22 +57,29 @@ impl<Io: PacketIo> Worker<Io> {
             burst,
             passages,
         });
-        let (mut strays, mut mixed) = (Strays::default(), false);
-        self.level.run(Choose {
-            lma: self.lma.as_mut().map(|lma| &mut lma.table),
-            mag: self.mag.as_mut().map(|mag| &mut mag.table),
-            burst,
-            passages,
-            strays: &mut strays,
-            mixed: &mut mixed,
-        });
+        let mut strays = Strays::default();
+        let mixed = self.find(burst, passages);
+        if mixed {
+            lanes::sort(burst, passages, &mut strays);
+        }
+        // All paths are chosen before the first packet is rewritten: some are still on their way.
+        let (mut packets, mut rest) = (
+            &**burst,
+            passages.get_mut(..burst.len()).unwrap_or_default(),
+        );
+        while let Some(first) = rest.first() {
+            let (lane, run) = (first.lane, lanes::run_len(rest, mixed));
+            let (packets_now, passages_now);
+            (packets_now, packets) = packets.split_at(run);
+            (passages_now, rest) = rest.split_at_mut(run);
+            self.choose(lane, packets_now, passages_now);
+        }
         let mut leaving = Leaving::from([NOWHERE; BURST]);
         leaving.truncate(burst.len());
         let (mut packets, mut to) = (&mut **burst, &mut *leaving);
         let mut rest = passages.get(..packets.len()).unwrap_or_default();
         while let Some(first) = rest.first() {
-            let others = || rest.iter().position(|passage| passage.lane != first.lane);
-            let run = mixed.then(others).flatten().unwrap_or(rest.len());
+            let run = lanes::run_len(rest, mixed);
             let (packets_now, passages_now, to_now);
             (packets_now, packets) = packets.split_at_mut(run);
             (passages_now, rest) = rest.split_at(run);
@@ -88,6 +95,65 @@ impl<Io: PacketIo> Worker<Io> {
         }
         if !strays.packets.is_empty() {
             self.part_strays(&mut strays, arrived);
+        }
+    }
+
+    /// Finds bindings, and says whether packets do not all go the same way.
+    #[inline(always)]
+    fn find(&self, packets: &[Io::Packet], passages: &mut [Passage]) -> bool {
+        let mut mixed = false;
+        if let Some(lma) = &self.lma {
+            self.level.run(Find {
+                bindings: &lma.table.bindings,
+                lanes: [Lane::Forward, Lane::LmaExit],
+                packets,
+                passages,
+                mixed: &mut mixed,
+            });
+        }
+        if let Some(mag) = &self.mag {
+            let bindings = &mag.table.bindings;
+            self.level.run(Find {
+                bindings,
+                lanes: [Lane::MagExit, Lane::Access],
+                packets,
+                passages,
+                mixed: &mut mixed,
+            });
+            if bindings.has_local() {
+                mixed |= choose::keep_local(bindings, packets, passages);
+            }
+        }
+        // Those that are all strays are all on one lane, too.
+        mixed || passages.first().is_some_and(lanes::is_stray)
+    }
+
+    /// Chooses the paths of packets on one lane.
+    #[inline(always)]
+    fn choose(&mut self, lane: Lane, packets: &[Io::Packet], passages: &mut [Passage]) {
+        match (lane, &mut self.lma, &mut self.mag) {
+            (Lane::Forward, Some(lma), _) => self.level.run(ChooseToMobiles {
+                table: &mut lma.table,
+                packets,
+                passages,
+            }),
+            (Lane::MagExit, _, Some(mag)) => self.level.run(ChooseToLinks {
+                table: &mut mag.table,
+                packets,
+                passages,
+            }),
+            (Lane::Access, _, Some(mag)) => choose::find_links(&mut mag.table, passages),
+            (
+                Lane::Forward
+                | Lane::LmaExit
+                | Lane::MagExit
+                | Lane::Access
+                | Lane::Unbound
+                | Lane::Stranger
+                | Lane::Local
+                | Lane::Drop,
+                ..,
+            ) => {}
         }
     }
 
@@ -360,10 +426,8 @@ struct Look<'a, P> {
 impl<P: PacketBuf> Stages for Look<'_, P> {
     #[inline(always)]
     fn run(self, compare: impl Compare + Copy) {
-        for (packet, passage) in self.burst.iter_mut().zip(self.passages) {
-            *passage = Passage::NEW;
-            self.ingress.look(packet, passage, compare);
-        }
+        self.ingress
+            .look(self.burst.iter_mut().zip(self.passages), compare);
     }
 }
 

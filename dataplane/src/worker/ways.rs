@@ -170,10 +170,10 @@ impl<P: PacketBuf> Way<P> for FromMobile<'_, P> {
         if !record.admits(passage.through) {
             return None;
         }
+        bare(packet, &self.hop.header)?;
         record.packets += 1;
         record.octets += octets as u64;
         self.lma.table.paths.count_in(passage.through, octets);
-        bare(packet, &self.hop.header)?;
         Some(self.hop.port)
     }
 
@@ -226,9 +226,9 @@ impl<P: PacketBuf> Way<P> for ToLink<'_> {
         {
             return None;
         }
+        bare(packet, &link.header.ethernet)?;
         counters.out_packets += 1;
         counters.out_octets += octets as u64;
-        bare(packet, &link.header.ethernet)?;
         Some(link.port.into())
     }
 

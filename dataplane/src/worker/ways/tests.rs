@@ -49,6 +49,11 @@ fn tunnel(state: State) -> (Path, Rewrite) {
 
 impl World {
     fn new() -> Self {
+        Self::with(Some(0))
+    }
+
+    /// Its mobile's packets go on by this path.
+    fn with(uplink: Option<u16>) -> Self {
         let config = LmaConfig {
             addresses: vec![ip("2001:db8:ffff::1")],
             pools: vec!["2001:db8:100::/40".parse().unwrap()],
@@ -75,7 +80,7 @@ impl World {
             mobile: MobileId(1),
             default_path: Some(PathId(0)),
             sources: vec![PathId(0), PathId(2)],
-            uplink: Some(PathId(0)),
+            uplink: uplink.map(PathId),
             local: false,
             rules: vec![],
         };
@@ -214,6 +219,7 @@ proptest! {
         headroom in prop_oneof![Just(39_usize), Just(40), Just(128)],
         bound in prop::bool::weighted(0.9),
         (path, through) in (prop_oneof![0..6_u16, Just(NO_PATH)], 0..4_u16),
+        uplink in prop_oneof![3 => Just(Some(0)), 1 => prop::option::of(0..6_u16)],
     ) {
         let to = ip(DESTINATIONS[to]);
         let from = if from_end { ip("2001:db8:ffff::1") } else { ip("2001:db8:100:1::5") };
@@ -225,7 +231,7 @@ proptest! {
         }
         octets.extend(header(17, hops, classes.0, payload, from, to));
         octets.extend((0..payload).map(|n| n.to_le_bytes()[0]));
-        let (mut quick, mut slow, mut idle) = (World::new(), World::new(), World::new());
+        let [mut quick, mut slow, mut idle] = [(); 3].map(|()| World::with(uplink));
         let passage = Passage {
             slot: bound.then_some(quick.slot),
             choice: Choice { path, entropy: 5 },
